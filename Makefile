@@ -1,0 +1,66 @@
+# POSIX make and sh. Everything lives in .venv inside the tree; nothing outside it is written.
+.POSIX:
+.SUFFIXES:
+
+PYTHON = python3
+VENV = .venv
+PY = $(VENV)/bin/python
+PACKAGES = protocol actors supervisor web
+LOCKS = requirements/build.txt requirements/run.txt requirements/dev.txt
+COMPILE = uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock'
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+install: $(VENV)/.run ## make .venv and install the locked runtime and the project into it
+run: install ## install, then serve
+	$(VENV)/bin/enginehouse serve
+
+test: $(VENV)/.dev ## install the development tools, then run the suite
+	$(PY) -m pytest
+
+lint: $(VENV)/.dev ## ruff and flake8-async
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m flake8 .
+
+types: $(VENV)/.dev ## mypy --strict
+	$(PY) -m mypy
+
+check: lint types test ## what CI runs
+
+torture: $(VENV)/.dev ## the long tests that `make test` leaves out
+	$(PY) -m pytest -m torture --timeout=3600
+
+bench: $(VENV)/.bench ## measure
+	$(PY) -m bench
+
+demo: install ## a guided tour in the terminal
+	$(PY) -m examples.demo
+
+lock: ## compile pyproject.toml into requirements/*.txt (needs uv)
+	$(COMPILE) requirements/build.in -o requirements/build.txt
+	$(COMPILE) pyproject.toml -o requirements/run.txt
+	$(COMPILE) -c requirements/run.txt --extra dev pyproject.toml -o requirements/dev.txt
+	$(COMPILE) -c requirements/dev.txt --extra bench pyproject.toml -o requirements/bench.txt
+
+clean: ## remove .venv, caches and build output
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamps: each is touched by the last command of its recipe, so a failed install leaves none and is done again.
+# One .venv has one set of packages (run within dev within bench, by the -c of `lock`), so a later one never undoes an earlier.
+$(VENV)/.run: pyproject.toml requirements/build.txt requirements/run.txt
+	@sh requirements/install.sh '$(PYTHON)' '$(VENV)' requirements/build.txt requirements/run.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@sh requirements/install.sh '$(PYTHON)' '$(VENV)' requirements/dev.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	@sh requirements/install.sh '$(PYTHON)' '$(VENV)' requirements/bench.txt
+	@touch $@
+
+.PHONY: help install run test lint types check torture bench demo lock clean

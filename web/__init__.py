@@ -1,0 +1,1 @@
+"""Translation only: HTTP, server-sent events, client, command line and dashboard."""
