@@ -1,1 +1,3 @@
 """One engine, one mailbox, one loop."""
+
+__all__: list[str] = []

@@ -1,1 +1,3 @@
 """Many engines, one nursery."""
+
+__all__: list[str] = []
