@@ -1,0 +1,118 @@
+"""Requests: questions that engines put to people. Durable, and each ends exactly once.
+
+    pending -> answered | expired | withdrawn
+
+A request's identity is its run and its digest: a run that is retried finds its pending question again, or its answer when
+that was not used yet. The first durable decision wins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from protocol.events import Row
+
+__all__ = ["Decided", "Option", "OptionKind", "Request", "RequestKind", "RequestState", "fold_request", "is_refusal"]
+
+
+class RequestKind(StrEnum):
+    APPROVAL = "approval"
+    PERMISSION = "permission"
+    QUESTION = "question"
+
+
+class RequestState(StrEnum):
+    PENDING = "pending"
+    ANSWERED = "answered"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+
+
+class OptionKind(StrEnum):
+    """What choosing an option means; programs choose by kind, never by position."""
+
+    ALLOW_ONCE = "allow_once"
+    ALLOW_ALWAYS = "allow_always"
+    REJECT_ONCE = "reject_once"
+    REJECT_ALWAYS = "reject_always"
+    SKIP = "skip"
+    CHOICE = "choice"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    id: str
+    kind: OptionKind
+    label: str
+
+
+APPROVE = Option(id="approve", kind=OptionKind.ALLOW_ONCE, label="Approve")
+REJECT = Option(id="reject", kind=OptionKind.REJECT_ONCE, label="Reject")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """The decision that won. `by`: a principal, or `deadline`; `at`: RFC 3339."""
+
+    option: str | None = None
+    answer: Any = None
+    comment: str | None = None
+    by: str = ""
+    at: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """One request's record. `default`: the option id that the deadline decides; `used`: the answer was acted upon."""
+
+    id: str
+    uid: str
+    engine_id: str
+    pool: str
+    run_id: str | None
+    kind: RequestKind
+    title: str
+    detail: str
+    digest: str
+    created_at: str
+    options: list[Option] = field(default_factory=list)
+    schema: dict[str, Any] | None = None
+    deadline: str | None = None
+    default: str | None = None
+    state: RequestState = RequestState.PENDING
+    decision: Decided | None = None
+    reason: str | None = None
+    used: bool = False
+    seq: int = 0
+
+
+def is_refusal(options: list[Option], option_id: str | None) -> bool:
+    """Whether an option says no."""
+    return any(o.id == option_id and o.kind in (OptionKind.REJECT_ONCE, OptionKind.REJECT_ALWAYS) for o in options)
+
+
+def fold_request(request: Request | None, row: Row) -> Request | None:
+    """The request's record after one of its rows, changed in place; a new one for `request.opened`."""
+    data = row.data
+    if row.type == "request.opened":
+        return Request(
+            id=data["request_id"], uid=row.uid, engine_id=row.engine_id, pool=row.pool, run_id=row.run_id,
+            kind=RequestKind(data["kind"]), title=data["title"], detail=data["detail"], digest=data["digest"],
+            created_at=row.time, options=[Option(id=o["id"], kind=OptionKind(o["kind"]), label=o["label"])
+                                          for o in data["options"]],
+            schema=data["schema"], deadline=data["deadline"], default=data["default"], seq=row.seq,
+        )  # fmt: skip
+    if request is None:
+        return None
+    match row.type:
+        case "request.decided":
+            request.state, request.decision = RequestState.ANSWERED, Decided(**data["decision"])
+        case "request.expired":
+            request.state = RequestState.EXPIRED
+        case "request.withdrawn":
+            request.state, request.reason = RequestState.WITHDRAWN, data["reason"]
+        case "request.used":
+            request.used = True
+    return request
