@@ -26,7 +26,7 @@ lint: $(VENV)/.dev ## ruff and flake8-async
 	$(PY) -m flake8 .
 
 types: $(VENV)/.dev ## mypy --strict
-	$(PY) -m mypy
+	$(PY) -m mypy $(PACKAGES) tests $$(ls -d examples bench 2>/dev/null)
 
 check: lint types test ## what CI runs
 
@@ -49,17 +49,20 @@ clean: ## remove .venv, caches and build output
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +
 
-# The stamps: each is touched by the last command of its recipe, so a failed install leaves none and is done again.
+# The stamps: removed first and touched last, so a failed install leaves none and is done again.
 # One .venv has one set of packages (run within dev within bench, by the -c of `lock`), so a later one never undoes an earlier.
 $(VENV)/.run: pyproject.toml requirements/build.txt requirements/run.txt
+	@rm -f $@
 	@sh requirements/install.sh '$(PYTHON)' '$(VENV)' requirements/build.txt requirements/run.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@rm -f $@
 	@sh requirements/install.sh '$(PYTHON)' '$(VENV)' requirements/dev.txt
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	@rm -f $@
 	@sh requirements/install.sh '$(PYTHON)' '$(VENV)' requirements/bench.txt
 	@touch $@
 

@@ -1,5 +1,5 @@
 # Usage: sh requirements/install.sh PYTHON VENV LOCK...
-# Makes VENV when it is missing or broken, installs the locks into it with their hashes checked, then the project, editable.
+# Makes VENV when it is missing or unusable, installs the locks into it with their hashes checked, then the project, editable.
 set -eu
 python=$1 venv=$2
 shift 2
@@ -13,7 +13,9 @@ die() {
 
 found "$python" || found uv || die "no $python here: install the package python3 (3.11 or newer)"
 
-if ! "$venv/bin/python" -c '' 2>/dev/null; then
+usable() { "$venv/bin/python" -c '' 2>/dev/null && { found uv || "$venv/bin/python" -c 'import pip' 2>/dev/null; }; }
+
+if ! usable; then
     rm -rf "$venv"
     # Debian's python3 has the venv module but, without python3-venv, no ensurepip: `-m venv` then fails half-way.
     if "$python" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -31,10 +33,8 @@ fi
 
 if found uv; then
     install() { uv pip install --quiet --python "$venv/bin/python" "$@"; }
-elif "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-    install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
 else
-    die "$venv has no pip and there is no uv: remove it and make install again"
+    install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
 fi
 
 for lock do
