@@ -1,11 +1,12 @@
 """Names: how ids are made, and which texts may be one.
 
-Every generated id is a prefix that says what it names, and a UUIDv7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, then 74
-random bits. Sorted as text they are sorted by age, which keeps index pages warm. Clock and randomness are given from
+Every generated id is a prefix that says what it names, and a UUIDv7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, then
+74 random bits. Sorted as text they are sorted by age, which keeps index pages warm. Clock and randomness are given from
 outside, so that a seeded schedule makes the same ids each time.
 
-`Ids` keeps time and random bits as one number. In a new millisecond it draws a fresh one; otherwise, also when the clock
-was set back, it adds a random step to the last (RFC 9562, 6.2, method 2), and a carry simply runs over into the time.
+`Ids` keeps time and random bits as one number. In a new millisecond it draws a fresh one; otherwise, also when the
+clock was set back, it adds a random step to the last (RFC 9562, 6.2, method 2), and a carry simply runs over into
+the time.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ RESERVED_PREFIXES = ("eng_", "run_", "cmd_", "req_")
 
 _ENGINE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _EVENT_ID = re.compile(r"(?:([0-9a-f]{8})\.)?(0|[1-9][0-9]{0,17})")  # 18 digits: always fits a signed 64-bit column
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")  # UUIDs, ULIDs, base64, trace ids; nothing a log or header quotes
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")  # UUIDs, base64, trace ids; nothing a log or header quotes
 
 _VERSION_7 = 0x7 << 76
 _VARIANT = 0b10 << 62
@@ -62,7 +63,7 @@ def valid_engine_id(text: str) -> bool:
 
 
 def valid_key(text: str) -> bool:
-    """Whether this may be an engine's key in a pool: 1 to 128 printable characters without `/`; a space is printable."""
+    """Whether this may be an engine's key in a pool: 1 to 128 printable characters (a space is one) without `/`."""
     return 1 <= len(text) <= 128 and text.isprintable() and "/" not in text
 
 
@@ -79,7 +80,7 @@ def event_id(era: str, seq: int) -> str:
 def parse_event_id(text: str) -> tuple[str | None, int]:
     """The (era, seq) of an event id; a lone `0` means "from the oldest row kept" and gives (None, 0).
 
-    Each position has exactly one text: no sign, no leading zero, no other digits. Raises ValueError for everything else.
+    Each position has exactly one text: no sign, no leading zero, no other digits. Raises ValueError for all else.
     """
     match = _EVENT_ID.fullmatch(text)
     if match is None or (match[1] is None and text != "0"):
