@@ -1,17 +1,18 @@
 """How a slice's changes travel: JSON Patch (RFC 6902), type-strict, with keyframes like video.
 
 Python says that `False == 0`, `1 == 1.0` and `0.0 == -0.0`; on the wire those are different bytes, so here they are
-different values, and a JSON library's `==` cannot be used. A value is what `json.loads` gives (None, bool, int, float, str,
-list, dict with str keys), at most 255 deep; anything else counts as different from everything but itself.
+different values. A value is what `json.loads` gives (None, bool, int, float, str, list, dict with str keys), at most
+255 deep, which is all that can be encoded; anything else counts as different from everything but itself.
 
-Values are never changed in place: results share whatever did not change with their inputs, which makes an update cost
-what changed, and lets `diff` skip it by identity. Whoever changes a value that was given here breaks that promise.
+Values are never changed in place: a result shares with its inputs whatever did not change, so an update costs what it
+changes, and `diff` skips the rest by identity. What is changed in place after it was given here, `diff` cannot see.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from math import copysign
 from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter
@@ -44,7 +45,8 @@ def diff(old: Json, new: Json) -> list[Op]:
     Costs one walk over both, less what they share. Values in the patch are parts of `new`, not copies.
     """
     patch: list[Op] = []
-    _walk(old, new, [], patch)
+    if old is not new:
+        _walk(old, new, [], patch)
     return patch
 
 
@@ -53,8 +55,8 @@ def step(old: Json, new: Json, since_keyframe_bytes: int | None) -> tuple[list[O
 
     `since_keyframe_bytes`: `size_bytes` of the patches since the last keyframe, added up; None when there was none yet
     (version 1, `old` is not looked at). A keyframe is given then, when the patch is longer than the value, and when the
-    patches since the last one, this included, would be: so replaying a slice reads at most twice its size. `([], False)`
-    when nothing changed. Raises ValueError for a value that cannot be written as JSON.
+    patches since the last one, this included, would be: so replaying a slice reads at most twice its size. It is
+    `([], False)` when nothing changed. Raises ValueError when a change has no form as JSON.
     """
     if since_keyframe_bytes is not None:
         patch = diff(old, new)
@@ -98,8 +100,8 @@ def apply(value: Json, patch: Sequence[Mapping[str, Json]]) -> Json:
 class _Document:
     """A value under change: a container is copied before its first change, and once only.
 
-    `_ours` holds the containers made here by their id, and keeps them alive so that no id is used twice. A copy makes one
-    container stand in two places, so after it none is ours alone.
+    `_ours` holds the containers made here by their id, and keeps them alive so that no id is used twice. `copy` makes
+    one container stand in two places, so from then on none is ours alone.
     """
 
     __slots__ = ("_ours", "root")
@@ -118,13 +120,13 @@ class _Document:
         if not path:
             self.root = value
             return
-        parent, token = self._own(path[:-1]), path[-1]
+        parent, name = self._own(path[:-1]), path[-1]
         if type(parent) is list:
-            parent.insert(_index(token, len(parent) + 1) if token != "-" else len(parent), value)
+            parent.insert(len(parent) if name == "-" else _index(name, len(parent) + 1), value)
         elif type(parent) is dict:
-            parent[token] = value
+            parent[name] = value
         else:
-            raise PatchError(f"nothing can be added below {parent!r}")
+            raise PatchError(f"{_pointer(path[:-1])!r} is neither object nor array")
 
     def remove(self, path: list[str]) -> None:
         if not path:
@@ -149,8 +151,9 @@ class _Document:
         self.add(path, value)
 
     def copy(self, source: list[str], path: list[str]) -> None:
-        self.add(path, self.get(source))
+        value = self.get(source)
         self._ours.clear()
+        self.add(path, value)
 
     def test(self, path: list[str], value: Json) -> None:
         if not _equal(self.get(path), value, strict=False):
@@ -172,9 +175,11 @@ class _Document:
         return made
 
 
+# Both walks below settle scalars in place before they call `_walk`: of a large state, that line is nearly all the work.
+# `path` is where the walk stands, one list for all of it; pointers are only written for what differs.
+
+
 def _walk(old: Json, new: Json, path: list[str | int], patch: list[Op]) -> None:
-    if old is new:
-        return
     kind = type(new)
     if kind is not type(old):
         patch.append({"op": "replace", "path": _pointer(path), "value": new})
@@ -207,8 +212,8 @@ def _walk_members(old: dict[str, Json], new: dict[str, Json], path: list[str | i
 def _walk_items(old: list[Json], new: list[Json], path: list[str | int], patch: list[Op]) -> None:
     """Lists of one length are compared item by item; else what both begin and end with is set aside first.
 
-    What remains in the middle is compared item by item too, and the surplus is inserted or removed behind it. That is the
-    shortest patch for one insertion, deletion, append or pop of any length, and never worse than linear.
+    What remains in the middle is compared item by item too, and the surplus is inserted or removed behind it. So one
+    insertion or deletion, however long and wherever, gives the shortest patch without the square of an alignment.
     """
     shorter, head, tail = min(len(old), len(new)), 0, 0
     if len(old) != len(new):
@@ -217,16 +222,17 @@ def _walk_items(old: list[Json], new: list[Json], path: list[str | int], patch: 
         while tail < shorter - head and same(old[-1 - tail], new[-1 - tail]):
             tail += 1
     surplus = shorter - tail
-    path.append(0)
+    path.append(surplus)
     for index in range(head, surplus):
         before, value = old[index], new[index]
         if before is value or ((kind := type(value)) in _SURE and kind is type(before) and before == value):
             continue
         path[-1] = index
         _walk(before, value, path, patch)
-    path[-1] = surplus
-    where = _pointer(path)
-    patch.extend({"op": "remove", "path": where} for _ in range(surplus, len(old) - tail))
+    if len(old) > shorter:
+        path[-1] = surplus
+        where = _pointer(path)
+        patch.extend({"op": "remove", "path": where} for _ in range(len(old) - shorter))
     for index in range(surplus, len(new) - tail):
         path[-1] = index
         patch.append({"op": "add", "path": _pointer(path), "value": new[index]})
@@ -243,7 +249,7 @@ def _equal(a: Json, b: Json, *, strict: bool) -> bool:
     if kind in _SURE:
         return bool(a == b)
     if kind is float:
-        return repr(a) == repr(b) if strict else bool(a == b)
+        return bool(a == b) and (a != 0 or not strict or copysign(1, a) == copysign(1, b))  # 0.0 == -0.0
     if kind is list:
         return len(a) == len(b) and all(_equal(x, y, strict=strict) for x, y in zip(a, b, strict=True))
     if kind is dict:
