@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
-__all__ = ["ACTOR", "ANY", "LIVE", "NO_ACTOR", "TABLE", "Aim", "IllegalMove", "State", "Trigger", "next_state"]
+__all__ = ["ACTOR", "ANY", "EVENT_OF", "LIVE", "NO_ACTOR", "TABLE", "Aim", "IllegalMove", "State", "Trigger", "next_state"]
 
 
 class State(StrEnum):
@@ -144,3 +144,19 @@ def next_state(state: State, trigger: Trigger, *, actor: bool) -> State:
     if cell is None or (cell[1] == ACTOR and not actor) or (cell[1] == NO_ACTOR and actor):
         raise IllegalMove(f"{trigger} is not legal in {state} {'with' if actor else 'without'} an actor")
     return cell[0]
+
+EVENT_OF: dict[Trigger, str] = {
+    Trigger.BOOT: "engine.starting",
+    Trigger.READY: "engine.started",
+    Trigger.HOLD: "engine.pausing",
+    Trigger.QUIET: "engine.paused",
+    Trigger.RELEASE: "engine.resumed",
+    Trigger.PARK: "engine.paused",
+    Trigger.STOP: "engine.stopping",
+    Trigger.SLEPT: "engine.dormant",
+    Trigger.ENDED: "engine.stopped",
+    Trigger.DISPOSED: "engine.disposed",
+    Trigger.CRASHED: "engine.crashed",
+    Trigger.GAVE_UP: "engine.failed",
+}
+"""The one row that each move writes."""

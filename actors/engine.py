@@ -1,0 +1,123 @@
+"""What an author subclasses: a kind, a config, and few callbacks named in the order of time.
+
+    class Greeter(Engine):
+        kind = "greeter"
+
+        async def on_run(self, ctx, run):
+            await ctx.pause_point()
+            return {"text": f"hello {run.input}"}
+
+The loop is the runtime's. Callbacks run one at a time, but for `on_run`, which has its own task: while a run is in hand,
+signals, replies and control go on. An exception out of a callback is a crash of the actor, which its restart policy
+answers; `RunFailed` ends the run alone. Blocking code belongs in a thread or a process (`trio.to_thread`,
+`ctx.spawn_process`): the runtime cannot pre-empt it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from protocol.specs import OnInterrupt, PauseMode
+
+if TYPE_CHECKING:
+    from actors.context import Context, RunContext
+
+__all__ = ["CannotStart", "Config", "Engine", "Finished", "RequestExpired", "RunFailed", "RunInput"]
+
+
+class Config(BaseModel):
+    """Base of every kind's config: strict, frozen, unknown members refused."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class RunFailed(Exception):
+    """Ends the run `failed` and leaves the actor well. `slug`: a stable name; `result`: kept beside the error."""
+
+    def __init__(self, slug: str, detail: str, result: Any = None) -> None:
+        super().__init__(detail)
+        self.slug, self.detail, self.result = slug, detail, result
+
+
+class RequestExpired(RunFailed):
+    """Nobody decided in time and no default could: uncaught, it ends the run `failed`."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("request-expired", detail)
+
+
+class CannotStart(Exception):
+    """Raised in `on_start`: no retry can mend this (missing program, wrong directory). The engine is failed at once."""
+
+
+class Finished(Exception):
+    """Raised in any callback: the engine's work is over, and well. Its policy says what follows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInput:
+    """One run as `on_run` sees it. `attempt` counts from 1; `resumed`: it goes on from the engine's last checkpoint."""
+
+    id: str
+    input: Any
+    attempt: int = 1
+    resumed: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+class Engine:
+    """One incarnation of an engine: made at boot, dropped at exit; what must survive is emitted or put in slices."""
+
+    kind: ClassVar[str]
+    """The name under which it is spawned; `[a-z0-9_-]+`, also the first word of its own event types."""
+
+    Config: ClassVar[type[BaseModel]] = Config
+    Input: ClassVar[Any] = Any
+    """Type of a run's input, validated before the run is accepted (anything pydantic can validate)."""
+
+    description: ClassVar[str] = ""
+    emits: ClassVar[tuple[str, ...]] = ()
+    """Own event types, `<kind>.<name>`."""
+
+    takes_runs: ClassVar[bool] = True
+    pause_modes: ClassVar[tuple[PauseMode, ...]] = (PauseMode.SOFT, PauseMode.INTERRUPT)
+    pause_mode: ClassVar[PauseMode] = PauseMode.SOFT
+    """What pause means without a mode."""
+
+    on_interrupt: ClassVar[OnInterrupt] = OnInterrupt.FAIL
+    checkpoints: ClassVar[bool] = False
+    """Whether a run can go on from a checkpoint (`on_interrupt: resume`)."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @classmethod
+    def accepts_runs(cls, config: Any) -> bool:
+        """Whether an engine with this config takes runs."""
+        return cls.takes_runs
+
+    @classmethod
+    def check(cls, config: Any) -> None:
+        """Refuse a config that is valid but cannot be meant here; raise ValueError with a sentence. Pure, no I/O."""
+
+    async def on_start(self, ctx: Context) -> None:
+        """The incarnation begins. Bounded by the spec's `boot_s`. The engine is `running` when this returns."""
+
+    async def on_run(self, ctx: RunContext, run: RunInput) -> Any:
+        """Do one run; what is returned (JSON) is its result."""
+        raise RunFailed("unsupported-command", f"The kind {self.kind} takes no runs.")
+
+    async def on_signal(self, ctx: Context, name: str, payload: Any) -> Any:
+        """Handle a message; what is returned answers an `ask`."""
+
+    async def on_pause(self, ctx: Context) -> None:
+        """Nothing is in hand any more and the engine is about to be `paused`."""
+
+    async def on_resume(self, ctx: Context) -> None:
+        """The last hold was lifted; work goes on when this returns. Follows every `on_pause`."""
+
+    async def on_stop(self, ctx: Context) -> None:
+        """The engine is asked to end: bring the run in hand to an end soon. Within the grace; then comes cancellation."""

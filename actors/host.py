@@ -1,0 +1,81 @@
+"""What an actor needs of the house it lives in. The supervisor is one; a test can be another.
+
+Everything here is synchronous: a cell never waits for the house. Time, randomness and ids come from here and from nowhere
+else, so that a seed decides a whole run of the house.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from protocol.decide import Decision, Exit
+from protocol.events import Row
+
+if TYPE_CHECKING:
+    from actors.cell import Cell
+
+__all__ = ["Host", "Timer"]
+
+
+@dataclass(slots=True, eq=False)
+class Timer:
+    """A callback at a monotonic time. `cancel` is O(1) and idempotent."""
+
+    at: float
+    fn: Callable[[], None] | None
+
+    def cancel(self) -> None:
+        self.fn = None
+
+
+class Host(Protocol):
+    """See the module."""
+
+    name: str
+    """Names the house on this machine: the first part of its process trees' markers."""
+    gone: bool
+    """The house is torn down: what exits now did not crash."""
+    margin_s: float
+    """How long past its deadline a disposed engine may take before its task is named as a leak."""
+
+    def submit(self, cell: Cell, rows: tuple[Row, ...]) -> None:
+        """Journal rows of one synchronous stretch; `cell.committed` is called once they are durable."""
+
+    def publish(self, cell: Cell, row: Row) -> None:
+        """Show a transient row to whoever is watching."""
+
+    def start(self, task: Callable[[], Awaitable[None]], name: str) -> None:
+        """Start a task in the house's nursery, with the context variables of the house."""
+
+    def at(self, when: float, fn: Callable[[], None]) -> Timer:
+        """Call `fn` at this monotonic time, from the house's one deadline task."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+
+    def stamp(self) -> str:
+        """Now, as RFC 3339 with milliseconds."""
+
+    def new_id(self, prefix: str) -> str: ...
+
+    def random(self) -> float:
+        """In [0, 1)."""
+
+    def admit(self, cell: Cell) -> bool:
+        """Whether the pool has a place for one more actor; when not, the cell is booted once there is."""
+
+    def decide(self, cell: Cell, exit: Exit) -> Decision:
+        """Restart or not: the engine's own window, its pool's, and its group's strategy."""
+
+    def changed(self, cell: Cell) -> None:
+        """The cell's state changed (a place may be free, an idle clock may start)."""
+
+    def leaked(self, cell: Cell) -> list[dict[str, Any]]:
+        """What a disposed engine's task still is: one {what, where} per leak."""
+
+    @property
+    def runs_directory(self) -> Path:
+        """Where `<run_id>.out` files live."""

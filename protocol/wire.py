@@ -1,0 +1,382 @@
+"""The shapes that leave and enter the house, embedded or over HTTP: what `House` methods take and give.
+
+One definition serves three readers: the embedding program (as frozen dataclasses), the HTTP API (as JSON) and OpenAPI (as
+JSON Schema). Times are RFC 3339 UTC with milliseconds; durations are seconds with suffix `_s`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from protocol.commands import Reason
+from protocol.runs import OnBusy, Priority
+from protocol.specs import STRICT, Labels, OnInterrupt, OnStall, PoolSpec, Positive, Quotas, Restart, Seconds, Strategy, Template
+from protocol.view import Hold, Why
+
+__all__ = [
+    "Accepted", "CommandInfo", "DeadLetterInfo", "Disposed", "EngineInfo", "HealthInfo", "KindInfo", "MailboxInfo",
+    "NewEngine", "NewPool", "NewRun", "Page", "PatchPool", "PoolAction", "PoolCommand", "PoolInfo", "PoolResult",
+    "ProcessRow", "ReplyBody", "RequestInfo", "RunInfo", "SliceInfo", "StateInfo",
+]  # fmt: skip
+
+T = TypeVar("T")
+
+
+# -- in ---------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEngine:
+    """`POST /engines`. What is None takes the kind's or the house's default."""
+
+    __pydantic_config__ = STRICT
+    kind: Annotated[str, Field(min_length=1, max_length=64)]
+    config: dict[str, Any] = field(default_factory=dict)
+    id: Annotated[str, Field(max_length=64)] | None = None
+    pool: Annotated[str, Field(max_length=64)] = "default"
+    labels: Labels = field(default_factory=dict)
+    restart: Restart = field(default_factory=Restart)
+    mailbox_size: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    idle_s: Positive | None = None
+    stall_s: Positive | None = 300.0
+    on_stall: OnStall = OnStall.REPORT
+    pause_timeout_s: Seconds = 30.0
+    grace_s: Seconds = 10.0
+    boot_s: Positive = 30.0
+    on_interrupt: OnInterrupt | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 3
+    start: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """`POST /engines/{id}/runs`."""
+
+    __pydantic_config__ = STRICT
+    input: Any
+    priority: Priority = Priority.NORMAL
+    timeout_s: Positive | None = None
+    queue_ttl_s: Positive | None = None
+    on_busy: OnBusy = OnBusy.ENQUEUE
+    labels: Labels = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyBody:
+    """`POST /requests/{id}/reply`: an option, an answer, or both."""
+
+    __pydantic_config__ = STRICT
+    option: Annotated[str, Field(max_length=128)] | None = None
+    answer: Any = None
+    comment: Reason | None = None
+    digest: Annotated[str, Field(max_length=128)] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPool:
+    """`POST /pools`."""
+
+    __pydantic_config__ = STRICT
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    template: Template | None = None
+    max_engines: Annotated[int, Field(ge=1, le=10**6)] = 100
+    max_running: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    idle_s: Positive | None = None
+    expire_s: Positive | None = None
+    strategy: Strategy = Strategy.ONE_FOR_ONE
+    max_restarts: Annotated[int, Field(ge=0)] | None = None
+    window_s: Positive = 60.0
+    quotas: Quotas = field(default_factory=Quotas)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchPool:
+    """`PATCH /pools/{id}`: only the members that are sent change (so the route parses the members it was given)."""
+
+    __pydantic_config__ = STRICT
+    template: Template | None = None
+    max_engines: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    max_running: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    idle_s: Positive | None = None
+    expire_s: Positive | None = None
+    strategy: Strategy | None = None
+    max_restarts: Annotated[int, Field(ge=0)] | None = None
+    window_s: Positive | None = None
+    quotas: Quotas | None = None
+
+
+PoolAction = Literal["pause", "resume", "stop", "start", "dispose", "drain"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolCommand:
+    """`POST /pools/{id}/commands`."""
+
+    __pydantic_config__ = STRICT
+    type: PoolAction
+    reason: Reason = ""
+    grace_s: Seconds | None = None
+    force: bool = False
+
+
+# -- out --------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailboxInfo:
+    size: int
+    queued: int
+    in_flight: int
+    oldest_age_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """`GET /engines/{id}`. `busy`, `stalled`, `pause_slow` (the step that keeps a pause from being reached), `draining`
+    and `waiting_for` are derived, not states."""
+
+    id: str
+    uid: str
+    pool: str
+    kind: str
+    key: str | None
+    config: dict[str, Any]
+    labels: dict[str, str]
+    restart: Restart
+    mailbox_size: int
+    idle_s: float | None
+    stall_s: float | None
+    on_stall: OnStall
+    pause_timeout_s: float
+    grace_s: float
+    boot_s: float
+    on_interrupt: OnInterrupt
+    max_attempts: int
+    state: str
+    aim: str | None
+    busy: bool
+    stalled: bool
+    pause_slow: str | None
+    draining: bool
+    waiting_for: str | None
+    incarnation: int
+    holds: list[Hold]
+    mailbox: MailboxInfo
+    active_run: str | None
+    restarts: int
+    last_exit: dict[str, Any] | None
+    created_at: str
+    state_since: str
+    engine_seq: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """`GET /runs/{id}`."""
+
+    id: str
+    engine_id: str
+    pool: str
+    status: str
+    priority: Priority
+    input: Any
+    result: Any
+    error: dict[str, Any] | None
+    labels: dict[str, str]
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    elapsed_s: float | None
+    queue_position: int | None
+    estimated_completion_at: str | None
+    attempts: int
+    usage: dict[str, Any]
+    digest: str | None
+    retry_of: str | None
+    cancelled_by: str | None
+    reason: str | None
+    command_id: str | None
+    output_bytes: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The 202 of a command. `replayed`: the same command was accepted before under this key."""
+
+    command_id: str
+    engine_id: str
+    type: str
+    state: str
+    seq: int
+    run_id: str | None = None
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandInfo:
+    """`GET /commands/{id}`. `changed`: False when it was already so."""
+
+    id: str
+    engine_id: str
+    type: str
+    state: str
+    principal: str | None
+    run_id: str | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    changed: bool | None
+    result: Any
+    problem: dict[str, Any] | None
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestInfo:
+    """`GET /requests/{id}`."""
+
+    id: str
+    engine_id: str
+    pool: str
+    run_id: str | None
+    kind: str
+    title: str
+    detail: str
+    options: list[dict[str, Any]]
+    schema: dict[str, Any] | None
+    digest: str
+    state: str
+    created_at: str
+    deadline: str | None
+    default: str | None
+    decision: dict[str, Any] | None
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterInfo:
+    id: str
+    engine_id: str
+    pool: str
+    command_id: str | None
+    run_id: str | None
+    type: str
+    body: dict[str, Any]
+    reason: str
+    created_at: str
+    state: str
+    redelivered_as: str | None
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disposed:
+    """`DELETE /engines/{id}`: it is proven gone, but for what `leaks` names."""
+
+    id: str
+    uid: str
+    state: str
+    leaks: list[dict[str, Any]]
+    dead_letters: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceInfo:
+    slice: str
+    version: int
+    seq: int
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateInfo:
+    """`slices`: {name: {version, value}}, as of `seq`."""
+
+    seq: int
+    slices: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindInfo:
+    """`GET /kinds/{kind}`: JSON Schemas of config and run input, what it takes and emits."""
+
+    kind: str
+    description: str
+    config_schema: dict[str, Any]
+    input_schema: dict[str, Any] | None
+    commands: list[str]
+    emits: list[str]
+    pause_modes: list[str]
+    default_pause_mode: str
+    on_interrupt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolInfo:
+    """`GET /pools/{id}`. `budget`: what of each quota is used; `engines`, `running`: how many it has now."""
+
+    id: str
+    template: Template | None
+    max_engines: int
+    max_running: int | None
+    idle_s: float | None
+    expire_s: float | None
+    strategy: Strategy
+    max_restarts: int | None
+    window_s: float
+    quotas: Quotas
+    draining: bool
+    engines: int
+    running: int
+    budget: dict[str, Any]
+
+    @staticmethod
+    def of(spec: PoolSpec, *, engines: int, running: int, budget: dict[str, Any]) -> PoolInfo:
+        return PoolInfo(
+            id=spec.id, template=spec.template, max_engines=spec.max_engines, max_running=spec.max_running,
+            idle_s=spec.idle_s, expire_s=spec.expire_s, strategy=spec.strategy, max_restarts=spec.max_restarts,
+            window_s=spec.window_s, quotas=spec.quotas, draining=spec.draining, engines=engines, running=running,
+            budget=budget,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolResult:
+    """What a pool command did to one engine. `problem`: {slug, detail} when `ok` is False."""
+
+    id: str
+    ok: bool
+    state: str
+    problem: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessRow:
+    pid: int
+    ppid: int
+    name: str
+    cpu_s: float
+    rss_bytes: int
+    started_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthInfo:
+    """`checks`: name -> {status, ...what was measured}."""
+
+    status: str
+    uptime_s: float
+    version: str
+    checks: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[T]):
+    """One page of a list; `next_cursor` None: there is no more."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+WhyInfo = dict[str, Why]
