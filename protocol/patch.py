@@ -45,8 +45,7 @@ def diff(old: Json, new: Json) -> list[Op]:
     Costs one walk over both, less what they share. Values in the patch are parts of `new`, not copies.
     """
     patch: list[Op] = []
-    if old is not new:
-        _walk(old, new, [], patch)
+    _walk(old, new, [], patch)
     return patch
 
 
