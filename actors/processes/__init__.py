@@ -1,0 +1,17 @@
+"""Process trees: start programs, see all that comes of them, freeze it, and end it provably.
+
+tree.py      one tree per incarnation of an engine: spawn, processes, freeze, thaw, end
+process.py   one started program; streams.py its pipes or terminal; spawning.py how its start is ordered and answered
+guardian.py  our side of the helper program; keeper.py the program itself, and why it is one
+leftovers.py what a killed daemon left behind
+linux.py     all that only Linux has
+"""
+
+from actors.processes.guardian import hold_guardian
+from actors.processes.leftovers import reap_leftovers
+from actors.processes.listing import Leak, ProcessInfo
+from actors.processes.process import Process
+from actors.processes.spawning import SpawnFailed
+from actors.processes.tree import Tree
+
+__all__ = ["Leak", "Process", "ProcessInfo", "SpawnFailed", "Tree", "hold_guardian", "reap_leftovers"]

@@ -1,0 +1,268 @@
+"""The helper program: one guardian per daemon, and one keeper per process tree, forked from it.
+
+Why a program of our own stands between the daemon and what it starts:
+
+- **Emptiness is proven by the kernel.** A keeper is the subreaper of its tree: whoever double-forks, calls setsid or
+  clears its environment becomes the keeper's own child when its parent dies (PR_SET_CHILD_SUBREAPER(2const)). So "no
+  child left" (ECHILD) means that no descendant is left, without searching for anything.
+- **kill -9 of the daemon ends every tree.** The kernel closes the daemon's end of the socket, and a keeper whose socket
+  has ended kills its whole tree, then leaves. Nobody has to be restarted for that.
+- **Forking is safe here.** One thread, few descriptors: the child may run Python between fork and exec, which in a
+  daemon with threads may deadlock; so the working directory, the session and the terminal need no second helper.
+- **The host is left alone.** No thread in it, no SIGCHLD, no waitpid, and no subreaper in somebody else's program.
+
+The guardian forks rather than starts keepers because a fork shares its memory and takes a millisecond. It is itself
+subreaper of the keepers: were one killed, its tree would fall to the guardian. Each of these programs talks on
+descriptor 0, a SOCK_SEQPACKET pair; a message is one marshalled tuple (both ends are the same interpreter).
+Imports are kept few: every megabyte here is paid once per daemon, every written page once per tree.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import errno
+import fcntl
+import gc
+import marshal
+import os
+import select
+import signal
+import socket
+import sys
+import termios
+from collections.abc import Callable
+
+from actors.processes import linux
+
+DESCRIPTORS = 8  # the most that come with one message
+RETRY_S = (0.002, 1.0)  # how soon what survived SIGKILL is looked at again: first, and at most
+
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
+_prctl = ctypes.CDLL(None).prctl
+
+Handle = Callable[[tuple[object, ...], list[int]], None]
+
+
+class Leave(Exception):
+    """Raised by a message handler: leave as soon as no child is left."""
+
+
+class Station:
+    """A subreaper with a socket on descriptor 0: hears messages, buries its dead, never leaves its tree behind."""
+
+    def __init__(self, name: bytes) -> None:
+        _prctl(_PR_SET_NAME, name)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        self.socket = socket.socket(fileno=os.dup(0))
+        self.reports: dict[int, tuple[int, int]] = {}  # child -> the daemon's number for it, where to tell its end
+        # SIGCHLD wakes the poll through this pipe; its content means nothing.
+        self.bell, ring = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def serve(self, handle: Handle) -> None:
+        """Until told to leave, or the other end is closed: then everything below is killed. Returns with no child."""
+        poll = select.poll()
+        poll.register(self.bell, select.POLLIN)
+        poll.register(0, select.POLLIN)
+        leaving = killing = False
+        retry_s = RETRY_S[0]
+        while True:
+            alone = self.bury()
+            if alone and leaving:
+                return
+            if killing and not alone:
+                for stat in linux.descendants(os.getpid()):
+                    linux.send(stat, signal.SIGKILL)
+            heard = poll.poll(retry_s * 1000 if killing else None)
+            retry_s = RETRY_S[0] if heard else min(retry_s * 2, RETRY_S[1])
+            for fd, _ in heard:
+                if fd == self.bell:
+                    os.read(self.bell, 4096)
+                    continue
+                try:
+                    data, descriptors = self.receive()
+                    if data:
+                        handle(marshal.loads(data), descriptors)  # noqa: S302 - written by the daemon that started us
+                    else:
+                        leaving = killing = True
+                        poll.unregister(0)
+                except Leave:
+                    leaving = True
+
+    def receive(self) -> tuple[bytes, list[int]]:
+        try:
+            room = socket.CMSG_LEN(DESCRIPTORS * array.array("i").itemsize)
+            data, extra, _, _ = self.socket.recvmsg(4096, room, socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            return b"", []
+        descriptors = array.array("i")
+        for _, _, packed in extra:
+            descriptors.frombytes(packed[: len(packed) - len(packed) % descriptors.itemsize])
+        return data, list(descriptors)
+
+    def bury(self) -> bool:
+        """Reap whoever died and report the ends somebody waits for. True when no child is left at all."""
+        while True:
+            try:
+                # This process has no children but its tree, so waiting for any of them steals from nobody.
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if pid == 0:
+                return False
+            if pid in self.reports:
+                _, report = self.reports.pop(pid)
+                tell(report, b"%d" % os.waitstatus_to_exitcode(status))
+                os.close(report)
+
+
+def main() -> None:
+    """The guardian: forks one keeper for each descriptor it is sent."""
+    # A terminal's Ctrl-C and a service manager's SIGTERM are for the daemon, which ends its trees itself.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    # No collector: it would touch, and so copy, the pages that all keepers share.
+    gc.disable()
+    gc.freeze()
+    guardian = Station(b"house-guardian")
+
+    def fork_keeper(_: tuple[object, ...], descriptors: list[int]) -> None:
+        try:
+            child = os.fork()
+        except OSError:
+            child = -1  # closing the descriptor below is the answer
+        if child == 0:
+            guardian.socket.close()
+            os.close(guardian.bell)
+            os.close(signal.set_wakeup_fd(-1))
+            os.dup2(descriptors[0], 0)
+            os.close(descriptors[0])
+            _leave_by(keep)
+        os.close(descriptors[0])
+
+    _leave_by(lambda: guardian.serve(fork_keeper))
+
+
+def _leave_by(work: Callable[[], None]) -> None:
+    """Run it and go, past every `finally` of a program that this process was forked from."""
+    code = 70
+    try:
+        work()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def keep() -> None:
+    """A keeper: starts the programs of one tree, signals them, and outlives all of them."""
+    keeper = Station(b"house-keeper")
+
+    def handle(message: tuple[object, ...], descriptors: list[int]) -> None:
+        match message:
+            case ("spawn", int(serial)):
+                request, reply, report, *stdio = descriptors
+                program = marshal.loads(os.pread(request, os.fstat(request).st_size, 0))  # noqa: S302 - as above
+                pid = fork_program(program, reply, stdio)
+                if pid > 0:
+                    keeper.reports[pid] = serial, report
+                    descriptors.remove(report)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            case ("signal", int(serial), int(signum)):
+                # Who is in `reports` is not buried yet, so its pid cannot mean anybody else.
+                for pid in [pid for pid, (number, _) in keeper.reports.items() if number == serial]:
+                    _signal_group(pid, signum)
+            case ("end",):
+                for stat in reversed(linux.descendants(os.getpid())):
+                    # A shell on a terminal ignores SIGTERM; that its terminal goes away is what SIGHUP says.
+                    if stat.tty:
+                        linux.send(stat, signal.SIGHUP)
+                    linux.send(stat, signal.SIGTERM)
+                    linux.send(stat, signal.SIGCONT)
+                raise Leave
+
+    keeper.serve(handle)
+    tell(0, b"empty")
+
+
+def _signal_group(leader: int, signum: int) -> None:
+    try:
+        os.killpg(leader, signum)
+    except ProcessLookupError:
+        os.kill(leader, signum)  # it has not come as far as setsid yet
+    except PermissionError:
+        return  # it changed its user; the tree's end will name it
+
+
+def fork_program(
+    program: tuple[list[bytes], dict[bytes, bytes], bytes | None, bool], reply: int, stdio: list[int]
+) -> int:
+    """Start a program as leader of its own session. On `reply` go the two pids, and what failed; exec closes it.
+
+    Returns the pid, or -1. The keeper does not wait for exec, which a dead network disk may delay for ever.
+    """
+    keeper = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        tell(reply, b"0 0 fork %d" % (error.errno or 0))
+        return -1
+    if pid:
+        return pid
+    argv, env, cwd, terminal = program
+    stage = b"session"
+    try:
+        os.setsid()
+        tell(reply, b"%d %d" % (keeper, os.getpid()))
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != keeper:
+            os._exit(127)
+        if terminal:
+            fcntl.ioctl(stdio[0], termios.TIOCSCTTY, 0)
+        for number, descriptor in enumerate(stdio):
+            os.dup2(descriptor, number)
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(signum, signal.SIG_DFL)
+        stage = b"directory"
+        if cwd is not None:
+            os.chdir(cwd)
+        stage = b"program"
+        execute(argv, env)
+    except OSError as error:
+        tell(reply, b" %s %d" % (stage, error.errno or 0))
+    finally:
+        os._exit(127)
+
+
+def execute(argv: list[bytes], env: dict[bytes, bytes]) -> None:
+    """execve(2) with the search of execvp(3) through the child's own PATH. Returns never, or raises the best reason."""
+    folders = env.get(b"PATH", os.defpath.encode()).split(b":") if b"/" not in argv[0] else [b""]
+    best: OSError = FileNotFoundError(errno.ENOENT, "")
+    for folder in folders:
+        path = os.path.join(folder, argv[0])  # noqa: PTH118 - pathlib is too heavy for the helper
+        try:
+            os.execve(path, argv, env)  # noqa: S606 - no shell is the point
+        except FileNotFoundError:
+            # The file is there and yet not found: it is the interpreter in its first line that is missing.
+            if os.path.lexists(path):
+                raise OSError(errno.ENOEXEC, "") from None
+        except NotADirectoryError:
+            continue
+        except OSError as error:
+            best = error
+    raise best
+
+
+def tell(descriptor: int, words: bytes) -> None:
+    """Write to somebody who may be gone."""
+    try:
+        os.write(descriptor, words)
+    except OSError:
+        return
+
+
+if __name__ == "__main__":
+    sys.exit("this program is started by the daemon")

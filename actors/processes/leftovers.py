@@ -1,0 +1,61 @@
+"""What a killed daemon left behind, found by the marker in its environment.
+
+Keepers end their trees when the daemon dies, so there is normally nothing to find. This is for the day on which the
+keepers were killed as well, and it is what lets a start-up say that nothing of the past is still running.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Collection
+
+import trio
+
+from actors.processes import linux
+from actors.processes.listing import KILL_S, Leak, ProcessInfo, info, leak
+
+RESCAN_S = 0.2  # at the latest, for what those that are ending may have forked
+
+
+async def reap_leftovers(
+    prefix: str, *, keep: Collection[str] = (), term_s: float = 0.5
+) -> tuple[list[ProcessInfo], list[Leak]]:
+    """End every process of our user whose marker is `prefix` or begins with `prefix.`, and prove that none is left.
+
+    It gets SIGTERM, and SIGKILL after `term_s` seconds. Trees whose whole marker is in `keep` are spared. Whoever calls
+    this holds the lock of the store: a living daemon's trees look the same. Only at start: it reads all of /proc.
+
+    Returns what was ended and what could not be. Cancelled: some may be left; call it again.
+    """
+    seen: dict[tuple[int, int], ProcessInfo] = {}
+    found: list[linux.Stat] = []
+    for signum, patience_s in ((signal.SIGTERM, term_s), (signal.SIGKILL, KILL_S)):
+        told: set[tuple[int, int]] = set()
+        with trio.move_on_after(patience_s):
+            while found := linux.marked([prefix], keep=keep):
+                for stat in found:
+                    seen.setdefault(stat.identity, info(stat))
+                    if stat.identity not in told:
+                        told.add(stat.identity)
+                        linux.send(stat, signum)
+                        linux.send(stat, signal.SIGCONT)
+                with trio.move_on_after(RESCAN_S):
+                    for stat in found:
+                        await _gone(stat)
+    await trio.lowlevel.checkpoint()
+    left = {stat.identity for stat in found}
+    return [what for identity, what in seen.items() if identity not in left], [leak(stat) for stat in found]
+
+
+async def _gone(stat: linux.Stat) -> None:
+    try:
+        pidfd = os.pidfd_open(stat.pid)
+    except ProcessLookupError:
+        return
+    try:
+        now = linux.read(stat.pid)
+        if now is not None and now.identity == stat.identity:
+            await trio.lowlevel.wait_readable(pidfd)
+    finally:
+        os.close(pidfd)

@@ -1,0 +1,180 @@
+"""What only Linux can tell and do: /proc and pidfd, in one file.
+
+The daemon and its helper program (`keeper.py`) both stand on this, so it imports nothing heavy and knows no trio. A pid
+is only a number that comes back; a process is its pid *and* its start time, so every signal is sent through a pidfd
+whose process was compared first. Fields and their order: proc(5), /proc/pid/stat.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+
+MARKER = "ENGINEHOUSE_TREE"
+"""The environment variable that every process of a tree carries, unless it cleared its environment."""
+
+
+class Stat:
+    """One reading of one process. A plain class: dataclasses would cost the helper program two megabytes."""
+
+    __slots__ = ("cpu_ticks", "name", "pid", "ppid", "rss_pages", "session", "start_ticks", "state", "threads", "tty")
+
+    def __init__(self, pid: int, line: bytes) -> None:
+        # The name stands in parentheses and may itself hold spaces and parentheses.
+        head, _, tail = line.rpartition(b") ")
+        field = tail.split()
+        self.pid = pid
+        self.name = head.partition(b" (")[2].decode(errors="replace")
+        self.state = field[0].decode()
+        self.ppid = int(field[1])
+        self.session = int(field[3])
+        self.tty = int(field[4])
+        self.cpu_ticks = int(field[11]) + int(field[12])
+        self.threads = int(field[17])
+        self.start_ticks = int(field[19])
+        self.rss_pages = int(field[21])
+
+    @property
+    def alive(self) -> bool:
+        """Not a zombie. A dead first thread whose siblings run on also shows as Z, and is alive."""
+        return self.state not in "ZX" or self.threads > 1
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What tells this process from every other one since the machine booted."""
+        return self.pid, self.start_ticks
+
+
+def missing() -> str | None:
+    """What this system lacks for process trees, as a sentence; None where all is there."""
+    if sys.platform != "linux":
+        return f"process trees need Linux, this is {sys.platform}"
+    if not os.path.exists("/proc/thread-self/children"):  # noqa: PTH110 - pathlib is too heavy for the helper
+        return "process trees need /proc with /proc/<pid>/task/<tid>/children (CONFIG_PROC_CHILDREN)"
+    if not hasattr(os, "pidfd_open"):
+        return "process trees need pidfd_open (Linux 5.3)"
+    return None
+
+
+def read(pid: int) -> Stat | None:
+    """The process as it is now; None when there is none."""
+    line = _read(f"/proc/{pid}/stat")
+    return Stat(pid, line) if line else None
+
+
+def descendants(pid: int) -> list[Stat]:
+    """Every process below `pid`, parents before their children. It costs what the tree is, not what the machine is.
+
+    The kernel promises each list of children to be whole only while those children are stopped (proc(5)), and an orphan
+    moves to its new parent between two readings: a caller that must not miss one repeats the call.
+    """
+    found: dict[int, Stat] = {}
+    queue = [pid]
+    for parent in queue:
+        for child in children(parent):
+            stat = read(child)
+            if stat is not None and child not in found:
+                found[child] = stat
+                queue.append(child)
+    return list(found.values())
+
+
+def children(pid: int) -> Iterator[int]:
+    """The children of all threads of the process."""
+    for thread in _listed(f"/proc/{pid}/task"):
+        yield from map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
+
+
+def stopped(stat: Stat) -> bool:
+    """Whether every thread of the process was just seen stopped (T, t) or is dead."""
+    if stat.threads <= 1:
+        return stat.state in "TtZX"
+    lines = (_read(f"/proc/{stat.pid}/task/{thread}/stat") for thread in _listed(f"/proc/{stat.pid}/task"))
+    return all(Stat(stat.pid, line).state in "TtZX" for line in lines if line)
+
+
+def send(stat: Stat, signum: int) -> bool:
+    """Signal exactly this process. False when it is gone or may not be signalled."""
+    try:
+        pidfd = os.pidfd_open(stat.pid)
+    except OSError:
+        return False
+    try:
+        now = read(stat.pid)
+        if now is None or now.identity != stat.identity:
+            return False
+        signal.pidfd_send_signal(pidfd, signum)
+    except OSError:
+        return False
+    finally:
+        os.close(pidfd)
+    return True
+
+
+def marked(markers: Iterable[str], *, keep: Iterable[str] = ()) -> list[Stat]:
+    """Every live process of our user that carries one of the markers or one that begins with it and a dot, and with
+    them all that stand below them or in their sessions. It reads the whole of /proc: never in a loop of an idle house.
+
+    We, and what we descend from, are never among them; nor is what carries a marker in `keep`.
+    """
+    wanted = tuple(f"{MARKER}={marker}".encode() for marker in markers)
+    kept = {f"{MARKER}={marker}".encode() for marker in keep}
+    everyone = {int(name): stat for name in _listed("/proc") if name.isdigit() and (stat := read(int(name)))}
+    found: set[int] = set()
+    spared = _ancestry(everyone, os.getpid())
+    for pid, stat in everyone.items():
+        if not stat.alive or pid in spared or not _ours(pid):
+            continue
+        for entry in _read(f"/proc/{pid}/environ").split(b"\0"):
+            if entry in kept:
+                spared.add(pid)
+            elif any(entry == mark or entry.startswith(mark + b".") for mark in wanted):
+                found.add(pid)
+    # Each program was started as the leader of a session, so the sessions of those found belong to the trees too.
+    foreign = {everyone[pid].session for pid in spared} | {0}  # 0: led from outside this pid namespace
+    sessions = {everyone[pid].session for pid in found} - foreign
+    found |= {pid for pid, stat in everyone.items() if stat.session in sessions}
+    for pid in everyone:
+        if not found.isdisjoint(_ancestry(everyone, pid)):
+            found.add(pid)
+    return [everyone[pid] for pid in sorted(found - spared) if everyone[pid].alive]
+
+
+def started_at(stat: Stat) -> float:
+    """Wall clock, in seconds since the epoch."""
+    boot = next(line for line in _read("/proc/stat").splitlines() if line.startswith(b"btime "))
+    return int(boot.split()[1]) + stat.start_ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _ancestry(everyone: dict[int, Stat], pid: int) -> set[int]:
+    """The process and all it descends from."""
+    line: set[int] = set()
+    while pid in everyone and pid not in line:
+        line.add(pid)
+        pid = everyone[pid].ppid
+    return line
+
+
+def _ours(pid: int) -> bool:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid == os.geteuid()  # noqa: PTH116 - pathlib is too heavy for the helper
+    except OSError:
+        return False
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - pathlib is too heavy for the helper
+    except OSError:
+        return []
+
+
+def _read(path: str) -> bytes:
+    """The whole file, or nothing: a process may go between being listed and being read."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - pathlib is too heavy for the helper
+            return file.readall()
+    except OSError:
+        return b""

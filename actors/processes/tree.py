@@ -1,0 +1,250 @@
+"""Every process that one incarnation of an engine started, and what became of those.
+
+A tree is what stands below one keeper (`keeper.py`). The keeper is forked with the first program, so that a tree that
+never started anything costs nothing and ends at once. The kernel hands every orphan of the tree to the keeper: listing,
+freezing and ending follow parentage alone, and the keeper's last word, "empty", is a proof. The marker in the
+environment is the second line of defence: a later daemon finds by it what is left, and so does a tree whose keeper
+somebody killed.
+
+Freezing goes from parents to children. A process that is seen stopped cannot fork, so its list of children is final;
+and a shell that is stopped first does not notice, and does not tell its user, that its job was stopped. Thawing goes
+the other way, and wakes only what freezing stopped: a job that its user had suspended stays so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import marshal
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+
+import trio
+
+from actors.processes import linux
+from actors.processes.guardian import guardian
+from actors.processes.leftovers import reap_leftovers
+from actors.processes.listing import KILL_S, Leak, ProcessInfo, info, leak
+from actors.processes.process import Process
+from actors.processes.spawning import answer, program
+from actors.processes.streams import Descriptors, pipe, pipes, terminal
+
+LOOK_S = (0.0005, 0.02)  # how soon a process that was told to stop is looked at again: first, and at most
+
+
+class Tree:
+    """All processes of one incarnation. `marker` is `<house>.<engine uid>.<incarnation>`, unique on the machine.
+
+    Whoever makes a tree calls `end`: nothing else lets go of its keeper. A tree belongs to one trio run.
+    """
+
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+        self.frozen = False
+        self._socket: socket.socket | None = (
+            None  # to the keeper, from the first program to the proof that none is left
+        )
+        self._keeper: linux.Stat | None = None
+        self._serial = itertools.count(1)
+        self._started: list[Process] = []
+        self._stopped: list[linux.Stat] = []  # by freeze, parents first
+        self._ended = False
+        self._gate = trio.Semaphore(1, max_value=1)  # taken by a spawn for its moment, by a freeze until the thaw
+        self._freezing = trio.Lock()
+        self._ending = trio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Tree {self.marker!r}{' frozen' * self.frozen}{' ended' * self._ended}>"
+
+    async def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bool = True,
+        merge_stderr: bool = False,
+        pty: tuple[int, int] | None = None,
+    ) -> Process:
+        """Start a program as leader of its own session; exec has happened when this returns. Waits while frozen.
+
+        Args:
+            argv: The program and its arguments. Without a slash it is looked for in the PATH of `env`, else from `cwd`.
+            cwd: The directory it starts in; None for ours.
+            env: Its whole environment, to which only the marker is added; None for a few harmless variables of ours.
+            stdin: Whether it gets a pipe to read from, or /dev/null.
+            merge_stderr: Whether its standard error goes where its output goes.
+            pty: Rows and columns of a terminal to run on, in place of pipes.
+
+        Raises:
+            SpawnFailed: It could not be started. Cancelled: it was not started, or it is killed.
+        """
+        wanted = program(argv, cwd, env, self.marker, terminal=pty is not None)
+        async with self._gate:
+            if self._ended:
+                raise wanted.failed("the tree has ended", errno.ESHUTDOWN)
+            with Descriptors() as ours, Descriptors() as theirs:
+                reply, their_reply = pipe(ours, theirs)
+                report, their_report = pipe(ours, theirs)
+                streams, stdio = (
+                    pipes(theirs, stdin=stdin, merge_stderr=merge_stderr) if pty is None else terminal(theirs, *pty)
+                )
+                ours.callback(streams.close)
+                order = theirs.own(os.memfd_create("program"))
+                os.write(order, wanted.packed())
+                serial = next(self._serial)
+                try:
+                    self._say(("spawn", serial), [order, their_reply, their_report, *stdio])
+                except OSError as error:
+                    raise wanted.failed("keeper", error.errno or errno.EIO) from error
+                theirs.close()
+                try:
+                    heard = await answer(reply)
+                except BaseException:
+                    self._signal(serial, signal.SIGKILL)
+                    raise
+                self._keeper = self._keeper or linux.read(heard.keeper)
+                if heard.stage:
+                    raise wanted.failed(heard.stage, heard.code)
+                ours.pop_all()
+            os.close(reply)
+            process = Process(heard.pid, streams, report, lambda signum: self._signal(serial, signum))
+            self._started = [known for known in (*self._started, process) if known.returncode is None]
+            return process
+
+    def processes(self) -> list[ProcessInfo]:
+        """The live tree, parents before children."""
+        return [info(stat) for stat in self._alive()]
+
+    async def freeze(self) -> None:
+        """Stop every process; return when every thread of every one was seen stopped. Until the thaw nothing starts.
+
+        Waits for as long as something cannot be stopped, for example in an uninterruptible read. Cancelled, or ended
+        meanwhile (trio.ClosedResourceError): what had been stopped runs on.
+        """
+        async with self._freezing:
+            if self.frozen:
+                return
+            await self._gate.acquire()
+            try:
+                await self._stop_all()
+            except BaseException:
+                self._wake()
+                raise
+            self.frozen = True
+
+    def thaw(self) -> None:
+        """Let run on what `freeze` stopped. Does nothing to a tree that is not frozen."""
+        if self.frozen:
+            self.frozen = False
+            self._wake()
+
+    async def end(self, term_s: float) -> list[Leak]:
+        """End every process and prove it: SIGTERM, at most `term_s` seconds, SIGKILL, at most `KILL_S` seconds.
+
+        Returns what could not be ended. Several tasks may call it, and again; cancellation does not cut it short.
+        After it the tree starts nothing any more, and without leaks every `Process` has its `returncode`.
+        """
+        self._ended = True
+        with trio.CancelScope(shield=True):
+            async with self._ending:
+                leaks = [] if self._socket is None else await self._end(self._socket, term_s)
+        return leaks
+
+    async def _end(self, ours: socket.socket, term_s: float) -> list[Leak]:
+        if self.frozen:
+            # The keeper sends SIGTERM and only then SIGCONT: nothing runs on in between as if nothing had happened.
+            self.frozen = False
+            self._stopped.clear()
+            self._gate.release()
+        with contextlib.suppress(OSError):
+            ours.send(marshal.dumps(("end",)))
+        empty = False
+        with trio.move_on_after(term_s):
+            empty = await self._emptied(ours)
+        if not empty:
+            with contextlib.suppress(OSError):
+                ours.shutdown(socket.SHUT_WR)  # for the keeper this is the daemon's death: it kills
+            if self._keeper is not None:
+                linux.send(self._keeper, signal.SIGCONT)  # somebody may have stopped it
+            with trio.move_on_after(KILL_S):
+                empty = await self._emptied(ours)
+        if not empty:
+            return [leak(stat) for stat in self._alive()]
+        ours.close()
+        self._socket = None
+        for process in self._started:
+            await process.wait()
+        await guardian.leave()
+        return []
+
+    async def _emptied(self, ours: socket.socket) -> bool:
+        """Wait for the keeper's last word. Without one it was killed, and the tree is searched for by its marker."""
+        await trio.lowlevel.wait_readable(ours)
+        if ours.recv(16):
+            return True
+        _, leaks = await reap_leftovers(self.marker, term_s=0)
+        return not leaks
+
+    def _alive(self) -> list[linux.Stat]:
+        if self._socket is None:
+            return []
+        now = linux.read(self._keeper.pid) if self._keeper else None
+        if now is None or not now.alive or self._keeper is None or now.identity != self._keeper.identity:
+            return linux.marked([self.marker])
+        return [stat for stat in linux.descendants(now.pid) if stat.alive]
+
+    async def _stop_all(self) -> None:
+        look_s = LOOK_S[0]
+        before: set[tuple[int, int]] | None = None
+        while True:
+            if self._ended:
+                raise trio.ClosedResourceError("the tree has ended")
+            known = len(self._stopped)
+            quiet, seen = self._stop_round()
+            if quiet and seen == before:
+                return
+            before = seen if quiet else None
+            look_s = LOOK_S[0] if quiet or len(self._stopped) > known else min(look_s * 2, LOOK_S[1])
+            await trio.sleep(0 if quiet else look_s)
+
+    def _stop_round(self) -> tuple[bool, set[tuple[int, int]]]:
+        """Tell to stop who is not, and go down below who is. Returns whether all were stopped, and who all is."""
+        quiet = True
+        seen: set[tuple[int, int]] = set()
+        queue = [self._keeper.pid] if self._keeper else []
+        for parent in queue:
+            for stat in map(linux.read, linux.children(parent)):
+                if stat is None or not stat.alive:
+                    continue
+                seen.add(stat.identity)
+                if linux.stopped(stat):
+                    queue.append(stat.pid)
+                    continue
+                quiet = False
+                if all(stat.identity != known.identity for known in self._stopped):
+                    self._stopped.append(stat)
+                linux.send(stat, signal.SIGSTOP)
+        return quiet, seen
+
+    def _wake(self) -> None:
+        for stat in reversed(self._stopped):
+            linux.send(stat, signal.SIGCONT)
+        self._stopped.clear()
+        self._gate.release()
+
+    def _say(self, message: tuple[str, int], descriptors: Sequence[int]) -> None:
+        if self._socket is None:
+            if problem := linux.missing():
+                raise OSError(errno.ENOSYS, problem)
+            self._socket = guardian.keep()
+        socket.send_fds(self._socket, [marshal.dumps(message)], descriptors)
+
+    def _signal(self, serial: int, signum: int) -> None:
+        # A keeper that does not hear is dead or stopped; the end of the tree will deal with that.
+        with contextlib.suppress(OSError):
+            if self._socket is not None:
+                self._socket.send(marshal.dumps(("signal", serial, signum)))
