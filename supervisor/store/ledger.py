@@ -21,10 +21,27 @@ from protocol.records import Kind, Record, fold_record, status_of, touched
 from protocol.writes import Commit, Replay, Snapshot, Write
 from supervisor.chain import link
 
-__all__ = ["KINDS", "OPEN", "Batch", "Engine", "Entry", "Head", "Home", "Key", "Ledger", "Numbered", "chained", "enter"]
+__all__ = [
+    "KINDS",
+    "OPEN",
+    "Batch",
+    "Engine",
+    "Entry",
+    "Head",
+    "Home",
+    "Key",
+    "Ledger",
+    "Link",
+    "Numbered",
+    "chained",
+    "enter",
+]
 
 Key = tuple[str, str]
 """Principal ("" for none) and idempotency key."""
+
+Link = tuple[int, bytes | None, bytes]
+"""`seq`, the bytes that were hashed (None when the row was trimmed), and the hash."""
 
 KINDS: tuple[Kind, ...] = ("run", "request", "command", "dead_letter")
 
@@ -129,7 +146,7 @@ class Ledger:
         self._records: dict[tuple[Kind, str], Record] = {}
 
     def enter(self, entries: Sequence[Entry]) -> Batch:
-        """The next batch of the journal. A write whose key is taken, even within the batch, adds nothing but its answer."""
+        """The next batch of the journal. A write whose key is taken, also within the batch, adds only its answer."""
         batch = Batch()
         wanted = {key for entry in entries if (key := _key(entry.write)) is not None}
         taken = dict(self._home.keys(wanted)) if wanted else {}

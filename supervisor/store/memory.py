@@ -24,7 +24,7 @@ from protocol.records import Kind, Record, load_record, status_of
 from protocol.writes import Document, Replay, Snapshot, Write
 from supervisor.chain import GENESIS
 from supervisor.store.contract import Bounds, Committed, Page, StoreStatistics
-from supervisor.store.ledger import OPEN, Batch, Engine, Entry, Head, Key, Ledger, chained, enter
+from supervisor.store.ledger import OPEN, Batch, Engine, Entry, Head, Key, Ledger, Link, chained, enter
 
 __all__ = ["Journal", "Kept", "MemoryStore"]
 
@@ -139,7 +139,8 @@ class MemoryStore:
         self._commits = self._rows = 0
         self._last_commit_s = 0.0
         self._wake = trio.lowlevel.ParkingLot()
-        self._ended: trio.Event | None = None
+        self._running = False
+        self._ended = trio.Event()
         self._shut = "is not open"
 
     @property
@@ -176,7 +177,7 @@ class MemoryStore:
         return entered
 
     async def run(self, committed: Committed) -> None:
-        self._ended = trio.Event()
+        self._running = True
         try:
             while self._queue or not self._shut:
                 if not self._queue:
@@ -195,6 +196,7 @@ class MemoryStore:
                 committed(batch.commits)
         finally:
             self._shut = self._shut or "has stopped"
+            self._running = False
             self._ended.set()
 
     def submit(self, write: Write) -> None:
@@ -208,7 +210,7 @@ class MemoryStore:
     async def close(self) -> None:
         self._shut = self._shut or "is closed"
         self._wake.unpark_all()
-        if self._ended is not None:
+        if self._running or self._queued:
             await self._ended.wait()
         await trio.lowlevel.checkpoint()
 
@@ -259,7 +261,7 @@ class MemoryStore:
             if kept.engine_seq and kept.seq > behind.get(kept.uid, kept.seq)
         ]
 
-    async def links(self, *, after: int, limit: int = 1000) -> list[tuple[int, bytes | None, bytes]]:
+    async def links(self, *, after: int, limit: int = 1000) -> list[Link]:
         journal = await self._read()
         links = [(k.seq, chained(k.uid, k.wire), k.hash) for k in journal.after(after)]
         anchors = [(seq, None, digest) for seq, digest in journal.anchors.items() if seq > after]
