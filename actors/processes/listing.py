@@ -50,8 +50,11 @@ def info(stat: linux.Stat) -> ProcessInfo:
 
 
 def leak(stat: linux.Stat) -> Leak:
-    if linux.send(stat, 0):
-        why = f"still there {KILL_S:g} s after SIGKILL, in state {stat.state}"
-    else:
+    why = f"still there {KILL_S:g} s after SIGKILL, in state {stat.state}"
+    try:
+        os.kill(stat.pid, 0)
+    except PermissionError:
         why = "may not be signalled: it runs as another user"
+    except ProcessLookupError:
+        why += ", and gone at last"
     return Leak(stat.pid, stat.name, why)

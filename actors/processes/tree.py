@@ -103,6 +103,8 @@ class Tree:
                 theirs.close()
                 try:
                     heard = await answer(reply)
+                    if heard.stage:
+                        await trio.lowlevel.wait_readable(report)  # until it is buried
                 except BaseException:
                     self._signal(serial, signal.SIGKILL)
                     raise
@@ -247,4 +249,4 @@ class Tree:
         # A keeper that does not hear is dead or stopped; the end of the tree will deal with that.
         with contextlib.suppress(OSError):
             if self._socket is not None:
-                self._socket.send(marshal.dumps(("signal", serial, signum)))
+                self._socket.send(marshal.dumps(("signal", serial, int(signum))))
