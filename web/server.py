@@ -1,0 +1,278 @@
+"""Serving: listening sockets in, a story of a shutdown out.
+
+This is hypercorn's `worker_serve` (0.18) told anew around our own `Connection`, because three things cannot be had there
+by configuration: a cap on connections, streams that are told before the grace runs, and a grace that ends with the raw
+sockets closed (hypercorn shields its sends without a deadline, so that one stalled reader held a shutdown for ever).
+
+    await serve(Guard(app), bind_tcp("127.0.0.1", 39731), shutdown=stop.wait, closing=streams.close)
+
+Sockets are bound before anything else is started, so that a busy port is a plain OSError before any promise is made.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.logging import Logger
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.worker_context import WorkerContext
+
+from protocol.errors import Overloaded
+from web.asgi import App
+from web.connection import Connection, Transport
+from web.http1 import guardless
+from web.limits import Limits
+
+log = structlog.get_logger("enginehouse.web")
+
+_INBOX_MESSAGES: Final = 10  # of at most 64 KiB each: what an app may leave unread before its client is held back
+
+
+def bind_tcp(host: str, port: int, limits: Limits | None = None) -> list[socket.socket]:
+    """Listening sockets for every address of `host`; port 0 takes a free one, the same for all of them.
+
+    Raises:
+        OSError: the address is in use, not ours, or `host` is unknown.
+
+    """
+    limits = limits or Limits()
+    sockets: list[socket.socket] = []
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, address in dict.fromkeys((info[0], info[4]) for info in infos):
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Inherited by each connection: the kernel gives up on what a vanished or stalled peer does not take, also
+            # after we have closed our side (tcp(7); without it an orphan may live for a quarter of an hour).
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.send_s * 1000))
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            port = port or (sockets[0].getsockname()[1] if len(sockets) > 1 else 0)
+            sock.bind((address[0], port, *address[2:]))
+            sock.listen(limits.backlog)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def bind_unix(path: Path, limits: Limits | None = None) -> socket.socket:
+    """A listening unix socket that only its owner may open (0600). A dead socket at `path` is replaced.
+
+    Raises:
+        OSError: somebody listens there, or something else than a socket is in the way.
+
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_dead(path)
+        # The mode is set on the descriptor before bind: at no moment does the path exist with a wider one (unix(7)).
+        os.fchmod(sock.fileno(), 0o600)
+        sock.bind(str(path))
+        sock.listen((limits or Limits()).backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def url_of(sock: socket.socket, *, tls: bool = False) -> str:
+    """`http://127.0.0.1:39731`, `https://[::1]:39731` or `unix:/run/house.sock`."""
+    address: Any = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{address}"
+    host = f"[{address[0]}]" if sock.family == socket.AF_INET6 else address[0]
+    return f"{'https' if tls else 'http'}://{host}:{address[1]}"
+
+
+async def serve(
+    app: App,
+    sockets: Sequence[socket.socket],
+    *,
+    shutdown: Callable[[], Awaitable[None]],
+    closing: Callable[[], Awaitable[None]] | None = None,
+    grace_s: float = 10.0,
+    limits: Limits | None = None,
+    tls: ssl.SSLContext | None = None,
+    on_bound: Callable[[list[str]], None] | None = None,
+) -> None:
+    """Serve `app` on listening `sockets` until `shutdown()` returns, then leave within `grace_s`.
+
+    Args:
+        app: an ASGI app; outermost should be a `web.guard.Guard`. Its lifespan is run around everything.
+        sockets: from `bind_tcp` and `bind_unix`; closed when this returns or raises.
+        shutdown: returns when it is time to go. Stop the server through it; a cancellation skips the grace.
+        closing: awaited first at shutdown, within the grace: end the streams there, since nothing else ends them.
+        grace_s: for requests in hand. What is left then loses its socket and is cancelled.
+        limits: the numbers for connections.
+        tls: wraps the TCP sockets (unix sockets stay plain); HTTP/1.1 is offered alone.
+        on_bound: called once with the addresses, when connections are being accepted.
+
+    """
+    limits = limits or Limits()
+    server = _Server(app, limits, tls)
+    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
+    try:
+        async with _lifespan(app, server.config, server.state), trio.open_nursery() as connections:
+            try:
+                async with trio.open_nursery() as accepting:
+                    serve_all = partial(trio.serve_listeners, server.welcome, listeners, handler_nursery=connections)
+                    await accepting.start(serve_all)
+                    if on_bound is not None:
+                        on_bound([url_of(sock, tls=tls is not None) for sock in sockets])
+                    await shutdown()
+                    accepting.cancel_scope.cancel()
+                for sock in sockets:
+                    _close(sock)  # nobody new; who tries is refused at once instead of waiting in the backlog
+                with trio.move_on_after(grace_s):
+                    if closing is not None:
+                        await closing()  # streams say goodbye
+                    await server.drain()  # idle connections leave, the others finish their answer
+            finally:
+                server.abort()  # and who is still there was told
+    finally:
+        for sock in sockets:
+            _close(sock)
+
+
+class _Server:
+    """Whoever is connected, and the cap on how many."""
+
+    def __init__(self, app: App, limits: Limits, tls: ssl.SSLContext | None) -> None:
+        self.config = _config(limits)
+        self.state: dict[str, Any] = {}
+        self._app = app
+        self._limits = limits
+        self._cap = limits.connection_cap()
+        self._context = WorkerContext(None)
+        self._open: set[Connection] = set()
+        self._turning_away = 0
+        self._nobody_left = trio.Event()
+        self._tls = tls
+        if tls is not None:
+            tls.set_alpn_protocols(["http/1.1"])
+
+    async def welcome(self, accepted: trio.SocketStream) -> None:
+        if len(self._open) >= self._cap:
+            await self._turn_away(accepted)
+            return
+        try:
+            stream: Transport = accepted
+            if self._tls is not None and accepted.socket.family != socket.AF_UNIX:
+                stream = trio.SSLStream(accepted, self._tls, server_side=True, https_compatible=True)
+            connection = Connection(stream, self._app, self.config, self._context, self._limits, self.state)
+        except OSError:
+            return  # the client had gone before it was welcomed
+        self._open.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._open.discard(connection)
+            if not self._open:
+                self._nobody_left.set()
+
+    async def _turn_away(self, stream: trio.SocketStream) -> None:
+        """503 and close. TLS is refused without a word: its handshake is what we cannot afford."""
+        if self._tls is not None or self._turning_away >= self._limits.turned_away:
+            return
+        self._turning_away += 1
+        try:
+            with trio.move_on_after(self._limits.linger_s), suppress(trio.BrokenResourceError, OSError):
+                await stream.send_all(_overloaded())
+                await stream.send_eof()
+                while await stream.receive_some():
+                    pass
+        finally:
+            self._turning_away -= 1
+
+    async def drain(self) -> None:
+        """Return when nobody is connected any more."""
+        await self._context.terminated.set()
+        self._nobody_left = trio.Event()
+        for connection in tuple(self._open):
+            connection.leave()
+        if self._open:
+            await self._nobody_left.wait()
+
+    def abort(self) -> None:
+        for connection in tuple(self._open):
+            connection.abort()
+
+
+class _Log(Logger):
+    """hypercorn's few messages, in our log."""
+
+    def __init__(self, config: Config) -> None:
+        config.errorlog = config.accesslog = None
+        super().__init__(config)
+
+    async def warning(self, message: str, *args: Any, **kwargs: Any) -> None:
+        log.warning(message)
+
+    async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:
+        log.exception(message)  # noqa: LOG004  # hypercorn calls this from its own `except`
+
+
+def _config(limits: Limits) -> Config:
+    """The settings of hypercorn. Its own read, keep-alive and graceful timeouts stay unused: `Connection` has ours."""
+    config = Config()
+    config.logger_class = _Log
+    config.include_server_header = False
+    config.keep_alive_max_requests = limits.keep_alive_requests
+    config.max_app_queue_size = _INBOX_MESSAGES
+    return config
+
+
+@asynccontextmanager
+async def _lifespan(app: App, config: Config, state: dict[str, Any]) -> AsyncIterator[None]:
+    wrapped: Any = ASGIWrapper(app)  # type: ignore[arg-type]  # its ASGI types are TypedDicts, ours plain mappings
+    lifespan = Lifespan(wrapped, config, state)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lifespan.handle_lifespan)
+        await lifespan.wait_for_startup()
+        yield
+        await lifespan.wait_for_shutdown()
+        nursery.cancel_scope.cancel()
+
+
+def _overloaded() -> bytes:
+    answer = guardless(Overloaded("Close idle connections, or try again later.", retry_after_s=1))
+    lines = [b"HTTP/1.1 %d Service Unavailable" % answer.status]
+    lines += [name + b": " + value for name, value in (*answer.headers, (b"connection", b"close"))]
+    return b"\r\n".join([*lines, b"", answer.body])
+
+
+def _close(sock: socket.socket) -> None:
+    """Close a listening socket; a unix socket also leaves the file system."""
+    if sock.fileno() >= 0 and sock.family == socket.AF_UNIX:
+        Path(sock.getsockname()).unlink(missing_ok=True)
+    sock.close()
+
+
+def _remove_dead(path: Path) -> None:
+    if not path.exists():
+        return
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise FileExistsError(f"{path} is not a socket; name another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise OSError(f"{path} is in use by another process")
