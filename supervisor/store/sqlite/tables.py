@@ -64,8 +64,8 @@ class Tables:
 
     def keys(self, wanted: Collection[Key]) -> Mapping[Key, Replay]:
         found = self._db.execute(
-            "SELECT k.principal, k.key, k.command_id, k.digest, k.seq, k.uid FROM json_each(?) AS w CROSS JOIN keys AS k"
-            " ON k.principal = w.value ->> 0 AND k.key = w.value ->> 1",
+            "SELECT k.principal, k.key, k.command_id, k.digest, k.seq, k.uid"
+            " FROM json_each(?) AS w CROSS JOIN keys AS k ON k.principal = w.value ->> 0 AND k.key = w.value ->> 1",
             (encode(list(wanted)).decode(),),
         )
         return {(principal, key): Replay(*replay) for principal, key, *replay in found}

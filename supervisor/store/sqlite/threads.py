@@ -47,7 +47,7 @@ def start(
         error: Exception | None = None
         try:
             work()
-        except BaseException as raised:  # noqa: BLE001 - no task: who waits for the thread raises it
+        except Exception as raised:  # noqa: BLE001 - it is raised by whoever waits for the thread
             error = raised
         with suppress(trio.RunFinishedError):
             token.run_sync_soon(ended, error)
