@@ -9,5 +9,6 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Any, not the names above: frameworks type their messages as TypedDicts, each its own, and none would fit the others'.
+App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]

@@ -1,8 +1,8 @@
 """One client's connection, from the accepted socket to the closed one: our own socket side of hypercorn's protocol.
 
-Under quart-trio 0.12, hypercorn 0.18's `TCPServer` waits for ever in five places (a stalled reader, a slow header, a slow
-body, a final `send` that is cancelled before the close, a full queue in front of an app that has already answered). Each
-is removed here by construction instead of by a patch:
+Under quart-trio 0.12, hypercorn 0.18's `TCPServer` waits for ever in five places: a stalled reader, a slow header, a
+slow body, a final `send` that is cancelled before the close, a full queue in front of an app that has answered already.
+Each is removed here by construction instead of by a patch:
 
 - one task reads, and every wait of it has a deadline that depends on the phase the request is in;
 - every send has a deadline, and `abort` closes the raw socket, which ends even a shielded wait;

@@ -59,7 +59,7 @@ def check_target(scope: Scope, policy: Policy) -> None:
 
 
 def check_host(scope: Scope, policy: Policy) -> None:
-    """Against DNS rebinding: a page may point its own name at 127.0.0.1, but cannot forge the Host that is then sent."""
+    """Against DNS rebinding: a page may point its own name at 127.0.0.1, but cannot forge the Host it then sends."""
     hosts = values_of(scope, b"host")
     if len(hosts) > 1:
         raise MalformedRequest("Send one Host header.")

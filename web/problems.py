@@ -1,8 +1,8 @@
 """Problem details (RFC 9457): the one table from slug to status and title, and the one function that builds an answer.
 
 Nobody else in this package writes an error status. A route raises an error of the house (`protocol/errors.py`, or
-`web/refusals.py` for what only HTTP can refuse) and the table decides how it looks. Whatever else is raised is a bug: it
-is logged with its traceback, and the caller gets `internal` with an `error_id` that finds the log line, nothing more.
+`web/refusals.py` for what only HTTP can refuse) and the table decides how it looks. Whatever else is raised is a bug:
+it is logged with its traceback, and the caller gets `internal` with an `error_id` that finds the log line, no more.
 """
 
 from __future__ import annotations

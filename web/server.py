@@ -1,8 +1,8 @@
 """Serving: listening sockets in, a story of a shutdown out.
 
-This is hypercorn's `worker_serve` (0.18) told anew around our own `Connection`, because three things cannot be had there
-by configuration: a cap on connections, streams that are told before the grace runs, and a grace that ends with the raw
-sockets closed (hypercorn shields its sends without a deadline, so that one stalled reader held a shutdown for ever).
+This is hypercorn's `worker_serve` (0.18) told anew around our own `Connection`, because three things cannot be had by
+configuration: a cap on connections, streams that are told before the grace runs, and a grace that ends with the raw
+sockets closed (hypercorn shields its sends without a deadline: one stalled reader held a shutdown for ever).
 
     await serve(Guard(app), bind_tcp("127.0.0.1", 39731), shutdown=stop.wait, closing=streams.close)
 
@@ -126,6 +126,7 @@ async def serve(
     """
     limits = limits or Limits()
     server = _Server(app, limits, tls)
+    paths = [Path(sock.getsockname()) for sock in sockets if sock.family == socket.AF_UNIX]
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
     try:
         async with _lifespan(app, server.config, server.state), trio.open_nursery() as connections:
@@ -137,8 +138,7 @@ async def serve(
                         on_bound([url_of(sock, tls=tls is not None) for sock in sockets])
                     await shutdown()
                     accepting.cancel_scope.cancel()
-                for sock in sockets:
-                    _close(sock)  # nobody new; who tries is refused at once instead of waiting in the backlog
+                _close(sockets, paths)  # nobody new; who tries is refused at once instead of waiting in the backlog
                 with trio.move_on_after(grace_s):
                     if closing is not None:
                         await closing()  # streams say goodbye
@@ -146,8 +146,7 @@ async def serve(
             finally:
                 server.abort()  # and who is still there was told
     finally:
-        for sock in sockets:
-            _close(sock)
+        _close(sockets, paths)
 
 
 class _Server:
@@ -240,8 +239,7 @@ def _config(limits: Limits) -> Config:
 
 @asynccontextmanager
 async def _lifespan(app: App, config: Config, state: dict[str, Any]) -> AsyncIterator[None]:
-    wrapped: Any = ASGIWrapper(app)  # type: ignore[arg-type]  # its ASGI types are TypedDicts, ours plain mappings
-    lifespan = Lifespan(wrapped, config, state)
+    lifespan = Lifespan(ASGIWrapper(app), config, state)
     async with trio.open_nursery() as nursery:
         await nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
@@ -257,11 +255,12 @@ def _overloaded() -> bytes:
     return b"\r\n".join([*lines, b"", answer.body])
 
 
-def _close(sock: socket.socket) -> None:
-    """Close a listening socket; a unix socket also leaves the file system."""
-    if sock.fileno() >= 0 and sock.family == socket.AF_UNIX:
-        Path(sock.getsockname()).unlink(missing_ok=True)
-    sock.close()
+def _close(sockets: Sequence[socket.socket], paths: list[Path]) -> None:
+    """Close the listening sockets; once, since a second server may have bound the same path by then."""
+    while paths:
+        paths.pop().unlink(missing_ok=True)
+    for sock in sockets:
+        sock.close()
 
 
 def _remove_dead(path: Path) -> None:

@@ -1,8 +1,9 @@
 r"""JSON from strangers: RFC 8259 and nothing more, in bounded time and memory.
 
 `json.loads` is lenient where leniency is an attack surface (NaN, duplicate keys, lone surrogates), and 50,000 brackets
-end in a RecursionError; a faster parser silently turns large integers into floats. So: one linear scan over the brackets that
-never recurses, then the C scanner of the standard library with a hook for each thing that it would let through.
+end in a RecursionError; a faster parser silently turns large integers into floats. So: one linear scan over the
+brackets, which never recurses, then the C scanner of the standard library with a hook for each thing that it
+would let through.
 """
 
 from __future__ import annotations

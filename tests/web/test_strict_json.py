@@ -87,7 +87,7 @@ def test_it_refuses(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "value"),
+    "data, value",
     [
         (b"1", 1),
         (b' "a" ', "a"),
