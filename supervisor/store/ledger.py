@@ -29,6 +29,7 @@ __all__ = [
     "Entry",
     "Head",
     "Home",
+    "Indexed",
     "Key",
     "Ledger",
     "Link",
@@ -43,10 +44,15 @@ Key = tuple[str, str]
 Link = tuple[int, bytes | None, bytes]
 """`seq`, the bytes that were hashed (None when the row was trimmed), and the hash."""
 
+At = tuple[Kind, str]
+"""Kind and id of a record."""
+
 KINDS: tuple[Kind, ...] = ("run", "request", "command", "dead_letter")
 
 OPEN = frozenset({"queued", "running", "waiting", "interrupted", "pending", "accepted", "started"})
 """The statuses of a record that will change again. The others are kept by the home alone, not by the ledger."""
+
+_FAMILIES = frozenset(KINDS)  # first words of the types that `touched` knows; the many other rows need not ask it
 
 _OPENING = frozenset({"command.accepted", "run.queued", "request.opened", "dead_letter.added"})
 
@@ -74,8 +80,19 @@ class Entry(NamedTuple):
     """A write on its way in, encoded, so that nothing in it can fail later. `size_bytes` counts all that is encoded."""
 
     write: Write
+    key: Key | None
     documents: tuple[tuple[str, str, bytes | None], ...]
     size_bytes: int
+
+
+class Indexed(NamedTuple):
+    """A record as it is stored: what lists filter by, and its bytes."""
+
+    uid: str
+    pool: str
+    status: str
+    seq: int
+    body: bytes
 
 
 class Numbered(NamedTuple):
@@ -95,7 +112,7 @@ class Batch:
     commits: list[Commit] = field(default_factory=list)
     rows: list[Numbered] = field(default_factory=list)
     keys: dict[Key, Replay] = field(default_factory=dict)
-    records: dict[tuple[Kind, str], Record] = field(default_factory=dict)
+    records: dict[At, Indexed] = field(default_factory=dict)
     documents: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     engines: dict[str, Engine] = field(default_factory=dict)
@@ -125,8 +142,13 @@ def enter(write: Write) -> Entry:
             raise ValueError(f"{row.type} is transient and has no place in the journal")
         size += len(row.tail())
     documents = tuple((d.table, d.id, None if d.body is None else dump(d.body)) for d in write.documents)
-    size += sum(len(body) for _, _, body in documents if body) + sum(len(s.body) for s in write.snapshots)
-    return Entry(write, documents, size)
+    for _, _, body in documents:
+        size += len(body or b"")
+    for snapshot in write.snapshots:
+        size += len(snapshot.body)
+    command = write.command
+    key = None if command is None or command.key is None else (command.principal or "", command.key)
+    return Entry(write, key, documents, size)
 
 
 def chained(uid: str, wire: bytes) -> bytes:
@@ -143,32 +165,30 @@ class Ledger:
         self._era = era
         self._memory = memory
         self._engines: dict[str, Engine] = {}
-        self._records: dict[tuple[Kind, str], Record] = {}
+        self._records: dict[At, Record] = {}
 
     def enter(self, entries: Sequence[Entry]) -> Batch:
         """The next batch of the journal. A write whose key is taken, also within the batch, adds only its answer."""
         batch = Batch()
-        wanted = {key for entry in entries if (key := _key(entry.write)) is not None}
+        wanted = {key: None for entry in entries if (key := entry.key) is not None}
         taken = dict(self._home.keys(wanted)) if wanted else {}
-        for entry in entries:
-            write, key = entry.write, _key(entry.write)
-            batch.size_bytes += entry.size_bytes
+        changed: dict[At, Record] = {}
+        for write, key, documents, size in entries:
+            batch.size_bytes += size
             if key is not None and key in taken:
                 batch.commits.append(Commit(write, taken[key]))
                 continue
-            first = self.head.seq + 1
-            for row in write.rows:
-                self._number(row, batch)
             if key is not None:
-                batch.keys[key] = taken[key] = _replay(write, first)
-            for table, name, body in entry.documents:
+                batch.keys[key] = taken[key] = self._replay(write)
+            for row in write.rows:
+                self._number(row, batch, changed)
+            for table, name, body in documents:
                 batch.documents[table, name] = body
             for snapshot in write.snapshots:
                 batch.snapshots[snapshot.uid] = snapshot
                 self._engine(snapshot.uid, batch).snapshot_seq = snapshot.seq
             batch.commits.append(Commit(write))
-        _shrink(self._engines, self._memory)
-        _shrink(self._records, self._memory)
+        self._index(changed, batch)
         return batch
 
     def forget(self, uids: Collection[str]) -> None:
@@ -177,19 +197,23 @@ class Ledger:
             self._engines.pop(uid, None)
         self._records = {at: record for at, record in self._records.items() if record.uid not in uids}
 
-    def _number(self, row: Row, batch: Batch) -> None:
+    def _number(self, row: Row, batch: Batch, changed: dict[At, Record]) -> None:
+        uid, kind = row.uid, row.type
+        family = kind.partition(".")[0]
         seq, engine_seq = self.head.seq + 1, 0
-        if row.uid and not row.type.startswith("audit."):
-            engine = self._engine(row.uid, batch)
-            engine.engine_id = row.engine_id
+        if uid and family != "audit":
+            engine = self._engine(uid, batch)
             engine_seq = engine.engine_seq = engine.engine_seq + 1
-            engine.seq = seq
-            engine.disposed |= row.type == "engine.disposed"
+            engine.seq, engine.engine_id = seq, row.engine_id
+            if kind == "engine.disposed":
+                engine.disposed = True
         wire = row.numbered(self._era, seq, engine_seq)
-        self.head = Head(seq, link(self.head.hash, seq, chained(row.uid, wire)))
-        batch.rows.append(Numbered(row, seq, engine_seq, wire, self.head.hash))
-        for at in touched(row):
-            self._fold(at, row, seq, batch)
+        digest = link(self.head.hash, seq, chained(uid, wire))
+        self.head = Head(seq, digest)
+        batch.rows.append(Numbered(row, seq, engine_seq, wire, digest))
+        if family in _FAMILIES:
+            for at in touched(row):
+                self._fold(at, row, seq, changed)
 
     def _engine(self, uid: str, batch: Batch) -> Engine:
         engine = self._engines.get(uid)
@@ -198,36 +222,38 @@ class Ledger:
         batch.engines[uid] = engine
         return engine
 
-    def _fold(self, at: tuple[Kind, str], row: Row, seq: int, batch: Batch) -> None:
-        before = self._records.get(at) or batch.records.get(at)
+    def _fold(self, at: At, row: Row, seq: int, changed: dict[At, Record]) -> None:
+        before = self._records.get(at)
         # The first row of a record finds none; asking the home would cost a look-up for each command that is accepted.
         if before is None and (row.type not in _OPENING or row.data.get("again")):
             before = self._home.record(*at)
         record = fold_record(at[0], before, row)
-        if record is None:
-            return
-        record.seq = record.seq or seq
-        batch.records[at] = record
-        if status_of(record) in OPEN:
-            self._records[at] = record
-        else:
-            self._records.pop(at, None)
+        if record is not None:
+            record.seq = record.seq or seq
+            self._records[at] = changed[at] = record
+
+    def _index(self, changed: dict[At, Record], batch: Batch) -> None:
+        """Encode what changed; from here on remember only what is open, and of that the youngest."""
+        for at, record in changed.items():
+            status = status_of(record)
+            batch.records[at] = Indexed(record.uid, record.pool, status, record.seq, dump(record))
+            if status not in OPEN:
+                del self._records[at]
+        _shrink(self._engines, self._memory)
+        _shrink(self._records, self._memory)
+
+    def _replay(self, write: Write) -> Replay:
+        """What a repeat will be told: the command, and the `seq` that its `command.accepted` row is about to get."""
+        command, seq = write.command, self.head.seq + 1
+        assert command is not None
+        for row in write.rows:
+            if row.type == "command.accepted":
+                break
+            seq += 1
+        return Replay(command_id=command.id, digest=command.digest, seq=seq, uid=command.uid)
 
 
 def _shrink(cache: dict[Any, Any], size: int) -> None:
-    """Drop the eldest. What the batch holds of them is stored before anybody looks it up again."""
+    """Drop the eldest. The batch that brought them over the limit stores them before anybody looks them up again."""
     for name in list(islice(cache, max(0, len(cache) - size))):
         del cache[name]
-
-
-def _key(write: Write) -> Key | None:
-    command = write.command
-    return None if command is None or command.key is None else (command.principal or "", command.key)
-
-
-def _replay(write: Write, first: int) -> Replay:
-    """What a repeat will be told: the command, and the `seq` of its `command.accepted` row."""
-    command = write.command
-    assert command is not None
-    place = next((i for i, row in enumerate(write.rows) if row.type == "command.accepted"), 0)
-    return Replay(command_id=command.id, digest=command.digest, seq=first + place, uid=command.uid)

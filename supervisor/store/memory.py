@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 import trio
 
-from protocol.edge import dump, load
+from protocol.edge import load
 from protocol.errors import StoreUnavailable
 from protocol.events import Row
-from protocol.records import Kind, Record, load_record, status_of
+from protocol.records import Kind, Record, load_record
 from protocol.writes import Document, Replay, Snapshot, Write
 from supervisor.chain import GENESIS
 from supervisor.store.contract import Bounds, Committed, Page, StoreStatistics
-from supervisor.store.ledger import OPEN, Batch, Engine, Entry, Head, Key, Ledger, Link, chained, enter
+from supervisor.store.ledger import OPEN, Batch, Engine, Entry, Head, Indexed, Key, Ledger, Link, chained, enter
 
 __all__ = ["Journal", "Kept", "MemoryStore"]
 
@@ -41,14 +41,6 @@ class Kept(NamedTuple):
     hash: bytes
 
 
-class _Indexed(NamedTuple):
-    uid: str
-    pool: str
-    status: str
-    seq: int
-    body: bytes
-
-
 @dataclass(slots=True)
 class Journal:
     """Everything that survives a kill. `oldest`: every row from here on is in `rows`; `latest`: of all rows ever."""
@@ -62,7 +54,7 @@ class Journal:
     anchors: dict[int, bytes] = field(default_factory=dict)
     engines: dict[str, Engine] = field(default_factory=dict)
     commands: dict[Key, Replay] = field(default_factory=dict)
-    records: dict[tuple[Kind, str], _Indexed] = field(default_factory=dict)
+    records: dict[tuple[Kind, str], Indexed] = field(default_factory=dict)
     documents: dict[tuple[str, str], bytes] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
 
@@ -85,8 +77,7 @@ class Journal:
         self.commands |= batch.keys
         self.engines |= {uid: replace(engine) for uid, engine in batch.engines.items()}
         self.snapshots |= batch.snapshots
-        for at, record in batch.records.items():
-            self.records[at] = _Indexed(record.uid, record.pool, status_of(record), record.seq, dump(record))
+        self.records |= batch.records
         for name, body in batch.documents.items():
             if body is None:
                 self.documents.pop(name, None)

@@ -11,9 +11,8 @@ from functools import cache
 
 import apsw
 
-from protocol.edge import dump
 from protocol.events import encode
-from protocol.records import Kind, Record, load_record, status_of
+from protocol.records import Kind, Record, load_record
 from protocol.writes import Replay
 from supervisor.chain import GENESIS
 from supervisor.store.ledger import Batch, Engine, Head, Key
@@ -92,8 +91,7 @@ class Tables:
         )
         self._insert("engines", [(e.uid, e.engine_id, e.engine_seq, e.seq, e.snapshot_seq, int(e.disposed))
                                  for e in batch.engines.values()])  # fmt: skip
-        self._insert("records", [(kind, name, r.uid, r.pool, status_of(r), r.seq, dump(r))
-                                 for (kind, name), r in batch.records.items()])  # fmt: skip
+        self._insert("records", [(*at, *indexed) for at, indexed in batch.records.items()])
         self._insert("keys", [(*key, r.digest, r.command_id, r.uid, r.seq) for key, r in batch.keys.items()])
         self._insert("snapshots", [(s.uid, s.seq, s.engine_seq, s.body) for s in batch.snapshots.values()])
         self._insert("documents", [(*name, body) for name, body in batch.documents.items() if body is not None])
