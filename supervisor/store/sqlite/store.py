@@ -91,7 +91,9 @@ class SqliteStore:
         self._shut = ""
 
     async def run(self, committed: Committed) -> None:
-        held, token = self._open, trio.lowlevel.current_trio_token()
+        held, token = self._held, trio.lowlevel.current_trio_token()
+        if held is None:
+            return
         over, gone = trio.Event(), trio.Event()
         errors: list[BaseException] = []
         alive = 2
