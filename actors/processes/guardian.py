@@ -136,4 +136,5 @@ async def hold_guardian() -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await guardian.leave()
+        with trio.move_on_after(2 * LEAVE_S, shield=True):
+            await guardian.leave()

@@ -32,12 +32,12 @@ import signal
 import socket
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from actors.processes import linux
 
 DESCRIPTORS = 8  # the most that come with one message
-RETRY_S = (0.002, 1.0)  # how soon what survived SIGKILL is looked at again: first, and at most
+RETRY_S = (0.002, 1.0)  # how soon a tree that is ending is looked at again: first, and at most
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
 _prctl = ctypes.CDLL(None).prctl
@@ -52,8 +52,8 @@ class Leave(Exception):
 def kill_below(*, thorough: bool) -> None:
     """Kill our children: what they leave behind becomes our children in turn, so doing this again ends the whole tree.
 
-    It needs no look at whom a pid means, since only we could bury them, and it is quick enough to overtake programs that
-    fork for their lives. `thorough`: a child does not die, so reach past it.
+    It needs no look at whom a pid means, since only we could bury them, and it is quick enough to overtake
+    programs that fork for their lives. `thorough`: a child does not die, so reach past it.
     """
     for pid in linux.children(os.getpid()):
         with contextlib.suppress(OSError):
@@ -71,6 +71,7 @@ class Station:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self.socket = socket.socket(fileno=os.dup(0))
         self.reports: dict[int, tuple[int, int]] = {}  # child -> the daemon's number for it, where to tell its end
+        self.told: set[tuple[int, int, str]] = set()  # who got its SIGTERM, and as which program
         # SIGCHLD wakes the poll through this pipe; its content means nothing.
         self.bell, ring = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
@@ -87,9 +88,12 @@ class Station:
             alone = self.bury()
             if alone and leaving:
                 return
+            if leaving and not killing:
+                # Forked after the word went round, and their parent is gone: nobody waits for what they do.
+                self.terminate(filter(None, map(linux.read, linux.children(os.getpid()))))
             if killing:
                 kill_below(thorough=retry_s > RETRY_S[0])
-            heard = poll.poll(retry_s * 1000 if killing else None)
+            heard = poll.poll(retry_s * 1000 if leaving else None)
             retry_s = RETRY_S[0] if heard else min(retry_s * 2, RETRY_S[1])
             for fd, _ in heard:
                 if fd == self.bell:
@@ -104,6 +108,19 @@ class Station:
                         poll.unregister(0)
                 except Leave:
                     leaving = True
+
+    def terminate(self, stats: Iterable[linux.Stat]) -> None:
+        """Ask each of them to end, once, also if it is stopped."""
+        for stat in stats:
+            # By program too: one that was just forked loses a signal to the handlers it has until exec.
+            who = (*stat.identity, stat.name)
+            if who not in self.told:
+                self.told.add(who)
+                # A shell on a terminal ignores SIGTERM; that its terminal goes away is what SIGHUP says.
+                if stat.tty:
+                    linux.send(stat, signal.SIGHUP)
+                linux.send(stat, signal.SIGTERM)
+                linux.send(stat, signal.SIGCONT)
 
     def receive(self) -> tuple[bytes, list[int]]:
         try:
@@ -190,12 +207,7 @@ def keep() -> None:
                 for pid in [pid for pid, (number, _) in keeper.reports.items() if number == serial]:
                     _signal_group(pid, signum)
             case ("end",):
-                for stat in reversed(linux.descendants(os.getpid())):
-                    # A shell on a terminal ignores SIGTERM; that its terminal goes away is what SIGHUP says.
-                    if stat.tty:
-                        linux.send(stat, signal.SIGHUP)
-                    linux.send(stat, signal.SIGTERM)
-                    linux.send(stat, signal.SIGCONT)
+                keeper.terminate(reversed(linux.descendants(os.getpid())))
                 raise Leave
 
     keeper.serve(handle)

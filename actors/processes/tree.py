@@ -147,6 +147,9 @@ class Tree:
     async def end(self, term_s: float) -> list[Leak]:
         """End every process and prove it: SIGTERM, at most `term_s` seconds, SIGKILL, at most `KILL_S` seconds.
 
+        What has a terminal gets SIGHUP as well. An interactive shell may still lose both while it prepares to read, so
+        whoever runs one closes its terminal first.
+
         Returns what could not be ended. Several tasks may call it, and again; cancellation does not cut it short.
         After it the tree starts nothing any more, and without leaks every `Process` has its `returncode`.
         """
@@ -186,8 +189,9 @@ class Tree:
     async def _emptied(self, ours: socket.socket) -> bool:
         """Wait for the keeper's last word. Without one it was killed, and the tree is searched for by its marker."""
         await trio.lowlevel.wait_readable(ours)
-        if ours.recv(16):
-            return True
+        with contextlib.suppress(ConnectionResetError):
+            if ours.recv(16):
+                return True
         _, leaks = await reap_leftovers(self.marker, term_s=0)
         return not leaks
 

@@ -27,7 +27,7 @@ async def tree(house: str) -> AsyncIterator[Tree]:
 
 @pytest.fixture
 def words() -> Callable[[Process, int], Awaitable[list[str]]]:
-    """`await words(process, 3)`: the first three words that it prints, within five seconds."""
+    """Reads the first words that a process prints, within five seconds: `await words(process, 3)`."""
 
     async def read(process: Process, count: int) -> list[str]:
         heard = b""
@@ -49,9 +49,10 @@ def exists() -> Callable[[str], bool]:
 
 @pytest.fixture
 def no_leaked_descriptors() -> Iterator[None]:
-    before = set(os.listdir("/proc/self/fd"))
+    folder = Path("/proc/self/fd")
+    before = len(list(folder.iterdir()))
     yield
-    assert len(os.listdir("/proc/self/fd")) <= len(before)
+    assert len(list(folder.iterdir())) <= before
 
 
 # Prints six pids: a program that ignores SIGTERM and SIGHUP (inherited by all below it), a child, and out of reach of

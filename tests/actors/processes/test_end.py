@@ -36,13 +36,19 @@ async def test_what_ignores_sigterm_is_killed_after_the_grace(tree: Tree, words:
 
 
 async def test_a_program_may_use_its_grace(tree: Tree, words: Words, tmp_path: Path) -> None:
-    process = await tree.spawn(
-        ["sh", "-c", "trap 'echo bye > note; exit 5' TERM; echo ready; sleep 1000 & wait"], cwd=tmp_path
-    )
+    process = await tree.spawn(["sh", "-c", "trap 'echo bye > note; exit 5' TERM; echo ready; read line"], cwd=tmp_path)
     await words(process, 1)
     with trio.fail_after(5):
         assert await tree.end(60) == []
     assert (process.returncode, (tmp_path / "note").read_text()) == (5, "bye\n")
+    await process.aclose()
+
+
+async def test_an_orphan_that_was_forked_after_sigterm_gets_one_too(tree: Tree, words: Words) -> None:
+    process = await tree.spawn(["sh", "-c", "trap 'sleep 1000 & exit 0' TERM; echo ready; read line"])
+    await words(process, 1)
+    with trio.fail_after(5):
+        assert await tree.end(60) == []
     await process.aclose()
 
 

@@ -1,5 +1,6 @@
 """Freezing a tree: nothing runs, nothing is lost."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -17,24 +18,33 @@ def states(tree: Tree) -> set[str]:
     return {known.status for known in tree.processes()}
 
 
-async def test_a_frozen_tree_makes_no_progress_and_a_thawed_one_goes_on(tree: Tree, tmp_path: Path) -> None:
-    count = tmp_path / "count"
-    count.touch()
-    process = await tree.spawn(["sh", "-c", 'while :; do echo >> "$0"; (:); done', str(count)])
+def threads(pid: int) -> list[str]:
+    """The state of each thread."""
+    return [(task / "stat").read_text().rpartition(") ")[2][0] for task in Path(f"/proc/{pid}/task").iterdir()]
+
+
+async def runs(process: Process) -> None:
+    """Wait until it has printed more than a pipe could have held (64 KiB)."""
+    heard = 0
     with trio.fail_after(5):
-        while count.stat().st_size < 10:
-            await trio.sleep(0.001)
+        while heard < 100_000:
+            heard += len(await process.stdout.receive_some())
+
+
+async def test_a_frozen_tree_makes_no_progress_and_a_thawed_one_goes_on(tree: Tree) -> None:
+    process = await tree.spawn(["sh", "-c", "while :; do echo progress; done & while :; do (echo progress); done"])
+    await runs(process)
+    with trio.fail_after(5):
         await tree.freeze()
-    assert tree.frozen
     assert states(tree) == {"T"}
-    before = count.stat().st_size
-    await trio.sleep(0.1)
-    assert count.stat().st_size == before
+    with trio.move_on_after(0.1):  # what it had printed before
+        while True:
+            await process.stdout.receive_some()
+    with trio.move_on_after(0.1) as silence:
+        await process.stdout.receive_some()
+    assert silence.cancelled_caught
     tree.thaw()
-    assert not tree.frozen
-    with trio.fail_after(5):
-        while count.stat().st_size <= before:
-            await trio.sleep(0.001)
+    await runs(process)
     await process.aclose()
 
 
@@ -56,14 +66,17 @@ async def test_freezing_catches_what_is_forked_meanwhile(tree: Tree, words: Word
 
 
 async def test_every_thread_is_stopped(tree: Tree, words: Words) -> None:
-    spin = "import threading\nfor _ in range(4): threading.Thread(target=lambda: [None for _ in iter(int, 1)]).start()\nprint('ready', flush=True)"
+    spin = (
+        "import threading\n"
+        "for _ in range(4): threading.Thread(target=lambda: [None for _ in iter(int, 1)]).start()\n"
+        "print('ready', flush=True)"
+    )
     process = await tree.spawn(["python3", "-c", spin])
     await words(process, 1)
     with trio.fail_after(5):
         await tree.freeze()
-    threads = [task / "stat" for task in Path(f"/proc/{process.pid}/task").iterdir()]
-    assert len(threads) == 5
-    assert {stat.read_text().rpartition(") ")[2][0] for stat in threads} == {"T"}
+    assert len(threads(process.pid)) == 5
+    assert set(threads(process.pid)) == {"T"}
     await process.aclose()
 
 
@@ -87,7 +100,9 @@ async def test_a_shell_does_not_notice_that_its_job_was_frozen(tree: Tree, progr
 
 
 async def test_thawing_leaves_stopped_what_was_stopped_before(tree: Tree, words: Words) -> None:
-    process = await tree.spawn(["sh", "-c", "sleep 1000 & kill -STOP $!; echo $!; wait"])
+    process = await tree.spawn(
+        ["sh", "-c", "sleep 1000 & kill -STOP $!; until grep -q '^State:.T' /proc/$!/status; do :; done; echo $!; wait"]
+    )
     [child] = await words(process, 1)
     with trio.fail_after(5):
         await tree.freeze()
@@ -114,16 +129,17 @@ async def test_nothing_starts_in_a_frozen_tree_until_it_is_thawed(tree: Tree) ->
         await process.aclose()
 
 
-async def test_a_cancelled_freeze_lets_everything_run_on(tree: Tree, words: Words) -> None:
-    process = await tree.spawn(["sh", "-c", "sleep 1000 & echo ready; wait"])
-    await words(process, 1)
+async def test_a_cancelled_freeze_lets_everything_run_on(tree: Tree) -> None:
+    process = await tree.spawn(["sh", "-c", "while :; do echo progress; done"])
+    await runs(process)
     with trio.CancelScope() as scope:
-        scope.cancel()
-        await tree.freeze()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tree.freeze)
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
     assert not tree.frozen
+    await runs(process)
     with trio.fail_after(5):
-        while "T" in states(tree):
-            await trio.sleep(0.001)
         await (await tree.spawn(["true"])).aclose()
     await process.aclose()
 
@@ -133,10 +149,8 @@ async def test_ending_a_tree_breaks_off_its_freeze(tree: Tree, words: Words) -> 
     await words(process, 1)
 
     async def freeze() -> None:
-        try:
+        with contextlib.suppress(trio.ClosedResourceError):
             await tree.freeze()
-        except trio.ClosedResourceError:
-            pass
 
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -176,19 +177,19 @@ async def test_a_cancelled_spawn_leaves_nothing(house: str) -> None:
     for checkpoints in range(8):
         tree = Tree(f"{house}.cancelled.{checkpoints}")
         with trio.CancelScope() as scope:
-
-            async def cancel_soon(scope: trio.CancelScope = scope, checkpoints: int = checkpoints) -> None:
-                for _ in range(checkpoints):
-                    await trio.lowlevel.checkpoint()
-                scope.cancel()
-
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(cancel_soon)
+                nursery.start_soon(cancel_after, checkpoints, scope)
                 process = await tree.spawn(["sh", "-c", "trap '' TERM; sleep 1000"])
                 await process.aclose()
-        with trio.fail_after(2):
-            assert await tree.end(5 if scope.cancelled_caught else 0) == []
-    assert tree.processes() == []
+        with trio.fail_after(2):  # the long grace is not needed: the program was killed by the cancelled spawn
+            assert await tree.end(60 if scope.cancelled_caught else 0) == []
+        assert tree.processes() == []
+
+
+async def cancel_after(checkpoints: int, scope: trio.CancelScope) -> None:
+    for _ in range(checkpoints):
+        await trio.lowlevel.checkpoint()
+    scope.cancel()
 
 
 async def test_a_hundred_programs_start_within_a_second_and_a_half(house: str) -> None:
@@ -218,5 +219,5 @@ async def test_a_tree_lists_its_processes_with_what_they_use(tree: Tree, words: 
     assert (shell.pid, shell.name, sleeper.pid, sleeper.ppid) == (process.pid, "sh", int(child), process.pid)
     assert shell.rss_bytes > 0
     assert shell.cpu_s >= 0
-    assert abs(shell.started_at - Path(f"/proc/{shell.pid}").stat().st_mtime) < 60
+    assert abs(shell.started_at - time.time()) < 60
     await process.aclose()

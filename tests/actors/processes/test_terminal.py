@@ -51,7 +51,7 @@ async def test_only_a_terminal_can_be_resized(tree: Tree) -> None:
 
 
 async def test_control_c_interrupts_what_runs_in_the_foreground(tree: Tree, words: Words) -> None:
-    process = await tree.spawn(["sh", "-c", "echo ready; sleep 1000"], pty=(24, 80))
+    process = await tree.spawn(["sh", "-c", "echo ready; exec sleep 1000"], pty=(24, 80))
     await words(process, 1)
     assert isinstance(process.stdin, Terminal)
     await process.stdin.send_all(b"\x03")
@@ -60,9 +60,16 @@ async def test_control_c_interrupts_what_runs_in_the_foreground(tree: Tree, word
     await process.aclose()
 
 
-async def test_an_interactive_shell_that_ignores_sigterm_hangs_up_when_its_tree_is_ended(
-    tree: Tree, words: Words, program: Callable[[str], str]
-) -> None:
+async def test_the_end_of_a_tree_hangs_up_on_what_ignores_sigterm_on_its_terminal(tree: Tree, words: Words) -> None:
+    process = await tree.spawn(["sh", "-c", "trap '' TERM; echo ready; exec sleep 1000"], pty=(24, 80))
+    await words(process, 1)
+    with trio.fail_after(5):
+        assert await tree.end(60) == []
+    assert process.returncode == -signal.SIGHUP
+    await process.aclose()
+
+
+async def test_an_interactive_shell_goes_when_its_terminal_is_closed(tree: Tree, program: Callable[[str], str]) -> None:
     process = await tree.spawn([program("bash"), "--norc", "-i"], pty=(24, 80))
     assert process.stdin is not None
     await process.stdin.send_all(b"stty -echo; PS1=; echo rea''dy\n")
@@ -70,13 +77,12 @@ async def test_an_interactive_shell_that_ignores_sigterm_hangs_up_when_its_tree_
     with trio.fail_after(5):
         while b"ready" not in heard:
             heard += await process.stdout.receive_some()
-    with trio.fail_after(5):
+        await process.aclose()
         assert await tree.end(60) == []
-    await process.aclose()
 
 
 async def test_closing_the_terminal_hangs_up(tree: Tree, words: Words) -> None:
-    process = await tree.spawn(["sh", "-c", "echo ready; sleep 1000"], pty=(24, 80))
+    process = await tree.spawn(["sh", "-c", "echo ready; exec sleep 1000"], pty=(24, 80))
     await words(process, 1)
     await process.aclose()
     with trio.fail_after(5):
