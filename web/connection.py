@@ -122,6 +122,8 @@ class Connection:
                 if self._last_words:
                     await self._linger()
                 self._nursery.cancel_scope.cancel()
+        except Exception:  # whatever it was, it was this connection's alone
+            log.exception("connection failed")
         finally:
             self._socket.close()
 
@@ -162,7 +164,7 @@ class Connection:
                 self._torn(scope, bugs)
             if cancelled is not None:
                 raise cancelled from None
-        except Exception as bug:  # noqa: BLE001  # a bug ends its own connection, never the server; it is logged whole
+        except Exception as bug:  # noqa: BLE001  # a bug ends its own connection, never the server, and is logged
             self._torn(scope, bug)
         else:
             await send(None)  # hypercorn: no more messages
@@ -250,17 +252,12 @@ class Connection:
 
     async def _linger(self) -> None:
         """Half-close, then read and discard: closing over unread data sends RST, and the last answer is never read."""
-        with (
-            trio.move_on_after(self._limits.linger_s),
-            suppress(trio.BrokenResourceError, trio.ClosedResourceError, OSError),
-        ):
+        with trio.move_on_after(self._limits.linger_s), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             transport = self._stream if isinstance(self._stream, trio.SocketStream) else self._stream.transport_stream
-            await transport.send_eof()
+            async with self._send_lock:  # the app may still be sending, and trio forbids to close under its feet
+                await transport.send_eof()
             left_bytes = self._limits.linger_bytes
-            while left_bytes > 0:
-                data = await transport.receive_some(_RECEIVE_BYTES)
-                if not data:
-                    return
+            while left_bytes > 0 and (data := await transport.receive_some(_RECEIVE_BYTES)):
                 left_bytes -= len(data)
 
 

@@ -199,6 +199,16 @@ async def test_the_header_clock_starts_anew_with_each_request(clock: MockClock) 
             assert (await read_answer(stream)).startswith(b"HTTP/1.1 200")
 
 
+async def test_a_later_header_that_stalls_is_cut_after_5_s_too(clock: MockClock) -> None:
+    async with serving(Guard(quart_app())) as (port, _), await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(GET % (b"/constant", b""))
+        await read_answer(stream)
+        await trio.sleep(20)
+        await stream.send_all(b"GET /const")
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 408")
+        assert trio.current_time() == pytest.approx(25, abs=0.1)
+
+
 async def test_a_body_that_drips_is_cut_after_10_s(clock: MockClock) -> None:
     async def drip(stream: trio.SocketStream) -> None:
         await stream.send_all(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
@@ -224,6 +234,37 @@ async def test_a_body_above_the_minimum_rate_may_take_longer(clock: MockClock) -
             await stream.send_all(b"x" * 20_000)
         answer = await read_answer(stream)
         assert answer.endswith(b"\r\n\r\n" + b"x" * 400_000)
+
+
+async def test_an_app_that_is_slow_to_take_a_body_costs_its_client_nothing(clock: MockClock) -> None:
+    @plain
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await trio.sleep(60)
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async with serving(app) as (port, _):
+        head = b"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 20000000\r\n\r\n"
+        assert (await say(port, head, b"x" * 20_000_000)).endswith(b"ok")
+
+
+async def test_what_an_app_still_answers_after_a_408_is_dropped(clock: MockClock) -> None:
+    @plain
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await trio.sleep(11)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"late"})
+
+    with capture_logs() as logs:
+        async with serving(app) as (port, _), await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nx")
+            answer = await read_all(stream)
+            await trio.sleep(3)
+    assert answer.count(b"HTTP/1.1") == 1
+    assert slug(answer) == "request-timeout"
+    assert [line for line in logs if line["log_level"] == "error"] == []
 
 
 async def test_a_client_that_does_not_read_is_cut_after_30_s(clock: MockClock) -> None:
@@ -255,6 +296,30 @@ async def test_an_answer_before_the_body_has_arrived_closes_and_is_still_read(cl
         assert b"\r\nconnection: close" in answer.lower()
         assert await read_all(stream) == b""
         assert trio.current_time() < 2.1
+
+
+async def test_a_client_that_will_not_stop_sending_is_cut_after_2_s(clock: MockClock) -> None:
+    async with serving(Guard(quart_app())) as (port, _), await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n")
+        await read_all(stream)
+        with pytest.raises(trio.BrokenResourceError):
+            while trio.current_time() < 10:
+                await trio.sleep(0.5)
+                await stream.send_all(b"x")
+        assert trio.current_time() <= 3
+
+
+async def test_a_broken_body_under_a_running_answer_ends_that_connection_alone(clock: MockClock) -> None:
+    with capture_logs() as logs:
+        async with serving(endless) as (port, _), await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            await trio.sleep(1)
+            await stream.send_all(b"no chunk\r\n")
+            await trio.sleep(5)
+            async with await trio.open_tcp_stream("127.0.0.1", port) as other:
+                await other.send_all(GET % (b"/", b""))
+                assert (await other.receive_some()).startswith(b"HTTP/1.1 200")
+    assert [line for line in logs if line["log_level"] == "error"] == []
 
 
 async def test_an_answer_survives_a_body_that_nobody_reads(clock: MockClock) -> None:
@@ -453,7 +518,7 @@ async def test_a_header_section_without_an_end_is_cut_by_its_size(sent: bytes, s
     "upgrade",
     [
         b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n",
-        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc=\r\n",
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1\r\n",
     ],
 )
 async def test_an_upgrade_is_ignored(upgrade: bytes, clock: MockClock) -> None:
@@ -632,6 +697,26 @@ async def test_a_unix_socket_is_its_owners_alone_and_is_removed_at_the_end(tmp_p
         stop.set()
     assert urls == [f"unix:{path}"]
     assert not path.exists()
+
+
+async def test_a_unix_path_is_free_again_while_the_last_answer_is_finished(tmp_path: Path, clock: MockClock) -> None:
+    @plain
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await trio.sleep(5)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    path, stop = tmp_path / "house.sock", trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(serve, slow, [bind_unix(path)], shutdown=stop.wait))
+        async with await trio.open_unix_socket(str(path)) as stream:
+            await stream.send_all(GET % (b"/", b""))
+            await trio.sleep(1)
+            stop.set()
+            await trio.sleep(1)
+            with bind_unix(path):
+                assert (await read_all(stream)).startswith(b"HTTP/1.1 200")
+                assert path.exists()
 
 
 def test_a_dead_unix_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
