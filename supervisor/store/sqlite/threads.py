@@ -55,6 +55,12 @@ def start(
     Thread(target=body, name=name, daemon=True).start()
 
 
+def checkpoint(db: apsw.Connection) -> None:
+    """Move as much of the log into the database as readers allow. When the other thread is at it, that will do."""
+    with suppress(apsw.BusyError):
+        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
 class Checkpointer:
     """Moves the log into the database each time it is asked to."""
 
@@ -71,7 +77,7 @@ class Checkpointer:
 
     def run(self) -> None:
         while self._asked.get():
-            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            checkpoint(self._db)
 
 
 class Writer:
@@ -103,7 +109,7 @@ class Writer:
         while more and not self._stopped:
             more = self._round(report)
             if self._log_pages >= LONG_LOG:
-                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                checkpoint(self._db)
             elif self._log_pages >= LOG_PAGES:
                 self._checkpointer.ask()
             self._log_pages = 0
