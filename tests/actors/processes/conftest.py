@@ -27,7 +27,7 @@ async def tree(house: str) -> AsyncIterator[Tree]:
 
 @pytest.fixture
 def words() -> Callable[[Process, int], Awaitable[list[str]]]:
-    """Reads the first words that a process prints, within five seconds: `await words(process, 3)`."""
+    """A reader of the first words that a process prints, within five seconds."""
 
     async def read(process: Process, count: int) -> list[str]:
         heard = b""
