@@ -118,6 +118,7 @@ def failure(error: Exception) -> StoreUnavailable:
     if isinstance(error, apsw.FullError):
         told: StoreUnavailable = StorageFull("The disk of the journal is full; free some space, then start again.")
     else:
-        told = StoreUnavailable(f"The journal failed ({error}); nothing more is accepted until it is opened again.")
+        what = str(error) or type(error).__name__
+        told = StoreUnavailable(f"The journal failed ({what}); nothing more is accepted until it is opened again.")
     told.__cause__ = error
     return told

@@ -116,6 +116,8 @@ def inserted(disk: Disk) -> Iterator[Disk]:
         disk.unregister()
 
 
-def broken(code: int) -> apsw.Error:
+def broken(code: int) -> Exception:
     """The error with which a VFS answers SQLite."""
-    return apsw.exception_for(code)
+    error = apsw.exception_for(code)
+    error.args = ("disk I/O error",)
+    return error
