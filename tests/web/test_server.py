@@ -347,9 +347,14 @@ async def test_an_app_that_answers_without_reading_does_not_hold_the_reader(cloc
         assert trio.current_time() < 3.5
 
 
-async def test_a_short_body_that_came_whole_keeps_the_connection_whatever_the_answer(clock: MockClock) -> None:
+async def test_a_short_body_that_came_whole_keeps_the_connection_although_nobody_reads_it(clock: MockClock) -> None:
+    @plain
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
     post = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
-    async with serving(Guard(quart_app())) as (port, _), await trio.open_tcp_stream("127.0.0.1", port) as stream:
+    async with serving(app) as (port, _), await trio.open_tcp_stream("127.0.0.1", port) as stream:
         for _ in range(100):
             await stream.send_all(post)
             answer = await read_answer(stream)
@@ -714,9 +719,10 @@ async def test_a_unix_path_is_free_again_while_the_last_answer_is_finished(tmp_p
             await trio.sleep(1)
             stop.set()
             await trio.sleep(1)
-            with bind_unix(path):
-                assert (await read_all(stream)).startswith(b"HTTP/1.1 200")
-                assert path.exists()
+            successor = bind_unix(path)
+            assert (await read_all(stream)).startswith(b"HTTP/1.1 200")
+    with successor:
+        assert path.exists()
 
 
 def test_a_dead_unix_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
