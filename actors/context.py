@@ -103,7 +103,7 @@ class Context:
     def update(self, slice: str, value: Any) -> None:
         """Set a slice of the public state; the change travels as a JSON Patch. Never waits; quick repeats become one."""
         self._progressed()
-        self._cell.slices.update(slice, as_json(value))
+        self._cell.update(slice, as_json(value), self._run_id)
 
     def slice(self, name: str) -> Any:
         """The slice's present value, also what an earlier incarnation left; None when it was never set."""
@@ -186,17 +186,15 @@ class Context:
             "schema": as_json(schema),
         }
         digest = hashlib.sha256(encode([asked, as_json(action)])).hexdigest()
-        request = cell.find_request(self._run_id, digest) or cell.open_request(
-            self._run_id, digest, asked, deadline_s=deadline_s, default=default
-        )
-        cell.waiting(self._run_id, request)
+        request = cell.requests.ask(self._run_id, digest, asked, deadline_s=deadline_s, default=default)
+        self._progressed()
         await cell.barrier()
 
         async def wait() -> None:
             while request.state is RequestState.PENDING:
                 await cell.lot.park()
             if request.state is RequestState.ANSWERED:
-                cell.use_request(request)
+                cell.requests.use(request)
             await cell.barrier()
 
         await self._quietly(wait)
@@ -236,7 +234,7 @@ class Context:
             self._incarnation.progressed()
 
     async def _quietly(self, wait: Callable[[], Awaitable[None]] | None) -> None:
-        await self._incarnation.quietly(wait, in_run=self._run is not None)
+        await self._incarnation.quietly(wait)
 
 
 class RunContext(Context):
@@ -263,10 +261,12 @@ class ProcessWait:
         self._cell, self._incarnation = cell, incarnation
 
     async def __aenter__(self) -> None:
-        self._incarnation.at_process += 1
+        self._incarnation.at_process.add(trio.lowlevel.current_task())
         self._cell.lot.unpark_all()
 
-    async def __aexit__(self, *_: object) -> None:
-        self._incarnation.at_process -= 1
-        if self._incarnation.frozen:
-            await self._incarnation.gate()
+    async def __aexit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
+        try:
+            if exc_type is None and self._incarnation.frozen:
+                await self._incarnation.gate()
+        finally:
+            self._incarnation.at_process.discard(trio.lowlevel.current_task())

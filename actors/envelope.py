@@ -13,7 +13,12 @@ import trio
 
 from protocol.commands import Command
 
-__all__ = ["Envelope", "ReplySlot"]
+__all__ = ["Envelope", "ReplySlot", "Undelivered"]
+
+
+class Undelivered(Exception):
+    """A volatile message that nobody will handle: its engine, or the house, ended first. It may or may not have had an
+    effect; asking again is up to the asker."""
 
 
 class ReplySlot:

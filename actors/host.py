@@ -7,9 +7,8 @@ else, so that a seed decides a whole run of the house.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from protocol.decide import Decision, Exit
 from protocol.events import Row
@@ -20,15 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["Host", "Timer"]
 
 
-@dataclass(slots=True, eq=False)
-class Timer:
-    """A callback at a monotonic time. `cancel` is O(1) and idempotent."""
+class Timer(Protocol):
+    """A callback at a monotonic time."""
 
-    at: float
-    fn: Callable[[], None] | None
+    @property
+    def active(self) -> bool:
+        """It was neither cancelled nor called yet."""
 
     def cancel(self) -> None:
-        self.fn = None
+        """O(1) and idempotent."""
 
 
 class Host(Protocol):
@@ -53,8 +52,14 @@ class Host(Protocol):
     def at(self, when: float, fn: Callable[[], None]) -> Timer:
         """Call `fn` at this monotonic time, from the house's one deadline task."""
 
+    def now(self) -> float:
+        """Monotonic seconds."""
+
     def wall(self) -> float:
         """Seconds since the epoch."""
+
+    def stamp_at(self, wall: float) -> str:
+        """A wall time as RFC 3339 with milliseconds."""
 
     def stamp(self) -> str:
         """Now, as RFC 3339 with milliseconds."""
@@ -73,8 +78,11 @@ class Host(Protocol):
     def changed(self, cell: Cell) -> None:
         """The cell's state changed (a place may be free, an idle clock may start)."""
 
-    def leaked(self, cell: Cell) -> list[dict[str, Any]]:
-        """What a disposed engine's task still is: one {what, where} per leak."""
+    def idle_s(self, cell: Cell) -> float | None:
+        """After how much idleness the engine goes dormant: its own setting, else its pool's."""
+
+    def late(self, cell: Cell) -> None:
+        """An answer came after its asker had gone: counted as a dead letter, never an exception in the actor."""
 
     @property
     def runs_directory(self) -> Path:

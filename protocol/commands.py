@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field
 
-from protocol.plan import Verb
+from protocol.plan import REPLIES, Verb
 from protocol.runs import OnBusy, Priority
 from protocol.specs import STRICT, Labels, PauseMode, Positive, Seconds
 
@@ -194,7 +194,7 @@ Body = Annotated[
 ]  # fmt: skip
 """Every body that a `command.accepted` row may hold."""
 
-_VERBS = {"approve": Verb.REPLY, "reject": Verb.REPLY, "skip": Verb.REPLY, "answer": Verb.REPLY, "spawn": Verb.START}
+_VERBS = {**dict.fromkeys(REPLIES, Verb.REPLY), "spawn": Verb.START}
 
 
 def verb_of(body: Any) -> Verb:

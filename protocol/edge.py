@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json, to_jsonable_python
+from pydantic_core import to_json, to_jsonable_python
 
 from protocol.errors import ValidationFailed
 
@@ -48,8 +48,8 @@ def as_json(value: object) -> Any:
 
 def load(model: type[T], raw: bytes | dict[str, Any]) -> T:
     """What `dump` or `as_json` wrote, read back (trusted: our own store's bytes)."""
-    value = from_json(raw) if isinstance(raw, bytes) else raw
-    return cast(T, adapter(model).validate_python(value, strict=False))
+    check = adapter(model).validate_json if isinstance(raw, bytes) else adapter(model).validate_python
+    return cast(T, check(raw, strict=False))
 
 
 def schema(model: Any) -> dict[str, Any]:

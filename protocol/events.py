@@ -110,6 +110,11 @@ class Row:
         """Give the row the numbers under which it is durable. Only a store calls this, once, after its COMMIT."""
         self.seq, self.engine_seq, self.wire = seq, engine_seq, wire
 
+    def envelope(self) -> dict[str, Any]:
+        """The whole envelope, as its wire bytes say it."""
+        found: dict[str, Any] = json.loads(self.wire)
+        return found
+
     @classmethod
     def from_wire(cls, wire: bytes, uid: str) -> Row:
         """A stored row read back. `uid` is stored beside the wire bytes, which do not carry it."""

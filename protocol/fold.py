@@ -132,6 +132,8 @@ def _run(view: View, row: Row) -> None:
         del view.runs[run_id]
         view.requests = {i: r for i, r in view.requests.items() if r.run_id != run_id}
         view.stalled = False
+        for name, amount in run.usage.items():
+            view.usage[name] = view.usage.get(name, 0) + amount
         if run.started_at and row.type == "run.completed":
             took = (epoch_ms(row.time) - epoch_ms(run.started_at)) / 1000
             done = view.counts.get("run.completed", 0)

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from protocol.states import Aim, State
 
-__all__ = ["AIMS", "COLUMNS", "PLANS", "Column", "Step", "Verb", "allowed", "column", "plan"]
+__all__ = ["AIMS", "COLUMNS", "PLANS", "REPLIES", "Column", "Step", "Verb", "allowed", "column", "plan"]
 
 
 class Verb(StrEnum):
@@ -69,6 +69,8 @@ class Column(StrEnum):
 
 
 COLUMNS = tuple(Column)
+REPLIES = ("approve", "reject", "skip", "answer")
+"""The command types that are all `Verb.REPLY`."""
 AIMS = {Verb.STOP: Aim.STOPPED, Verb.RESTART: Aim.RESTART, Verb.DISPOSE: Aim.DISPOSED}
 """Where the verbs that end an actor aim."""
 
@@ -125,5 +127,9 @@ def plan(verb: Verb, state: State, *, actor: bool, aim: Aim | None = None, held:
 
 
 def allowed(state: State, *, actor: bool, aim: Aim | None = None, held: bool = False) -> list[str]:
-    """The verbs that are not refused now, in the table's order: what a refusal names."""
-    return [v.value for v in Verb if plan(v, state, actor=actor, aim=aim, held=held) is not Step.REFUSED]
+    """The command types that are not refused now, in the table's order: what a refusal names."""
+    names: list[str] = []
+    for verb in Verb:
+        if plan(verb, state, actor=actor, aim=aim, held=held) is not Step.REFUSED:
+            names += REPLIES if verb is Verb.REPLY else (verb.value,)
+    return names

@@ -63,7 +63,8 @@ class Why:
 
 @dataclass(slots=True, kw_only=True)
 class View:
-    """One engine. `requests` holds the pending ones and the answers not used yet; `counts` are totals since spawn."""
+    """One engine. `requests` holds the pending ones and the answers not used yet; `counts`, `usage`: totals since spawn;
+    `run_s`: how long a run takes, lately."""
 
     spec: Spec
     state: State = State.STOPPED
@@ -76,6 +77,7 @@ class View:
     owed: dict[str, Owed] = field(default_factory=dict)
     slices: dict[str, SliceValue] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    usage: dict[str, float] = field(default_factory=dict)
     run_s: float = 0.0
     restarts: int = 0
     last_exit: dict[str, Any] | None = None

@@ -1,0 +1,205 @@
+"""One incarnation: what exists from boot to exit, and the gate through which everything in it goes on.
+
+Three kinds of scope live here, and only the cell cancels them: the incarnation's own (shielded; its deadline is the one
+shrinking budget of stop, dispose and shutdown), the run's, and those of the pausable clock. `working` are the tasks whose
+author's code may be running right now; a task leaves it while it waits in the runtime. Held, with nobody working, is paused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import trio
+
+from actors.clock import PausableClock
+from actors.context import Context
+from actors.engine import Engine
+from actors.envelope import Envelope
+from actors.host import Timer
+from actors.processes import Tree
+from protocol.specs import PauseMode
+from protocol.states import State
+
+if TYPE_CHECKING:
+    from actors.cell import Cell
+
+__all__ = ["Cut", "InHand", "Incarnation"]
+
+
+class Cut(StrEnum):
+    """Why a run's scope was cancelled."""
+
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    PAUSED = "paused"  # pause mode interrupt: back to the front of the queue
+    STALLED = "stalled"
+    STOPPING = "stopping"
+
+
+@dataclass(slots=True, eq=False)
+class InHand:
+    """The run in hand. The first cut wins."""
+
+    envelope: Envelope
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    task: trio.lowlevel.Task | None = None
+    cut: Cut | None = None
+    by: str | None = None
+    reason: str = ""
+    through: str | None = None
+    usage: dict[str, float] = field(default_factory=dict)
+
+    def cancel(self, cut: Cut, *, by: str | None = None, reason: str = "", through: str | None = None) -> None:
+        if self.cut is None:
+            self.cut, self.by, self.reason, self.through = cut, by, reason, through
+            self.scope.cancel()
+
+
+class Incarnation:
+    """See the module. Made when the engine boots, so that an actor exists from that moment on."""
+
+    engine: Engine
+    """The author's object; made in the incarnation's own task, so that its constructor can fail like a boot."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self.scope = trio.CancelScope(shield=True)
+        self.clock = PausableClock()
+        self.ctx = Context(cell, self)
+        self.nursery: trio.Nursery | None = None
+        self.run: InHand | None = None
+        self.working: set[trio.lowlevel.Task] = set()
+        self.at_process: set[trio.lowlevel.Task] = set()
+        self.told = False
+        self.quiescer: trio.lowlevel.Task | None = None
+        self.quiescing = False
+        self.started_at = cell.host.now()
+        self.progress_at = 0.0
+        self.step = "starting"
+        self._tree: Tree | None = None
+        self._stall: Timer | None = None
+
+    # -- facts -------------------------------------------------------------------------------------------------------
+    @property
+    def tree(self) -> Tree:
+        """The processes of this incarnation, found by their marker."""
+        if self._tree is None:
+            cell = self.cell
+            self._tree = Tree(f"{cell.host.name}.{cell.spec.uid}.{cell.incarnation}")
+        return self._tree
+
+    @property
+    def has_processes(self) -> bool:
+        return self._tree is not None
+
+    @property
+    def frozen(self) -> bool:
+        return self._tree is not None and self._tree.frozen
+
+    @property
+    def wants_freeze(self) -> bool:
+        return self._tree is not None and any(h.mode is PauseMode.FREEZE for h in self.cell.holds.values())
+
+    @property
+    def quiescent(self) -> bool:
+        """Nobody works; a task that waits for a frozen process does not."""
+        return not (self.working - self.at_process) if self.frozen else not self.working
+
+    @property
+    def shut(self) -> bool:
+        """Whether the gate is closed."""
+        return self.told or self.cell.state in (State.PAUSING, State.PAUSED)
+
+    def own_nursery(self) -> trio.Nursery:
+        if self.nursery is None:
+            raise RuntimeError("the nursery opens with the first callback")
+        return self.nursery
+
+    # -- the gate ----------------------------------------------------------------------------------------------------
+    async def gate(self) -> None:
+        """Where every runtime wait returns to the author's code: parks while the engine is held.
+
+        The `while` is load-bearing: a release and a new hold may both pass before this task runs. In a stopping engine
+        the run in hand is cancelled here: its next step would be one too many.
+        """
+        while True:
+            if self.cell.ending:
+                hand = self.run
+                if hand is not None and hand.task is trio.lowlevel.current_task():
+                    hand.cancel(Cut.STOPPING)
+                    await trio.lowlevel.checkpoint()
+                return
+            if not self.shut or trio.lowlevel.current_task() is self.quiescer:
+                return
+            await self.cell.lot.park()
+
+    async def quietly(self, wait: Callable[[], Awaitable[None]] | None) -> None:
+        """Wait, then pass the gate; meanwhile this task does not count as working."""
+        task = trio.lowlevel.current_task()
+        counted = task in self.working
+        self.working.discard(task)
+        if counted and self.cell.held:
+            self.cell.lot.unpark_all()
+        try:
+            if wait is not None:
+                await wait()
+            await self.gate()
+        finally:
+            if counted:
+                self.working.add(task)
+
+    # -- ending ------------------------------------------------------------------------------------------------------
+    def budget(self, grace_s: float) -> None:
+        """The one line that stop, dispose, escalation and shutdown are."""
+        self.scope.deadline = min(self.scope.deadline, self.cell.host.now() + grace_s)
+
+    def ask_to_end(self) -> None:
+        """A run that waits in the runtime does nothing that could be finished: it is cut at once."""
+        hand = self.run
+        if hand is not None and hand.task is not None and hand.task not in self.working:
+            hand.cancel(Cut.STOPPING)
+
+    @property
+    def left_s(self) -> float:
+        """What is left of the budget (inf: nobody asked it to end)."""
+        return max(self.scope.deadline - self.cell.host.now(), 0.0)
+
+    # -- progress ----------------------------------------------------------------------------------------------------
+    def progressed(self, step: str | None = None) -> None:
+        self.progress_at = self.clock.time()
+        if step is not None:
+            self.step = step
+        if self.cell.stalled:
+            self.cell.unstalled()
+
+    def watch(self) -> None:
+        """Arm the stall watch for the run in hand; it sleeps while paused and while a person is waited for."""
+        self.unwatch()
+        stall_s, hand = self.cell.spec.stall_s, self.run
+        if stall_s is None or hand is None or self.clock.paused:
+            return
+        still_s = self.clock.time() - self.progress_at
+        if self.cell.requests.pending_of(hand.envelope.run_id):
+            still_s = 0.0
+        if still_s < stall_s:
+            self._stall = self.cell.host.at(self.cell.host.now() + stall_s - still_s, self.watch)
+        elif not self.cell.stalled:
+            self.cell.stall(still_s)
+
+    def unwatch(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def add_usage(self, amounts: dict[str, float]) -> None:
+        if self.run is not None:
+            for name, amount in amounts.items():
+                self.run.usage[name] = self.run.usage.get(name, 0) + amount
+
+    @property
+    def bounded(self) -> bool:
+        return self.scope.deadline < math.inf

@@ -1,0 +1,292 @@
+"""The whole story of an actor.
+
+    live        while there is something to be: incarnate; then rest, or back off and boot again, or give up
+    incarnate   one shielded scope, one nursery: on_start, ready, serve, on_stop; then the process tree, proven empty
+    serve       take what the mailbox gives: a signal here, a run in its own task; else park
+    quiesce     held: when nobody works any more, on_pause and `paused`; released: on_resume
+
+Nothing here raises into the house's nursery: however an incarnation ends, it ends in one recorded `Exit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from actors.context import RunContext
+from actors.engine import CannotStart, Engine, Finished, RunFailed, RunInput
+from actors.envelope import Envelope
+from actors.incarnation import Cut, InHand, Incarnation
+from actors.output import Output
+from protocol.decide import Cause, Exit
+from protocol.edge import as_json
+from protocol.events import encode
+from protocol.states import State
+
+if TYPE_CHECKING:
+    from actors.cell import Cell
+
+__all__ = ["live", "quiesce"]
+
+BATCH, BATCH_S = 64, 0.001
+"""How many messages, or how long, before the loop lets others run."""
+
+RESULT_BYTES = 1 << 20
+TREE_TERM_S = 2.0
+"""How long the processes of a crashed incarnation have between TERM and KILL."""
+
+
+async def live(cell: Cell) -> None:
+    """One task for each engine that is not at rest. Never raises; ends when the engine is at rest, or the house is gone."""
+    try:
+        while cell.state in (State.STARTING, State.STOPPING):
+            actor = cell.actor
+            assert actor is not None
+            exit = await incarnate(cell, actor)
+            if cell.host.gone:
+                break
+            delay_s = cell.exited(actor, exit)
+            if cell.actor is None and delay_s is None:
+                break
+            if delay_s is not None:
+                with trio.CancelScope() as cell.nap:
+                    await trio.sleep(delay_s)
+                cell.nap = None
+                if cell.host.gone:
+                    break
+                if cell.state is State.BACKING_OFF:
+                    with cell.turn():
+                        cell.boot("backoff")
+    finally:
+        cell.living = False
+        cell.lot.unpark_all()
+
+
+async def incarnate(cell: Cell, actor: Incarnation) -> Exit:
+    """From boot to exit. Whatever goes wrong in here is in the answer."""
+    cause, error = Cause.ENDED, None
+    try:
+        with actor.scope:
+            await _inhabit(cell, actor)
+    except Exception as raised:
+        cause, error = _cause(raised, cell.state is State.STARTING)
+    leaks = await _end_processes(cell, actor)
+    now = cell.host.now()
+    if cell.ending:
+        cleanup = error if cause is Cause.CRASHED else None
+        cell.leaks = [*cell.leaks, *leaks]
+        return Exit(Cause.ENDED, at=now, ran_s=now - actor.started_at, cleanup_error=cleanup)
+    if cause is Cause.ENDED:
+        cause, error = Cause.LOST, "the house went away"
+    return Exit(cause, error, at=now, ran_s=now - actor.started_at)
+
+
+async def _inhabit(cell: Cell, actor: Incarnation) -> None:
+    if cell.ending:  # asked to end between boot and our first step
+        return
+    engine = actor.engine = cell.kind(cell.config)
+    lazy = not _overrides(engine, "on_start", "on_pause", "on_resume", "on_stop")
+    if lazy:  # nothing to own before the first message, so no nursery yet: an idle engine is one task
+        cell.ready()
+        while not cell.ending and (cell.state is not State.RUNNING or not len(cell.mailbox)):
+            cell.idle()
+            await cell.lot.park()
+        if cell.ending:
+            return
+    async with trio.open_nursery(strict_exception_groups=True) as actor.nursery:
+        if not lazy:
+            with trio.move_on_after(cell.spec.boot_s) as boot:
+                await engine.on_start(actor.ctx)
+            if boot.cancelled_caught:
+                raise TimeoutError(f"on_start did not return within {cell.spec.boot_s} s")
+            if not cell.ending:
+                cell.ready()
+        await _serve(cell, actor, engine)
+        actor.step = "stopping"
+        await engine.on_stop(actor.ctx)
+        while actor.run is not None:
+            await cell.lot.park()
+        actor.nursery.cancel_scope.cancel()
+
+
+async def _serve(cell: Cell, actor: Incarnation, engine: Engine) -> None:
+    taken, since = 0, trio.current_time()
+    while not cell.ending:
+        envelope = None if actor.shut else cell.mailbox.take(run_free=actor.run is None)
+        if envelope is None:
+            if actor.run is None and not cell.held:
+                cell.idle()
+            await cell.lot.park()
+            taken, since = 0, trio.current_time()
+            continue
+        if envelope.is_run:
+            actor.run = InHand(envelope)
+            assert actor.nursery is not None
+            actor.nursery.start_soon(_run, cell, actor, engine, actor.run)
+        else:
+            await _handle(cell, actor, engine, envelope)
+        taken += 1
+        if taken >= BATCH or trio.current_time() - since >= BATCH_S:
+            await trio.lowlevel.checkpoint()
+            taken, since = 0, trio.current_time()
+
+
+async def _handle(cell: Cell, actor: Incarnation, engine: Engine, envelope: Envelope) -> None:
+    """A signal. An exception leaves it in hand: it becomes a dead letter, and the actor has crashed."""
+    task = trio.lowlevel.current_task()
+    actor.working.add(task)
+    try:
+        value = await engine.on_signal(actor.ctx, envelope.name, envelope.payload)
+    finally:
+        actor.working.discard(task)
+        if cell.held:
+            cell.lot.unpark_all()
+    command = envelope.command
+    if command is not None:
+        data = {"changed": True, "result": as_json(value)}
+        cell.note("command.completed", data, command_id=command.id, principal=command.principal)
+    cell.mailbox.end(envelope, "handled")
+    if envelope.reply is not None and not envelope.reply.set(value):
+        cell.host.late(cell)
+
+
+async def _run(cell: Cell, actor: Incarnation, engine: Engine, hand: InHand) -> None:
+    """One run: `run.started` is durable and the gate open before the author's code; its end is one write."""
+    envelope = hand.envelope
+    assert envelope.run_id is not None
+    hand.task = task = trio.lowlevel.current_task()
+    run = RunInput(
+        id=envelope.run_id, input=envelope.payload, attempt=envelope.attempt, resumed=envelope.resumed,
+        labels=envelope.labels,
+    )  # fmt: skip
+    output = _output(cell, run)
+    how, data = "completed", {}
+    actor.working.add(task)
+    try:
+        with hand.scope:
+            cell.note(
+                "run.started",
+                {"attempt": run.attempt},
+                run_id=run.id,
+                command_id=envelope.command.id if envelope.command else None,
+            )
+            await actor.quietly(cell.barrier)
+            actor.progress_at, actor.step = actor.clock.time(), "on_run"
+            actor.watch()
+            ctx = RunContext(cell, actor, run, output)
+            try:
+                if envelope.timeout_s is None:
+                    data = _result(await engine.on_run(ctx, run))
+                else:
+                    with actor.clock.scope(envelope.timeout_s) as limit:
+                        data = _result(await engine.on_run(ctx, run))
+                    if limit.cancelled_caught:
+                        hand.cut = hand.cut or Cut.TIMED_OUT
+                        hand.scope.cancel()
+                        await trio.lowlevel.checkpoint()
+            except* RunFailed as failed:
+                first = next(_leaves(failed))
+                assert isinstance(first, RunFailed)
+                how = "failed"
+                data = {"error": {"slug": first.slug, "detail": first.detail}}
+                if first.result is not None:
+                    data["result"] = as_json(first.result)
+    finally:
+        actor.working.discard(task)
+        actor.unwatch()
+        with trio.CancelScope(shield=True):
+            await output.close()
+        cell.lot.unpark_all()
+    with cell.turn():
+        if hand.scope.cancelled_caught:
+            cell.runs.cut(hand)
+        else:
+            cell.runs.finish(envelope, how, {**data, "usage": dict(hand.usage)})
+        actor.run = None
+    cell.lot.unpark_all()
+
+
+async def quiesce(cell: Cell, actor: Incarnation) -> None:
+    """Held until released: freeze what must be frozen, tell the engine when nobody works, and again when it goes on."""
+    actor.quiescer = trio.lowlevel.current_task()
+    engine = actor.engine
+    try:
+        while not cell.ending:
+            held = cell.state in (State.PAUSING, State.PAUSED)
+            if held and actor.wants_freeze and not actor.frozen:
+                actor.step = "freezing the process tree"
+                await actor.tree.freeze()
+            elif actor.frozen and not (held and actor.wants_freeze):
+                actor.tree.thaw()
+            elif cell.state is State.PAUSING and actor.quiescent:
+                if not actor.told:
+                    actor.told = True
+                    await engine.on_pause(actor.ctx)
+                else:
+                    cell.quiet()
+            elif not held and actor.told:
+                await engine.on_resume(actor.ctx)
+                actor.told = False
+            elif held:
+                await cell.lot.park()
+            else:
+                break
+    finally:
+        actor.quiescer, actor.quiescing = None, False
+        cell.lot.unpark_all()
+
+
+def _output(cell: Cell, run: RunInput) -> Output:
+    return Output(
+        cell.host.runs_directory,
+        run.id,
+        attempt=run.attempt,
+        publish=lambda data: cell.transient("run.output", data, run_id=run.id),
+        chunk=lambda data: cell.note("run.output_chunk", data, run_id=run.id),
+        later=lambda seconds, fn: cell.host.at(cell.host.now() + seconds, fn),
+    )
+
+
+def _result(value: Any) -> dict[str, Any]:
+    result = as_json(value)
+    size = len(encode(result))
+    if size > RESULT_BYTES:
+        raise RunFailed("result-too-large", f"The result has {size} bytes; the limit is {RESULT_BYTES}.")
+    return {"result": result}
+
+
+async def _end_processes(cell: Cell, actor: Incarnation) -> list[dict[str, Any]]:
+    """TERM, then KILL, until the tree is proven empty; what could not be ended is named."""
+    if not actor.has_processes:
+        return []
+    term_s = min(actor.left_s, TREE_TERM_S) if not actor.bounded else min(actor.left_s, cell.spec.grace_s)
+    with trio.CancelScope(shield=True):
+        leaks = await actor.tree.end(term_s)
+    return [{"what": "process", "pid": leak.pid, "name": leak.name, "why": leak.why} for leak in leaks]
+
+
+def _overrides(engine: Engine, *callbacks: str) -> bool:
+    return any(getattr(type(engine), name) is not getattr(Engine, name) for name in callbacks)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _cause(error: Exception, booting: bool) -> tuple[Cause, str | None]:
+    """What an exception out of an incarnation means. `booting`: it came before `ready`."""
+    leaves = list(_leaves(error))
+    if all(isinstance(leaf, Finished) for leaf in leaves):
+        return Cause.FINISHED, None
+    worst = next(leaf for leaf in leaves if not isinstance(leaf, Finished))
+    if booting and isinstance(worst, CannotStart):
+        return Cause.UNMENDABLE, str(worst)
+    text = str(worst)
+    name = type(worst).__name__
+    return Cause.CRASHED, f"{name}: {text}" if text else name

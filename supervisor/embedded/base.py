@@ -1,0 +1,174 @@
+"""What the files beside this one share: finding, waiting, and turning records into what is shown."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import trio
+
+from protocol.edge import as_json
+from protocol.errors import EnginehouseError, InvalidState, NotFound, ValidationFailed
+from protocol.events import encode
+from protocol.records import CommandRecord, Record
+from protocol.runs import Run
+from protocol.states import State
+from protocol.view import View
+from protocol.wire import Accepted, CommandInfo, EngineInfo, Page, RunInfo
+from supervisor.house import Caller
+from supervisor.infos import command_info, run_info
+from supervisor.receipts import Receipt
+from supervisor.store.contract import Page as Query
+from supervisor.supervisor import Supervisor
+
+__all__ = ["NOBODY", "Base", "fingerprint", "page_of"]
+
+NOBODY = Caller()
+MAX_WAIT_S = 60.0
+T = TypeVar("T")
+
+
+def fingerprint(caller: Caller, *parts: Any) -> str:
+    """What was asked under an idempotency key."""
+    return caller.digest or hashlib.sha256(encode([as_json(part) for part in parts])).hexdigest()
+
+
+def cursor_of(cursor: str | None) -> int | None:
+    """The `seq` before which a page begins. Raises ValidationFailed."""
+    if cursor is None:
+        return None
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
+        raise ValidationFailed(
+            "The cursor is none that a list gave you.",
+            errors=[{"loc": ["cursor"], "msg": "not a cursor", "type": "cursor"}],
+        )
+    return int(cursor)
+
+
+def page_of(found: list[Any], limit: int, show: Callable[[Any], T], seq: Callable[[Any], int]) -> Page[T]:
+    """One page of what was found with a limit of `limit` + 1."""
+    more = len(found) > limit
+    items = found[:limit]
+    return Page(items=[show(item) for item in items], next_cursor=str(seq(items[-1])) if more and items else None)
+
+
+class Base:
+    """Holds the supervisor."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.supervisor = supervisor
+
+    # -- showing -----------------------------------------------------------------------------------------------------
+    def _engine(self, uid: str) -> EngineInfo:
+        return self.supervisor.info(self.supervisor.views[uid])
+
+    def _run_info(self, run: Run) -> RunInfo:
+        house = self.supervisor
+        view = house.views.get(run.uid)
+        live = view.runs.get(run.id) if view is not None else None
+        return run_info(
+            live or run, cell=house.cells.get(run.uid), mean_s=view.run_s if view else 0.0, wall=house.wall()
+        )
+
+    async def _run(self, id: str) -> Run:
+        for view in self.supervisor.views.values():
+            if id in view.runs:
+                return view.runs[id]
+        record = await self.supervisor.store.get("run", id)
+        if not isinstance(record, Run):
+            raise NotFound(f"There is no run {id!r}.")
+        return record
+
+    async def _record(self, kind: str, id: str, what: str) -> Record:
+        record = await self.supervisor.store.get(kind, id)
+        if record is None:
+            raise NotFound(f"There is no {what} {id!r}.")
+        return record
+
+    async def _records(
+        self, kind: str, *, limit: int, cursor: str | None, engine: str | None = None, pool: str | None = None,
+        statuses: tuple[str, ...] | None = None,
+    ) -> list[Any]:  # fmt: skip
+        uid = self.supervisor.view(engine).spec.uid if engine is not None else None
+        query = Query(uid=uid, pool=pool, statuses=statuses, before=cursor_of(cursor), limit=limit + 1)
+        return list(await self.supervisor.store.list(kind, query))
+
+    async def _accepted(self, receipt: Receipt) -> Accepted:
+        """The 202 of a command, also of one that is a replay."""
+        if receipt.replay is not None:
+            record = await self._record("command", receipt.replay.command_id, "command")
+            assert isinstance(record, CommandRecord)
+            return Accepted(
+                command_id=record.id, engine_id=record.engine_id, type=record.type, state=record.state,
+                seq=record.seq, run_id=record.run_id, replayed=True,
+            )  # fmt: skip
+        command = receipt.command
+        assert command is not None
+        view = self.supervisor.views[command.uid]
+        return Accepted(
+            command_id=command.id, engine_id=view.spec.id, type=command.type, state="accepted", seq=receipt.seq,
+            run_id=command.run_id,
+        )  # fmt: skip
+
+    # -- waiting -----------------------------------------------------------------------------------------------------
+    async def _settled(self, uid: str, command_id: str) -> CommandInfo:
+        """Wait until a command has its one end."""
+        await self.supervisor.watch(uid, lambda view: command_id not in view.owed)
+        record = await self._record("command", command_id, "command")
+        assert isinstance(record, CommandRecord)
+        return command_info(record)
+
+    async def _effect(self, uid: str, accepted: Accepted) -> CommandInfo:
+        """Wait until the effect of a command is reached; InvalidState when a later one made that impossible."""
+        reached, lost = EFFECTS.get(accepted.type, (None, None))
+        if reached is not None and lost is not None:
+            view = await self.supervisor.watch(uid, lambda view: reached(view) or lost(view, accepted.seq))
+            if not reached(view):
+                raise InvalidState(
+                    f"A later command made this {accepted.type} unreachable; engine {view.spec.id} is {view.state}.",
+                    state=view.state.value,
+                    allowed=[],
+                )
+        return await self._settled(uid, accepted.command_id)
+
+    async def _within(self, wait_s: float | None, fn: Callable[[], Any]) -> Any:
+        """The result of `fn`, or None when it took longer than `wait_s`."""
+        if wait_s is None:
+            return None
+        with trio.move_on_after(min(wait_s, MAX_WAIT_S)):
+            return await fn()
+        return None
+
+    @staticmethod
+    def _problem(error: EnginehouseError) -> dict[str, Any]:
+        return {"slug": error.slug, "detail": error.detail}
+
+
+ENDED = (State.STOPPED, State.FAILED, State.DISPOSED)
+Reached = Callable[[View], bool]
+Lost = Callable[[View, int], bool]
+EFFECTS: dict[str, tuple[Reached, Lost]] = {
+    "pause": (
+        lambda view: view.state not in (State.RUNNING, State.STARTING, State.PAUSING) and bool(view.holds),
+        lambda view, seq: not view.holds or view.state in ENDED,
+    ),
+    "resume": (
+        lambda view: bool(view.holds) or view.state not in (State.PAUSING, State.PAUSED, State.STARTING),
+        lambda view, seq: view.state is State.DISPOSED,
+    ),
+    "start": (
+        lambda view: view.state in (State.RUNNING, State.PAUSED),
+        lambda view, seq: view.state in (*ENDED, State.STOPPING),
+    ),
+    "restart": (
+        lambda view: view.state in (State.RUNNING, State.PAUSED),
+        lambda view, seq: view.state in ENDED,
+    ),
+    "stop": (
+        lambda view: view.state in ENDED,
+        lambda view, seq: view.state in (State.STARTING, State.RUNNING),
+    ),
+    "dispose": (lambda view: view.state is State.DISPOSED, lambda view, seq: False),
+}
+"""When the effect of a control command is seen, and when it never will be."""

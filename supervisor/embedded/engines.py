@@ -1,0 +1,311 @@
+"""Engines: spawn, look, command, dispose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import trio
+
+from actors.cell import Cell
+from protocol.commands import Dispose, Pause, Restart, Resume, Spawn, Start, Stop, Submit
+from protocol.errors import (
+    EngineDisposed,
+    EngineExists,
+    EnginehouseError,
+    NotFound,
+    UnknownSlice,
+    UnsupportedCommand,
+    ValidationFailed,
+)
+from protocol.fold import fold_all
+from protocol.ids import valid_engine_id
+from protocol.records import CommandRecord
+from protocol.specs import OnInterrupt, PauseMode, Spec
+from protocol.states import State
+from protocol.view import SliceValue, View, Why
+from protocol.wire import (
+    Accepted,
+    CommandInfo,
+    Disposed,
+    EngineInfo,
+    NewEngine,
+    NewRun,
+    Page,
+    PoolResult,
+    ProcessRow,
+    RunInfo,
+    SliceInfo,
+    StateInfo,
+)
+from supervisor.embedded.base import NOBODY, Base, cursor_of, fingerprint, page_of
+from supervisor.house import Caller
+from supervisor.infos import command_info, disposed, rfc3339
+
+__all__ = ["Engines"]
+
+PAGE = 1000
+
+
+class Engines(Base):
+    """The part of `House` that is about one engine."""
+
+    # -- birth -------------------------------------------------------------------------------------------------------
+    def _spec(self, new: NewEngine, *, key: str | None = None) -> Spec:
+        """The spec of a new engine. Raises what is wrong with it."""
+        house = self.supervisor
+        if new.id is not None and not valid_engine_id(new.id):
+            raise ValidationFailed(
+                f"{new.id!r} cannot be an engine id: use a-z, 0-9, '.', '_' and '-', up to 64, no reserved prefix.",
+                errors=[{"loc": ["id"], "msg": "not a valid engine id", "type": "engine_id"}],
+            )
+        kind = house.kinds.get(new.kind)
+        config = house.kinds.parse_config(new.kind, new.config)
+        house.pools.get(new.pool)
+        on_interrupt = new.on_interrupt or kind.on_interrupt
+        if on_interrupt is OnInterrupt.RESUME and not kind.checkpoints:
+            raise ValidationFailed(
+                f"The kind {new.kind} has no checkpoints to resume from; use fail or retry.",
+                errors=[{"loc": ["on_interrupt"], "msg": "this kind has no checkpoints", "type": "on_interrupt"}],
+            )
+        uid = house.new_id("eng")
+        return Spec(
+            id=new.id or uid, uid=uid, pool=new.pool, kind=new.kind, key=key,
+            config=config.model_dump(mode="json"), labels=new.labels, restart=new.restart,
+            mailbox_size=new.mailbox_size, idle_s=new.idle_s, stall_s=new.stall_s, on_stall=new.on_stall,
+            pause_timeout_s=new.pause_timeout_s, grace_s=new.grace_s, boot_s=new.boot_s, on_interrupt=on_interrupt,
+            max_attempts=new.max_attempts,
+        )  # fmt: skip
+
+    async def spawn(self, new: NewEngine, caller: Caller = NOBODY) -> tuple[EngineInfo, Accepted]:
+        return await self._spawn(self._spec(new), new, caller)
+
+    async def _spawn(self, spec: Spec, new: NewEngine, caller: Caller) -> tuple[EngineInfo, Accepted]:
+        receipt = await self.supervisor.spawn(
+            spec, Spawn(start=new.start), principal=caller.principal, key=caller.key, digest=fingerprint(caller, new)
+        )
+        accepted = await self._accepted(receipt)
+        uid = receipt.replay.uid if receipt.replay is not None else spec.uid
+        return self._engine(uid), accepted
+
+    async def put(self, id: str, new: NewEngine, caller: Caller = NOBODY) -> tuple[EngineInfo, bool]:
+        wanted = self._spec(replace(new, id=id))
+        while True:
+            try:
+                view = self.supervisor.view(id)
+            except NotFound:
+                view = None
+            if view is not None and view.state is not State.DISPOSED:
+                if replace(view.spec, uid="") != replace(wanted, uid=""):
+                    raise EngineExists(f"Engine {id} exists with another spec. Choose another id, or dispose of it.")
+                return self._engine(view.spec.uid), False
+            try:
+                info, _ = await self._spawn(wanted, new, caller)
+                return info, True
+            except EngineExists:
+                await self.supervisor.born(id)
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+    def _view(self, engine: str) -> View:
+        view = self.supervisor.view(engine)
+        if view.state is State.DISPOSED:
+            raise EngineDisposed(f"Engine {engine} is disposed. Spawn it anew if you need it.")
+        return view
+
+    async def get(self, engine: str) -> EngineInfo:
+        return self.supervisor.info(self._view(engine))
+
+    async def list(
+        self, *, pool: str | None = None, kind: str | None = None, state: str | None = None,
+        labels: Mapping[str, str] | None = None, limit: int = 100, cursor: str | None = None,
+    ) -> Page[EngineInfo]:  # fmt: skip
+        before = cursor_of(cursor)
+        wanted = labels or {}
+        found: list[tuple[int, View]] = []
+        for number, uid in enumerate(self.supervisor.views, start=1):
+            view = self.supervisor.views[uid]
+            if view.state is State.DISPOSED or (before is not None and number <= before):
+                continue
+            if (pool is None or view.spec.pool == pool) and (kind is None or view.spec.kind == kind):
+                if (state is None or view.state == state) and wanted.items() <= view.spec.labels.items():
+                    found.append((number, view))
+                    if len(found) > limit:
+                        break
+        return page_of(found, limit, lambda item: self.supervisor.info(item[1]), lambda item: int(item[0]))
+
+    async def state(self, engine: str, *, at: int | None = None) -> StateInfo:
+        view = await self._at(engine, at)
+        return StateInfo(
+            seq=view.seq if at is None else at,
+            slices={name: {"version": v.version, "value": v.value} for name, v in view.slices.items()},
+        )
+
+    async def slice(self, engine: str, name: str, *, at: int | None = None) -> SliceInfo:
+        view = await self._at(engine, at)
+        value: SliceValue | None = view.slices.get(name)
+        if value is None:
+            raise UnknownSlice(f"Engine {engine} has no slice {name!r}.")
+        return SliceInfo(slice=name, version=value.version, seq=view.seq if at is None else at, value=value.value)
+
+    async def _at(self, engine: str, at: int | None) -> View:
+        """The view now, or as it was when the journal ended at `at`."""
+        view = self._view(engine)
+        if at is None:
+            return view
+        if at > self.supervisor.folded or at < 0:
+            raise ValidationFailed(
+                f"The journal ends at {self.supervisor.folded}.",
+                errors=[{"loc": ["at"], "msg": "not in the journal yet", "type": "at"}],
+            )
+        past: View | None = None
+        after = 0
+        while rows := await self.supervisor.store.read(after=after, until=at, uid=view.spec.uid, limit=PAGE):
+            past = fold_all(rows, past)
+            after = rows[-1].seq
+        if past is None:
+            raise NotFound(f"Engine {engine} did not exist at {at}.")
+        return past
+
+    async def stats(self, engine: str) -> dict[str, Any]:
+        view = self._view(engine)
+        mail = self.supervisor.cell(engine).mailbox.statistics()
+        return {
+            "counts": dict(view.counts),
+            "usage": dict(view.usage),
+            "mean_run_s": round(view.run_s, 3),
+            "restarts": view.restarts,
+            "incarnation": view.incarnation,
+            "mailbox": {
+                "accepted": mail.accepted, "handled": mail.handled, "dead_lettered": mail.dead,
+                "withdrawn": mail.withdrawn, "queued": mail.queued, "in_hand": mail.in_hand, "balanced": mail.balanced,
+            },
+        }  # fmt: skip
+
+    async def processes(self, engine: str) -> list[ProcessRow]:
+        actor = self.supervisor.cell(engine).actor
+        if actor is None or not actor.has_processes:
+            return []
+        return [
+            ProcessRow(
+                pid=p.pid, ppid=p.ppid, name=p.name, cpu_s=p.cpu_s, rss_bytes=p.rss_bytes,
+                started_at=rfc3339(round(p.started_at * 1000)),
+            )
+            for p in actor.tree.processes()
+        ]  # fmt: skip
+
+    async def why(self, engine: str) -> dict[str, Why]:
+        return dict(self._view(engine).why)
+
+    async def get_command(self, id: str, *, engine: str | None = None) -> CommandInfo:
+        record = await self._record("command", id, "command")
+        assert isinstance(record, CommandRecord)
+        if engine is not None and record.engine_id != engine:
+            raise NotFound(f"Engine {engine} has no command {id!r}.")
+        return command_info(record)
+
+    # -- commanding --------------------------------------------------------------------------------------------------
+    async def submit(
+        self, engine: str, run: NewRun, caller: Caller = NOBODY, *, wait_s: float | None = None
+    ) -> tuple[RunInfo, Accepted]:
+        body = Submit(
+            input=run.input, priority=run.priority, timeout_s=run.timeout_s, queue_ttl_s=run.queue_ttl_s,
+            on_busy=run.on_busy, labels=run.labels,
+        )  # fmt: skip
+        accepted, _ = await self.command(engine, body, caller, wait_s=wait_s)
+        assert accepted.run_id is not None
+        return self._run_info(await self._run(accepted.run_id)), accepted
+
+    async def command(
+        self, engine: str, body: Any, caller: Caller = NOBODY, *, wait_s: float | None = None
+    ) -> tuple[Accepted, CommandInfo | None]:
+        view = self.supervisor.view(engine)
+        cell = self.supervisor.cells.get(view.spec.uid)
+        if isinstance(body, Dispose) and (cell is None or view.state is State.DISPOSED):
+            raise EngineDisposed(f"Engine {engine} is disposed.")
+        digest = fingerprint(caller, engine, body)
+        if cell is None:
+            raise EngineDisposed(f"Engine {engine} is disposed. Spawn it anew if you need it.")
+        receipt = await self.supervisor.accept(
+            cell, self._meant(cell, body, caller), principal=caller.principal, key=caller.key, digest=digest
+        )
+        accepted = await self._accepted(receipt)
+        uid = receipt.replay.uid if receipt.replay is not None else cell.spec.uid
+        done = await self._within(wait_s, lambda: self._effect(uid, accepted))
+        return accepted, done
+
+    def _meant(self, cell: Cell, body: Any, caller: Caller) -> Any:
+        """The body with what the caller left open; raises what its kind cannot do."""
+        if isinstance(body, Submit):
+            if not cell.kind.accepts_runs(cell.config):
+                raise UnsupportedCommand(f"Engine {cell.spec.id} of kind {cell.spec.kind} takes no runs.")
+            self.supervisor.kinds.parse_input(cell.spec.kind, body.input)
+        elif isinstance(body, Pause):
+            mode = body.mode or cell.kind.pause_mode
+            if mode not in cell.kind.pause_modes:
+                modes = ", ".join(cell.kind.pause_modes)
+                raise ValidationFailed(
+                    f"The kind {cell.spec.kind} cannot pause by {mode}; choose one of: {modes}.",
+                    errors=[{"loc": ["mode"], "msg": f"one of {modes}", "type": "mode"}],
+                )
+            return replace(body, mode=mode, holder=body.holder or caller.principal or "nobody")
+        elif isinstance(body, Resume):
+            return replace(body, holder=body.holder or caller.principal or "nobody")
+        return body
+
+    async def start(self, engine: str, caller: Caller = NOBODY) -> Accepted:
+        return (await self.command(engine, Start(), caller))[0]
+
+    async def stop(
+        self, engine: str, caller: Caller = NOBODY, *, grace_s: float | None = None, reason: str = ""
+    ) -> Accepted:
+        return (await self.command(engine, Stop(grace_s=grace_s, reason=reason), caller))[0]
+
+    async def restart(self, engine: str, caller: Caller = NOBODY, *, reason: str = "") -> Accepted:
+        return (await self.command(engine, Restart(reason=reason), caller))[0]
+
+    async def pause(
+        self, engine: str, caller: Caller = NOBODY, *, mode: PauseMode | None = None, reason: str = "",
+        holder: str | None = None, wait_s: float | None = None,
+    ) -> Accepted:  # fmt: skip
+        body = Pause(mode=mode, reason=reason, holder=holder)
+        return (await self.command(engine, body, caller, wait_s=wait_s))[0]
+
+    async def resume(
+        self, engine: str, caller: Caller = NOBODY, *, holder: str | None = None, wait_s: float | None = None
+    ) -> Accepted:
+        return (await self.command(engine, Resume(holder=holder), caller, wait_s=wait_s))[0]
+
+    # -- death -------------------------------------------------------------------------------------------------------
+    async def dispose(
+        self, engine: str, caller: Caller = NOBODY, *, force: bool = False, grace_s: float | None = None
+    ) -> Disposed:
+        house = self.supervisor
+        view = house.view(engine)
+        uid = view.spec.uid
+        cell = house.cells.get(uid)
+        if view.state is not State.DISPOSED and cell is not None and cell.state is not State.DISPOSED:
+            body = Dispose(force=force, grace_s=grace_s)
+            await house.accept(
+                cell, body, principal=caller.principal, key=caller.key, digest=fingerprint(caller, engine, body)
+            )
+        return disposed(await house.watch(uid, lambda view: view.state is State.DISPOSED))
+
+    async def dispose_many(
+        self, engines: Sequence[str], caller: Caller = NOBODY, *, force: bool = False, grace_s: float | None = None
+    ) -> list[PoolResult]:
+        results: dict[str, PoolResult] = {}
+        caller = replace(caller, key=None)
+
+        async def one(engine: str) -> None:
+            try:
+                gone = await self.dispose(engine, caller, force=force, grace_s=grace_s)
+                results[engine] = PoolResult(id=engine, ok=True, state=gone.state)
+            except EnginehouseError as error:
+                state = self.supervisor.view(engine).state.value if engine in self.supervisor.ids else "unknown"
+                results[engine] = PoolResult(id=engine, ok=False, state=state, problem=self._problem(error))
+
+        async with trio.open_nursery() as nursery:
+            for engine in engines:
+                nursery.start_soon(one, engine)
+        return [results[engine] for engine in engines]

@@ -1,0 +1,125 @@
+"""The embedded house as one object: the nouns together, its events, kinds and health."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import trio
+
+from actors.ref import Ref
+from protocol.errors import NotFound, UnknownKind
+from protocol.ids import event_id
+from protocol.states import State
+from protocol.wire import HealthInfo, KindInfo
+from supervisor.embedded.people import People
+from supervisor.embedded.pools import Pools
+from supervisor.embedded.runs import Runs
+from supervisor.house import EventPage, Filter, House
+from supervisor.statistics import HouseStatistics, statistics
+from supervisor.stream import Stream, position, visible
+
+__all__ = ["EmbeddedHouse"]
+
+ALL = Filter()
+SCAN = 1000
+
+
+class EmbeddedHouse(Pools, Runs, People):
+    """Everything that `supervisor.house.House` promises, and what only a house of this process can give."""
+
+    # -- events ------------------------------------------------------------------------------------------------------
+    def events(self, filter: Filter = ALL, *, after: str | None = None, snapshot: bool = False) -> Stream:
+        return Stream(self.supervisor, filter, after, snapshot=snapshot)
+
+    async def event_page(
+        self, filter: Filter = ALL, *, after: str | None = None, limit: int = 100, wait_s: float = 0
+    ) -> EventPage:
+        house = self.supervisor
+        seq = await position(house, after)
+        uid = house.view(filter.engine).spec.uid if filter.engine is not None else None
+        shows = visible(house, filter, uid)
+        items: list[dict[str, Any]] = []
+        with trio.move_on_after(wait_s):
+            while True:
+                until = house.folded
+                while seq < until and len(items) < limit:
+                    rows = await house.store.read(after=seq, until=until, uid=uid, run_id=filter.run, limit=SCAN)
+                    for row in rows:
+                        if shows(row):
+                            items.append(json.loads(row.wire))
+                            if len(items) == limit:
+                                seq = row.seq
+                                break
+                    else:
+                        seq = rows[-1].seq if len(rows) == SCAN else until
+                if items or not wait_s or house.closing:
+                    break
+                await house.ring.lot.park()
+        era = house.store.era
+        return EventPage(items=items, next_after=event_id(era, seq), latest=event_id(era, house.folded))
+
+    # -- kinds -------------------------------------------------------------------------------------------------------
+    async def kinds(self) -> list[KindInfo]:
+        return [self.supervisor.kinds.info(name) for name in self.supervisor.kinds.names]
+
+    async def kind(self, name: str) -> KindInfo:
+        try:
+            return self.supervisor.kinds.info(name)
+        except UnknownKind as error:
+            raise NotFound(error.detail) from None
+
+    # -- the house ---------------------------------------------------------------------------------------------------
+    async def health(self) -> HealthInfo:
+        house = self.supervisor
+        store = house.store.statistics()
+        states: dict[str, int] = {}
+        for cell in house.cells.values():
+            states[cell.state] = states.get(cell.state, 0) + 1
+        before = trio.current_time()
+        await trio.lowlevel.checkpoint()
+        lag_s = trio.current_time() - before
+        checks: dict[str, dict[str, Any]] = {
+            "store": {
+                "status": "unhealthy" if house.failed else "healthy",
+                "queued_writes": store.queued_writes,
+                "queued_bytes": store.queued_bytes,
+                "last_commit_s": round(store.last_commit_s, 6),
+                "rows": store.rows,
+            },
+            "event_loop": {"status": "degraded" if lag_s > 0.5 else "healthy", "lag_s": round(lag_s, 6)},
+            "engines": {
+                "status": "degraded" if states.get(State.FAILED) else "healthy",
+                **{str(k): v for k, v in states.items()},
+            },
+        }
+        found = {check["status"] for check in checks.values()}
+        status = next(s for s in ("unhealthy", "degraded", "healthy") if s in found)
+        return HealthInfo(
+            status=status, uptime_s=round(house.now() - house.started_at, 3), version=_version(), checks=checks
+        )
+
+    def ref(self, engine: str) -> Ref:
+        """A volatile handle on an engine: `tell` and `ask`. Raises NotFound, EngineDisposed."""
+        return self.supervisor.ref(engine)
+
+    def statistics(self) -> HouseStatistics:
+        """Counts of this house now, with the conservation law of every mailbox."""
+        return statistics(self.supervisor)
+
+    def announce_closing(self) -> None:
+        """Refuse new commands and end every stream with `server.closing`; engines go on until the house closes."""
+        self.supervisor.closing = True
+        self.supervisor.wake_streams()
+
+
+def _version() -> str:
+    try:
+        return version("enginehouse")
+    except PackageNotFoundError:  # used from a source tree that was not installed
+        return "0"
+
+
+def _conforms(house: EmbeddedHouse) -> House:
+    return house

@@ -1,0 +1,132 @@
+"""People: the questions that engines put to them, and the dead letters that they look after."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from protocol.commands import Reply, Signal, Submit
+from protocol.edge import as_json, load
+from protocol.errors import AlreadyDecided, InvalidState, NotFound, RequestClosed
+from protocol.events import Row
+from protocol.records import DeadLetter
+from protocol.requests import Request, RequestState
+from protocol.runs import Run
+from protocol.wire import Accepted, DeadLetterInfo, Page, ReplyBody, RequestInfo
+from supervisor.embedded.base import NOBODY, Base, fingerprint, page_of
+from supervisor.house import Caller
+from supervisor.infos import dead_letter_info, request_info
+
+__all__ = ["People"]
+
+STATES = {
+    "pending": (RequestState.PENDING.value,),
+    "decided": (RequestState.ANSWERED.value, RequestState.EXPIRED.value, RequestState.WITHDRAWN.value),
+}
+
+
+class People(Base):
+    """The part of `House` that is about requests and dead letters."""
+
+    async def requests(
+        self, *, state: Literal["pending", "decided"] | None = "pending", kind: str | None = None,
+        pool: str | None = None, engine: str | None = None, limit: int = 100, cursor: str | None = None,
+    ) -> Page[RequestInfo]:  # fmt: skip
+        statuses = STATES[state] if state is not None else None
+        found: list[Request] = []
+        while len(found) <= limit:
+            page = await self._records(
+                "request", engine=engine, pool=pool, statuses=statuses, limit=limit, cursor=cursor
+            )
+            found += [r for r in page if kind is None or r.kind == kind]
+            if len(page) <= limit:
+                break
+            cursor = str(page[-1].seq)
+        return page_of(found, limit, request_info, lambda request: int(request.seq))
+
+    async def _request(self, id: str) -> Request:
+        record = await self._record("request", id, "request")
+        assert isinstance(record, Request)
+        return record
+
+    async def request(self, id: str) -> RequestInfo:
+        return request_info(await self._request(id))
+
+    async def reply(self, id: str, reply: ReplyBody, caller: Caller = NOBODY) -> RequestInfo:
+        request = await self._request(id)
+        body = Reply(
+            request_id=id, option=reply.option, answer=reply.answer, comment=reply.comment, digest=reply.digest
+        )
+        cell = self.supervisor.cells.get(request.uid)
+        if cell is None or request.state is not RequestState.PENDING:
+            replay = caller.key and await self.supervisor.store.key(caller.principal, caller.key)
+            if not replay:
+                raise self._closed(request)
+            return request_info(request)
+        await self.supervisor.accept(
+            cell, body, principal=caller.principal, key=caller.key, digest=fingerprint(caller, body)
+        )
+        await self.supervisor.watch(
+            request.uid,
+            lambda view: id not in view.requests or view.requests[id].state is not RequestState.PENDING,
+        )
+        return request_info(await self._request(id))
+
+    @staticmethod
+    def _closed(request: Request) -> AlreadyDecided | RequestClosed:
+        if request.decision is not None:
+            return AlreadyDecided(
+                f"Request {request.id} was decided by {request.decision.by}; the first decision stands.",
+                decision=as_json(request.decision),
+            )
+        return RequestClosed(f"Request {request.id} is {request.state}; nobody waits for a decision any more.")
+
+    # -- dead letters ------------------------------------------------------------------------------------------------
+    async def dead_letters(
+        self, *, engine: str | None = None, pool: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[DeadLetterInfo]:
+        found = await self._records(
+            "dead_letter", engine=engine, pool=pool, statuses=("dead",), limit=limit, cursor=cursor
+        )
+        return page_of(found, limit, dead_letter_info, lambda letter: int(letter.seq))
+
+    async def _dead_letter(self, id: str) -> DeadLetter:
+        record = await self._record("dead_letter", id, "dead letter")
+        assert isinstance(record, DeadLetter)
+        if record.state == "discarded":
+            raise NotFound(f"There is no dead letter {id!r}.")
+        return record
+
+    async def redeliver(self, id: str, caller: Caller = NOBODY) -> Accepted:
+        """A new command to the engine that has the id now; a run becomes a new run with `retry_of`."""
+        letter = await self._dead_letter(id)
+        digest = fingerprint(caller, "redeliver", id)
+        if letter.state != "dead":
+            replay = caller.key and await self.supervisor.store.key(caller.principal, caller.key)
+            if not replay:
+                raise InvalidState(f"Dead letter {id} was redelivered already.", state=letter.state, allowed=[])
+        cell = self.supervisor.cell(letter.engine_id)
+        body: Submit | Signal
+        if letter.type == "submit":
+            run = await self._run(letter.run_id or "")
+            assert isinstance(run, Run)
+            body = Submit(
+                input=run.input, priority=run.priority, timeout_s=run.timeout_s, queue_ttl_s=run.queue_ttl_s,
+                labels=run.labels,
+            )  # fmt: skip
+        else:
+            body = load(Signal, letter.body)
+        receipt = await self.supervisor.accept(
+            cell, body, principal=caller.principal, key=caller.key, digest=digest, retry_of=letter.run_id,
+            more=(self._letter_row(letter, "redelivered", caller),),
+        )  # fmt: skip
+        return await self._accepted(receipt)
+
+    async def discard(self, id: str, caller: Caller = NOBODY) -> None:
+        letter = await self._dead_letter(id)
+        await self.supervisor.write_and_wait((self._letter_row(letter, "discarded", caller),))
+
+    def _letter_row(self, letter: DeadLetter, what: str, caller: Caller) -> Row:
+        return Row(
+            type=f"dead_letter.{what}", time=self.supervisor.stamp(), uid=letter.uid, engine_id=letter.engine_id,
+            pool=letter.pool, data={"id": letter.id}, run_id=letter.run_id, principal=caller.principal,
+        )  # fmt: skip

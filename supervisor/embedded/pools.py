@@ -1,0 +1,158 @@
+"""Pools: create, change, fill by key, and command as one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import trio
+
+from actors.cell import Cell
+from protocol.commands import Dispose, Pause, Resume, Start, Stop
+from protocol.edge import as_json
+from protocol.errors import EngineExists, EnginehouseError, PoolBusy, ValidationFailed
+from protocol.ids import valid_key
+from protocol.specs import PoolSpec
+from protocol.states import State
+from protocol.wire import EngineInfo, NewEngine, NewPool, PatchPool, PoolCommand, PoolInfo, PoolResult
+from protocol.writes import Document
+from supervisor.embedded.base import NOBODY
+from supervisor.embedded.engines import Engines
+from supervisor.house import Caller
+from supervisor.pools import DEFAULT, Pool
+
+__all__ = ["Pools"]
+
+NOT_NULL = ("max_engines", "strategy", "window_s", "quotas")
+
+
+class Pools(Engines):
+    """The part of `House` that is about pools."""
+
+    def _info(self, pool: Pool) -> PoolInfo:
+        return PoolInfo.of(
+            pool.spec, engines=pool.engines, running=pool.running, budget=pool.budget(self.supervisor.now())
+        )
+
+    async def pools(self) -> list[PoolInfo]:
+        return [self._info(pool) for pool in self.supervisor.pools]
+
+    async def pool(self, id: str) -> PoolInfo:
+        return self._info(self.supervisor.pools.get(id))
+
+    async def create_pool(self, new: NewPool, caller: Caller = NOBODY) -> PoolInfo:
+        if new.id in self.supervisor.pools:
+            raise EngineExists(f"Pool {new.id} exists. Choose another id, or change it with PATCH.")
+        fields = {name: getattr(new, name) for name in NewPool.__dataclass_fields__}
+        return await self._keep(PoolSpec(**fields))
+
+    async def _keep(self, spec: PoolSpec) -> PoolInfo:
+        if spec.template is not None:
+            self.supervisor.kinds.parse_config(spec.template.kind, spec.template.config)
+        pool = self.supervisor.pools.put(spec)
+        await self.supervisor.record(Document(table="pool", id=spec.id, body=as_json(spec)))
+        self.supervisor.give_places(pool)
+        return self._info(pool)
+
+    async def patch_pool(
+        self, id: str, patch: PatchPool, members: frozenset[str], caller: Caller = NOBODY
+    ) -> PoolInfo:
+        changes = {name: getattr(patch, name) for name in members}
+        for name in NOT_NULL:
+            if name in changes and changes[name] is None:
+                raise ValidationFailed(
+                    f"{name} cannot be null.", errors=[{"loc": [name], "msg": "cannot be null", "type": "null"}]
+                )
+        return await self._keep(replace(self.supervisor.pools.get(id).spec, **changes))
+
+    async def delete_pool(self, id: str, caller: Caller = NOBODY, *, force: bool = False) -> None:
+        pool = self.supervisor.pools.get(id)
+        if id == DEFAULT:
+            raise PoolBusy("The default pool stays.")
+        if pool.engines or pool.spawning:
+            if not force:
+                raise PoolBusy(f"Pool {id} has {pool.engines} engines. Dispose of them, or delete with force.")
+            engines = [cell.spec.id for cell in pool.cells.values()]
+            results = await self.dispose_many(engines, caller, force=True)
+            failed = [result.id for result in results if not result.ok]
+            if failed or pool.engines:
+                raise PoolBusy(f"Pool {id} could not be emptied: {', '.join(failed) or 'engines were added'}.")
+        self.supervisor.pools.remove(id)
+        await self.supervisor.record(Document(table="pool", id=id, body=None))
+
+    async def get_or_spawn(self, pool: str, key: str, caller: Caller = NOBODY) -> tuple[EngineInfo, bool]:
+        house = self.supervisor
+        found = house.pools.get(pool)
+        if not valid_key(key):
+            raise ValidationFailed(
+                "A key is 1 to 128 printable characters without '/'.",
+                errors=[{"loc": ["key"], "msg": "not a valid key", "type": "key"}],
+            )
+        while True:
+            known = found.keys.get(key)
+            if known is not None:
+                info = house.info(house.view(known))
+                if info.state in (State.STOPPED, State.FAILED):
+                    await self.start(known, replace(caller, key=None))
+                    info = house.info(house.view(known))
+                return info, False
+            if key in found.on_their_way:
+                await house.next_birth()
+                continue
+            template = found.spec.template
+            if template is None:
+                raise ValidationFailed(
+                    f"Pool {pool} has no template. PATCH one in, or spawn an engine in it.",
+                    errors=[{"loc": ["pool"], "msg": "no template", "type": "template"}],
+                )
+            new = NewEngine(kind=template.kind, config=template.config, labels=template.labels, pool=pool)
+            found.on_their_way.add(key)
+            try:
+                info, _ = await self._spawn(self._spec(new, key=key), new, caller)
+            finally:
+                found.on_their_way.discard(key)
+                house.births.unpark_all()
+            return info, True
+
+    # -- as one ------------------------------------------------------------------------------------------------------
+    async def pool_command(self, id: str, command: PoolCommand, caller: Caller = NOBODY) -> list[PoolResult]:
+        """Commands every engine, in parallel; one failure spares nobody."""
+        pool = self.supervisor.pools.get(id)
+        cells = list(pool.cells.values())
+        if command.type == "dispose":
+            engines = [cell.spec.id for cell in cells]
+            return await self.dispose_many(engines, caller, force=command.force, grace_s=command.grace_s)
+        if command.type == "drain":
+            await self._keep(replace(pool.spec, draining=True))
+            self.supervisor.drain(pool)
+            return [PoolResult(id=cell.spec.id, ok=True, state=cell.state.value) for cell in cells]
+        if command.type in ("start", "resume") and pool.spec.draining:
+            await self._keep(replace(pool.spec, draining=False))
+        results: dict[str, PoolResult] = {}
+
+        async def one(cell: Cell) -> None:
+            try:
+                await self.command(cell.spec.id, self._body(command), replace(caller, key=None))
+                results[cell.spec.uid] = PoolResult(id=cell.spec.id, ok=True, state=cell.state.value)
+            except EnginehouseError as error:
+                problem = self._problem(error)
+                results[cell.spec.uid] = PoolResult(id=cell.spec.id, ok=False, state=cell.state.value, problem=problem)
+
+        async with trio.open_nursery() as nursery:
+            for cell in cells:
+                nursery.start_soon(one, cell)
+        return [results[cell.spec.uid] for cell in cells]
+
+    @staticmethod
+    def _body(command: PoolCommand) -> Any:
+        match command.type:
+            case "pause":
+                return Pause(holder="pool", reason=command.reason)
+            case "resume":
+                return Resume(holder="pool")
+            case "start":
+                return Start()
+            case "stop":
+                return Stop(grace_s=command.grace_s, reason=command.reason)
+            case _:
+                return Dispose(force=command.force, grace_s=command.grace_s, reason=command.reason)

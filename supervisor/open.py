@@ -1,0 +1,126 @@
+"""`open_supervisor`: a house inside somebody else's trio program.
+
+From outside to inside: the store, one nursery, the caller's block. The block's own error is caught before it reaches the
+nursery, the house closes, and then the very same object is raised outside of it: so a host sees its own exceptions bare, a
+`Cancelled` belongs to the host's own scope, and a failure of the store is one bare `StoreUnavailable`. A task of the house
+that raises is a bug in the house and is let out as it is.
+
+Leaving the block takes up to `grace_s`, and longer only for an engine that shields itself from cancellation.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import random as random_module
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from actors.engine import Engine
+from actors.kinds import Kinds
+from protocol.errors import StoreUnavailable
+from protocol.ids import Ids
+from supervisor.embedded import EmbeddedHouse
+from supervisor.recovery import recover
+from supervisor.store.contract import Store
+from supervisor.store.memory import MemoryStore
+from supervisor.supervisor import Supervisor
+
+__all__ = ["open_supervisor"]
+
+CLOSE_MARGIN_S = 5.0
+"""What closing may take beyond the grace: killing process trees and flushing the journal."""
+
+
+@asynccontextmanager
+async def open_supervisor(
+    *,
+    store: Store | None = None,
+    kinds: Iterable[type[Engine]] = (),
+    directory: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    grace_s: float = 10.0,
+    margin_s: float = 2.0,
+    wall: Callable[[], float] = time.time,
+    random: random_module.Random | None = None,
+) -> AsyncIterator[EmbeddedHouse]:
+    """Open a house, recover what its store holds, and close it when the block is left.
+
+    Args:
+        store: where the journal lives; a `MemoryStore` when None, and then nothing survives the block.
+        kinds: engine classes beside the built-in ones and those of the entry points.
+        directory: where run outputs are kept; a temporary one, removed afterwards, when None.
+        name: names the house on this machine, in the environment of every process it starts; random when None.
+        grace_s: how long engines have to end when the block is left.
+        margin_s: how long past its deadline a disposed engine may take before it is named as a leak.
+        wall, random: where time of day and randomness come from (tests inject theirs).
+
+    Raises:
+        StoreUnavailable: the store could not be opened, or failed while the house was open (the cause is chained).
+
+    Cancelled: the house closes in its own bounded time, then the cancellation goes on.
+    """
+    source = random or random_module.SystemRandom()
+    with ExitStack() as stack:
+        if directory is None:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="enginehouse-"))
+        path = Path(directory)
+        (path / "runs").mkdir(mode=0o700, parents=True, exist_ok=True)
+        store = store or MemoryStore(randbits=source.getrandbits)
+        house = Supervisor(
+            store,
+            Kinds(kinds),
+            path,
+            name=name or f"house-{source.getrandbits(48):012x}",
+            ids=Ids(lambda: round(wall() * 1000), source.getrandbits),
+            wall=wall,
+            random=source.random,
+            margin_s=margin_s,
+        )
+        context = contextvars.copy_context()
+        await store.open()
+        raised: BaseException | None = None
+        async with trio.open_nursery(strict_exception_groups=True) as nursery:
+            house.begin(nursery, context)
+            writer = trio.CancelScope(shield=True)
+            body = trio.CancelScope()
+            nursery.start_soon(_write, house, writer, body)
+            nursery.start_soon(house.deadlines.run)
+            try:
+                with body:
+                    await recover(house)
+                    yield EmbeddedHouse(house)
+            except BaseException as error:
+                raised = error
+            finally:
+                with trio.CancelScope(shield=True) as closing:
+                    closing.deadline = trio.current_time() + grace_s + CLOSE_MARGIN_S
+                    if house.failed is None:
+                        await house.close(grace_s)
+                house.abandon()
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_MARGIN_S):
+                    await store.close()
+                    await house.written.wait()
+                writer.cancel()
+                nursery.cancel_scope.cancel()
+        if house.failed is not None and (raised is None or isinstance(raised, trio.Cancelled)):
+            raise StoreUnavailable(house.failed.detail, **house.failed.extra) from house.failed
+        if raised is not None:
+            raise raised
+
+
+async def _write(house: Supervisor, scope: trio.CancelScope, body: trio.CancelScope) -> None:
+    """The store's writer. Its failure ends the house: nobody may be told what is not durable."""
+    try:
+        with scope:
+            await house.store.run(house.committed)
+    except StoreUnavailable as error:
+        house.fail(error)
+        body.cancel()
+    finally:
+        house.written.set()

@@ -1,0 +1,144 @@
+"""Recovery: from what the journal says to engines that go on.
+
+Views are folded from snapshots and what came after them; cells are made from views. Then, engine by engine: what was in hand
+is interrupted and follows its policy, what was queued is queued again in order, control commands that were accepted and not
+settled are applied again (all are idempotent), and whoever was up and is not held boots. Every step writes rows, so a house
+that dies in the middle of this recovers again from where it was.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from actors.cell import Cell
+from actors.digest import Digest
+from actors.envelope import Envelope
+from protocol.commands import Body, Command, Signal, Submit
+from protocol.decide import History
+from protocol.edge import load
+from protocol.errors import EngineDisposed
+from protocol.events import Row
+from protocol.fold import fold
+from protocol.runs import RunStatus
+from protocol.specs import PoolSpec
+from protocol.states import Aim, State, Trigger
+from protocol.view import Owed, View
+
+if TYPE_CHECKING:
+    from supervisor.supervisor import Supervisor
+
+__all__ = ["recover", "restore"]
+
+UP = (State.STARTING, State.RUNNING, State.PAUSING, State.BACKING_OFF)
+PAGE = 1000
+
+
+async def recover(house: Supervisor) -> None:
+    """Bring back everything that the store holds. Idempotent, and safe to be killed at any point."""
+    store = house.store
+    for document in await store.documents("pool"):
+        house.pools.put(load(PoolSpec, document.body))
+    for snapshot in await store.snapshots():
+        house.views[snapshot.uid] = load(View, snapshot.body)
+    for row in await store.tail():
+        house.views[row.uid] = fold(house.views.get(row.uid), row)
+    house.folded = (await store.bounds()).latest
+    views = sorted(house.views.values(), key=lambda view: view.spec.uid)
+    for view in views:
+        house.ids[view.spec.id] = view.spec.uid
+        house.pools_used(view)
+    digests = {view.spec.uid: await _digests(house, view) for view in views if view.runs}
+    cells: list[Cell] = []
+    for view in views:
+        if view.state is not State.DISPOSED:
+            cell = house.make_cell(view.spec)
+            restore(cell, view, digests.get(view.spec.uid, {}))
+            cells.append(cell)
+        elif view.owed:
+            _refuse(house, view)
+    for cell in cells:
+        if cell.state is State.PAUSED and not cell.held and cell.actor is None:
+            with cell.turn():
+                cell.boot("recovery")
+        cell.wake()
+
+
+async def _digests(house: Supervisor, view: View) -> dict[str, Digest]:
+    """The digests of the open runs, as far as they have come."""
+    found: dict[str, Digest] = {}
+    for run_id in view.runs:
+        digest, after = Digest(), 0
+        while rows := await house.store.read(after=after, run_id=run_id, limit=PAGE):
+            for row in rows:
+                if row.type != "command.accepted":
+                    digest.add({"type": row.type, "time": row.time, "data": row.data})
+            after = rows[-1].seq
+        found[run_id] = digest
+    return found
+
+
+def restore(cell: Cell, view: View, digests: dict[str, Digest]) -> None:
+    """Make the cell what its view says, and settle what the death of the last house left open."""
+    cell.state, cell.aim = view.state, view.aim
+    cell.holds = dict(view.holds)
+    cell.incarnation = view.incarnation
+    cell.history = History()
+    cell.slices.restore(view.slices)
+    cell.requests.restore(view.requests)
+    stop = view.why.get("restart" if view.aim is Aim.RESTART else "stop")
+    cell.remember_stop(stop.by if stop else None, stop.reason or "" if stop else "")
+    with cell.turn():
+        _restore_runs(cell, view, digests)
+        cell.requests.withdraw(None, "the incarnation ended")
+        if cell.state in UP:
+            cell.fire(Trigger.PARK, {"cause": "lost"})
+        elif cell.state is State.STOPPING:
+            if cell.aim in (None, Aim.RESTART):
+                cell.aim = Aim.PARKED
+            cell.rest()
+    for owed in sorted(view.owed.values(), key=lambda owed: owed.seq):
+        if owed.type == "submit":
+            continue
+        command = _command(owed, view)
+        if isinstance(command.body, Signal) and cell.state is not State.DISPOSED:
+            with cell.turn():
+                cell.receive(Envelope(command.body.name, command.body.payload, command=command, at=cell.host.now()))
+        else:
+            cell.deliver(command)
+
+
+def _restore_runs(cell: Cell, view: View, digests: dict[str, Digest]) -> None:
+    """Queued runs in their order; then those that go first; last, and so in front, the one that was in hand."""
+    runs = sorted(view.runs.values(), key=lambda run: (run.status is not RunStatus.QUEUED, run.front, run.seq))
+    for run in runs:
+        owed = view.owed.get(run.command_id or "")
+        assert owed is not None, f"open run {run.id} of a settled command"
+        cell.runs.restore(run, _command(owed, view), digests[run.id])
+
+
+def _command(owed: Owed, view: View) -> Command:
+    data: dict[str, Any] = dict(owed.body)
+    run = view.runs.get(owed.run_id or "")
+    retry_of = data.pop("retry_of", None)
+    if run is not None:
+        data["input"] = run.input
+    body = load(Body, data)  # type: ignore[arg-type]  # a union is a type form
+    assert run is None or isinstance(body, Submit)
+    return Command(
+        id=owed.id, uid=view.spec.uid, body=body, principal=owed.principal, run_id=owed.run_id, retry_of=retry_of,
+        time=owed.time, seq=owed.seq,
+    )  # fmt: skip
+
+
+def _refuse(house: Supervisor, view: View) -> None:
+    """A disposed engine owes nothing: commands that were accepted in its last batch get their one end."""
+    error = EngineDisposed(f"Engine {view.spec.id} was disposed before this was delivered.")
+    rows = tuple(
+        Row(
+            type="command.rejected", time=house.stamp(), uid=view.spec.uid, engine_id=view.spec.id,
+            pool=view.spec.pool, incarnation=view.incarnation, command_id=owed.id, principal=owed.principal,
+            data={"problem": {"slug": error.slug, "detail": error.detail}},
+        )
+        for owed in view.owed.values()
+    )  # fmt: skip
+    house.write(rows)

@@ -1,0 +1,55 @@
+"""Rings: the last rows that were published, and cursors on them.
+
+A subscriber is a cursor and owns no buffer, so publishing costs O(1) however many there are, and a slow reader costs nobody
+anything. A cursor that fell off the ring goes on in the journal and comes back. Transient rows travel in the ring with the
+durable ones and have no number; those that a cursor missed are counted, not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import trio
+
+from protocol.events import Row
+
+__all__ = ["Ring"]
+
+
+class Ring:
+    """`first`: the place of the oldest row kept; `next`: that of the row to come; `lost`: the highest `seq` that is not in
+    the ring any more; `readers`: how many cursors are on it."""
+
+    __slots__ = ("_rows", "lost", "lot", "next", "readers", "size")
+
+    def __init__(self, size: int, lost: int = 0) -> None:
+        self._rows: list[Row] = []
+        self.size = size
+        self.next = 0
+        self.readers = 0
+        self.lost = lost
+        self.lot = trio.lowlevel.ParkingLot()
+
+    @property
+    def first(self) -> int:
+        return self.next - len(self._rows)
+
+    def publish(self, row: Row) -> None:
+        if len(self._rows) < self.size:
+            self._rows.append(row)
+        else:
+            place = self.next % self.size
+            gone, self._rows[place] = self._rows[place], row
+            if gone.seq:
+                self.lost = gone.seq
+        self.next += 1
+        self.wake()
+
+    def wake(self) -> None:
+        """Let every reader look again."""
+        if self.lot:
+            self.lot.unpark_all()
+
+    def since(self, place: int) -> Iterator[Row]:
+        """The rows from `place` on, which must not be before `first`."""
+        return (self._rows[n % self.size] for n in range(place, self.next))

@@ -1,0 +1,217 @@
+"""A subscriber: a cursor that reads the ring while it can keep up, and the journal while it cannot.
+
+Backlog, live, slow reader and Last-Event-ID are one loop: `seq` is the last durable row that was shown, and whatever comes
+next is found in the ring, or, when it has left the ring, in the journal. So each visible durable event is given exactly once
+and in order, whatever the reader's pace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Self
+
+import trio
+
+from protocol.edge import as_json
+from protocol.errors import EventIdExpired, InvalidEventId, NotFound
+from protocol.events import Row, encode
+from protocol.ids import event_id, parse_event_id
+from protocol.runs import Run
+from protocol.states import State
+from supervisor.house import Filter, Frame
+from supervisor.rings import Ring
+
+if TYPE_CHECKING:
+    from supervisor.supervisor import Supervisor
+
+__all__ = ["Stream", "position", "visible"]
+
+PAGE = 256
+ENGINE_RING = 256
+
+
+async def position(house: Supervisor, after: str | None) -> int:
+    """The `seq` after which to start. None: the present. Raises InvalidEventId, EventIdExpired."""
+    if after is None:
+        return house.folded
+    try:
+        era, seq = parse_event_id(after)
+    except ValueError:
+        raise InvalidEventId(f"{after!r} is no event id. Use one that a stream gave you, or 0.") from None
+    bounds = await house.store.bounds()
+    here = house.store.era
+    known = {"oldest": event_id(here, bounds.oldest), "latest": event_id(here, house.folded)}
+    if era is None:
+        return bounds.oldest - 1
+    if era != here:
+        raise EventIdExpired("This id is of another journal. Read the state anew and go on from `latest`.", **known)
+    if seq > house.folded:
+        raise InvalidEventId(f"{after} has not happened yet; the latest is {known['latest']}.")
+    if seq < bounds.oldest - 1:
+        raise EventIdExpired("What followed this id was compacted. Read the state anew, or go on from `oldest`.", **known)
+    return seq
+
+
+def visible(house: Supervisor, filter: Filter, uid: str | None) -> Callable[[Row], bool]:
+    """Whether a row passes the filter."""
+
+    def shows(row: Row) -> bool:
+        if row.type.startswith("audit."):
+            return False
+        if uid is not None and row.uid != uid:
+            return False
+        if filter.run is not None and row.run_id != filter.run:
+            return False
+        if filter.types and not any(row.type == t or row.type.startswith(t + ".") for t in filter.types):
+            return False
+        if filter.pools and row.pool not in filter.pools:
+            return False
+        if filter.kinds:
+            view = house.views.get(row.uid)
+            if view is None or view.spec.kind not in filter.kinds:
+                return False
+        return not (filter.slices and row.type == "state.patched" and row.data["slice"] not in filter.slices)
+
+    return shows
+
+
+class Stream:
+    """One subscription. See `supervisor.house.Subscription`."""
+
+    def __init__(self, house: Supervisor, filter: Filter, after: str | None, *, snapshot: bool) -> None:
+        self._house, self._filter, self._after, self._snapshot = house, filter, after, snapshot
+        self._uid: str | None = None
+        self._seq = 0
+        self._place = 0
+        self._ended = False
+        self._ring: Ring | None = None
+        self._shows: Callable[[Row], bool] = lambda row: True
+
+    async def __aenter__(self) -> Self:
+        house, filter = self._house, self._filter
+        if filter.engine is not None:
+            self._uid = house.view(filter.engine).spec.uid
+        elif filter.run is not None:
+            self._uid = await self._engine_of(filter.run)
+        self._seq = await position(house, self._after)
+        self._shows = visible(house, filter, self._uid)
+        self._ring = house.join(self._uid)
+        self._attach()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._ring is not None:
+            self._house.leave(self._uid, self._ring)
+            self._ring = None
+
+    async def _engine_of(self, run_id: str) -> str:
+        for view in self._house.views.values():
+            if run_id in view.runs:
+                return view.spec.uid
+        record = await self._house.store.get("run", run_id)
+        if not isinstance(record, Run):
+            raise NotFound(f"There is no run {run_id!r}.")
+        return record.uid
+
+    async def receive(self) -> list[Frame]:
+        """See `Subscription.receive`."""
+        if self._ended or self._ring is None:
+            raise trio.EndOfChannel
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._snapshot:
+            self._snapshot = False
+            return [self._snapshot_frame()]
+        while True:
+            ring = self._ring
+            if ring.lost > self._seq:
+                frames = await self._from_journal()
+            else:
+                frames = self._from_ring()
+            if frames:
+                return frames
+            if ring.lost > self._seq or self._place < ring.next:
+                continue
+            if self._finished():
+                self._ended = True
+                return [Frame(event="end", id=self._id(self._seq), data=encode({"reason": "nothing follows"}))]
+            if self._house.closing or self._house.failed is not None:
+                self._ended = True
+                return [Frame(event="server.closing", id=None, data=encode({"retry_s": 1}))]
+            await ring.lot.park()
+
+    # -- within ------------------------------------------------------------------------------------------------------
+    def _from_ring(self) -> list[Frame]:
+        ring = self._ring
+        assert ring is not None
+        place = max(self._place, ring.first)
+        rows = [row for row in ring.since(place) if row.seq > self._seq or not row.seq]
+        self._place = ring.next
+        for row in rows:
+            self._seq = row.seq or self._seq
+        return self._frames(rows)
+
+    async def _from_journal(self) -> list[Frame]:
+        house, after = self._house, self._seq
+        until = house.folded
+        rows = await house.store.read(
+            after=after, until=until, uid=self._uid, run_id=self._filter.run, limit=PAGE
+        )
+        frames: list[Frame] = []
+        oldest = (await house.store.bounds()).oldest
+        if oldest > after + 1:
+            frames.append(
+                Frame(event="gap", id=None, data=encode({"from": after + 1, "to": oldest - 1, "reason": "compacted"}))
+            )
+        self._seq = rows[-1].seq if len(rows) == PAGE else until
+        self._attach()
+        return frames + self._frames(rows)
+
+    def _attach(self) -> None:
+        """Where in the ring to go on: behind the last durable row that was shown already."""
+        ring = self._ring
+        assert ring is not None
+        self._place = ring.first
+        for place, row in enumerate(ring.since(ring.first), start=ring.first):
+            if row.seq and row.seq <= self._seq:
+                self._place = place + 1
+
+    def _frames(self, rows: Iterable[Row]) -> list[Frame]:
+        shows = self._shows
+        return [self._frame(row) for row in rows if shows(row)]
+
+    def _frame(self, row: Row) -> Frame:
+        if row.seq:
+            return Frame(event=row.type, id=self._id(row.seq), data=row.wire)
+        return Frame(event=row.type, id=None, data=b"{" + row.tail())
+
+    def _id(self, seq: int) -> str:
+        return event_id(self._house.store.era, seq)
+
+    def _finished(self) -> bool:
+        """Whether nothing can follow: the run has ended, the engine is disposed."""
+        if self._uid is None:
+            return False
+        view = self._house.views.get(self._uid)
+        if view is None or view.state is State.DISPOSED:
+            return True
+        return self._filter.run is not None and self._filter.run not in view.runs
+
+    def _snapshot_frame(self) -> Frame:
+        house = self._house
+        uids = [self._uid] if self._uid is not None else list(house.views)
+        views = [house.views[uid] for uid in uids if house.views[uid].state is not State.DISPOSED]
+        wanted = self._filter.slices
+        data: dict[str, Any] = {
+            "slices": {
+                view.spec.id: {
+                    name: {"version": value.version, "value": value.value}
+                    for name, value in view.slices.items()
+                    if not wanted or name in wanted
+                }
+                for view in views
+                if not self._filter.pools or view.spec.pool in self._filter.pools
+            },
+            "engines": [as_json(house.info(view)) for view in views],
+        }
+        self._seq = max(self._seq, house.folded) if self._after is None else self._seq
+        return Frame(event="snapshot", id=self._id(self._seq), data=encode(data))
