@@ -148,6 +148,7 @@ class MemoryStore:
         journal.era = journal.era or f"{self._randbits(32):08x}"
         journal.fence += 1
         self._fence = journal.fence
+        self._ended = trio.Event()
         self._ledger = Ledger(journal, journal.era, Head(journal.latest, journal.hash))
         self._shut = ""
 

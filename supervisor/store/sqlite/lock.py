@@ -1,8 +1,9 @@
 """One owner per file: an advisory lock beside the database, held from open to close.
 
 A file of its own, because closing any descriptor of the database would drop SQLite's locks on it (fcntl(2)); flock(2),
-because the kernel releases it when the owner dies, however it dies. The file stays: removing it would let two owners
-in, one on the old file and one on the new.
+because the kernel releases it when the owner dies, however it dies (and with it all that it forked without an exec,
+which share the descriptor). The file stays: removing it would let two owners in, one on the old file and one on the
+new.
 """
 
 from __future__ import annotations

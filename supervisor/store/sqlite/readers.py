@@ -31,7 +31,10 @@ class Readers:
         self._path = path
         self._limiter = trio.CapacityLimiter(READERS)
         self._idle: list[apsw.Connection] = []
-        self._closed = False
+        self._opened = False
+
+    def open(self) -> None:
+        self._opened = True
 
     async def call(self, query: Callable[[apsw.Connection], T]) -> T:
         """The query's answer, of one state of the journal if it is one statement. Raises StoreUnavailable."""
@@ -46,7 +49,7 @@ class Readers:
 
     async def close(self) -> None:
         """Wait for the threads of all reads, also of the cancelled ones, and close their connections. Idempotent."""
-        self._closed = True
+        self._opened = False
         with trio.CancelScope(shield=True):
             for place in range(READERS):
                 # A token comes back when its thread has ended, not when the read was cancelled.
@@ -57,8 +60,8 @@ class Readers:
             self._idle.pop().close()
 
     def take(self) -> apsw.Connection:
-        if self._closed:
-            raise StoreUnavailable("The journal is closed.")
+        if not self._opened:
+            raise StoreUnavailable("The journal is not open.")
         try:
             return self._idle.pop()
         except IndexError:

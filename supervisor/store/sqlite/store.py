@@ -26,7 +26,7 @@ from supervisor.store.sqlite.lock import acquire
 from supervisor.store.sqlite.readers import Readers
 from supervisor.store.sqlite.schema import Synchronous, connect, failure, migrate
 from supervisor.store.sqlite.tables import Tables
-from supervisor.store.sqlite.threads import Checkpointer, Drop, Writer, start
+from supervisor.store.sqlite.threads import Checkpointer, Crew, Drop, Writer
 
 __all__ = ["SqliteStore"]
 
@@ -88,54 +88,40 @@ class SqliteStore:
             self._held = await trio.to_thread.run_sync(self._take)
         except (apsw.Error, OSError) as error:
             raise failure(error) from error
+        self._readers.open()
+        self._ended = trio.Event()
         self._shut = ""
 
     async def run(self, committed: Committed) -> None:
-        held, token = self._held, trio.lowlevel.current_trio_token()
+        held, crew = self._held, Crew(trio.lowlevel.current_trio_token())
         if held is None:
             return
-        over, gone = trio.Event(), trio.Event()
-        errors: list[BaseException] = []
-        alive = 2
-
-        def ended(error: BaseException | None) -> None:
-            nonlocal alive
-            alive -= 1
-            if error is not None:
-                errors.append(error)
-            over.set()
-            if not alive:
-                gone.set()
 
         def report(batch: Batch, commit_s: float) -> None:
-            if errors:
+            if crew.errors:
                 return
             try:
                 self._report(committed, batch, commit_s)
             except Exception as error:  # noqa: BLE001 - `run` raises it; from here it would take down the host's trio.run
-                errors.append(error)
-                over.set()
-
-        def tell(batch: Batch, commit_s: float) -> None:
-            token.run_sync_soon(report, batch, commit_s)
+                crew.fail(error)
 
         self._running = True
-        start("journal writer", partial(held.writer.run, tell), token, ended)
-        start("journal checkpointer", held.checkpointer.run, token, ended)
         try:
-            await over.wait()
+            crew.start("journal writer", lambda: held.writer.run(lambda *told: crew.token.run_sync_soon(report, *told)))
+            crew.start("journal checkpointer", held.checkpointer.run)
+            await crew.over.wait()
         finally:
             self._shut = self._shut or "has stopped"
             held.writer.stop()
             held.checkpointer.stop()
             with trio.CancelScope(shield=True):
-                await gone.wait()
-            self._failed = bool(errors)
+                await crew.gone()
+            self._failed = bool(crew.errors)
             self._running = False
             self._ended.set()
             for done in self._dropping:
                 done.set()
-        for error in errors:
+        for error in crew.errors:
             raise failure(error) if isinstance(error, apsw.Error | OSError) else error
 
     def submit(self, write: Write) -> None:

@@ -24,7 +24,7 @@ from protocol.errors import StoreUnavailable
 from supervisor.store.ledger import Batch, Entry, Ledger
 from supervisor.store.sqlite.tables import Tables
 
-__all__ = ["Checkpointer", "Drop", "Writer", "start"]
+__all__ = ["Checkpointer", "Crew", "Drop", "Writer"]
 
 LOG_PAGES = 1_000
 LONG_LOG = 16_000  # 64 MiB of 4 KiB pages
@@ -38,21 +38,50 @@ class Drop:
     done: Callable[[int], None]
 
 
-def start(
-    name: str, work: Callable[[], None], token: trio.lowlevel.TrioToken, ended: Callable[[BaseException | None], None]
-) -> None:
-    """Do `work` in a new thread; then `ended(error)` is called in trio's. A daemon, so that a crash can exit."""
+class Crew:
+    """Threads that end together. All but `start`'s thread itself is for the trio thread.
 
-    def body() -> None:
-        error: Exception | None = None
-        try:
-            work()
-        except Exception as raised:  # noqa: BLE001 - it is raised by whoever waits for the thread
-            error = raised
-        with suppress(trio.RunFinishedError):
-            token.run_sync_soon(ended, error)
+    `over` is set when one has ended, by an error or not; whoever started them then tells the others to end.
+    """
 
-    Thread(target=body, name=name, daemon=True).start()
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+        self.token = token
+        self.over = trio.Event()
+        self.errors: list[Exception] = []
+        self._alive = 0
+        self._gone = trio.Event()
+
+    def start(self, name: str, work: Callable[[], None]) -> None:
+        """Do `work` in a new thread; a daemon, so that a program that crashes can exit."""
+
+        def body() -> None:
+            error: Exception | None = None
+            try:
+                work()
+            except Exception as raised:  # noqa: BLE001 - `errors` are raised by whoever waits for the crew
+                error = raised
+            with suppress(trio.RunFinishedError):
+                self.token.run_sync_soon(self._end, error)
+
+        Thread(target=body, name=name, daemon=True).start()
+        self._alive += 1
+
+    def fail(self, error: Exception) -> None:
+        self.errors.append(error)
+        self.over.set()
+
+    async def gone(self) -> None:
+        """Wait until every thread has ended."""
+        if self._alive:
+            await self._gone.wait()
+
+    def _end(self, error: Exception | None) -> None:
+        self._alive -= 1
+        if error is not None:
+            self.fail(error)
+        self.over.set()
+        if not self._alive:
+            self._gone.set()
 
 
 def checkpoint(db: apsw.Connection) -> None:

@@ -310,6 +310,17 @@ async def test_nothing_is_taken_before_open_and_after_close(place: Place) -> Non
     await house.store.close()
 
 
+async def test_a_store_may_be_opened_again_after_it_was_closed(place: Place) -> None:
+    store = place.make()
+    for n in range(3):
+        await store.open()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.run, lambda commits: None)
+            store.submit(accept(f"c{n}"))
+            assert (await store.bounds()).latest in (n, n + 1)
+            await store.close()
+
+
 async def test_a_write_that_is_not_json_is_refused_and_nothing_else(place: Place) -> None:
     async with place.serve() as house:
         for wrong in (event(x=math.nan), event(x="\ud800"), event(x=object()), event("u1", "run.progress")):

@@ -21,7 +21,7 @@ async def live(seed: int, folder: Path, synchronous: Synchronous) -> list[tuple[
     chance, acknowledged, cuts = random.Random(seed), 0, list[tuple[Path, int]]()
 
     def before(operation: str, path: str) -> None:
-        if len(cuts) < CUTS_PER_LIFE and acknowledged and chance.random() < 0.03:
+        if len(cuts) < CUTS_PER_LIFE and acknowledged and chance.random() < 0.06:
             cuts.append((folder / f"cut-{seed}-{len(cuts)}", acknowledged))
             disk.cut(chance, cuts[-1][0])
 
@@ -48,16 +48,18 @@ async def lost(cut: Path, acknowledged: int) -> int:
     return max(0, acknowledged - len(rows))
 
 
-@pytest.fixture(autouse=True)
-def _short_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def shorten_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """WAL checkpoints and restarts of the log happen all the time, so cuts fall among them."""
     monkeypatch.setattr(threads, "LOG_PAGES", 10)
     monkeypatch.setattr(threads, "LONG_LOG", 40)
 
 
-async def lose(tmp_path: Path, synchronous: Synchronous) -> list[int]:
+async def lose(tmp_path: Path, synchronous: Synchronous, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Half of the lives without a WAL checkpoint, which would make also NORMAL safe now and then, half with many."""
     losses = []
     for seed in range(10):
+        if seed == 5:
+            shorten_log(monkeypatch)
         folder = tmp_path / str(seed)
         folder.mkdir()
         for cut, acknowledged in await live(seed, folder, synchronous):
@@ -66,17 +68,21 @@ async def lose(tmp_path: Path, synchronous: Synchronous) -> list[int]:
     return losses
 
 
-async def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    losses = await lose(tmp_path, "FULL")
+async def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = await lose(tmp_path, "FULL", monkeypatch)
     assert len(losses) >= 45
     assert not any(losses)
 
 
-async def test_the_same_cuts_lose_acknowledged_rows_without_a_sync_per_commit(tmp_path: Path) -> None:
-    assert any(await lose(tmp_path, "NORMAL"))
+async def test_the_same_cuts_lose_acknowledged_rows_without_a_sync_per_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = await lose(tmp_path, "NORMAL", monkeypatch)
+    assert sum(loss > 0 for loss in losses) > 5
 
 
-async def test_the_log_does_not_grow_for_ever(tmp_path: Path) -> None:
+async def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_log(monkeypatch)
     async with Place(lambda: SqliteStore(tmp_path / "journal.db")).serve() as house:
         for _ in range(60):
             await house.durable(*(Write((event(text="x" * 1500),)) for _ in range(20)))

@@ -112,6 +112,18 @@ async def test_the_files_are_for_their_owner_alone(path: Path) -> None:
     assert modes == dict.fromkeys(("journal.db", "journal.db-wal", "journal.db-shm", "journal.db.lock"), 0o600)
 
 
+async def test_nothing_is_read_before_open_and_after_close(path: Path) -> None:
+    store = SqliteStore(path)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await store.read(after=0)
+        await store.open()
+        assert await store.read(after=0) == []
+        await store.close()
+    with pytest.raises(StoreUnavailable):
+        await store.bounds()
+
+
 async def test_a_closed_journal_is_one_file(path: Path) -> None:
     async with Place(lambda: SqliteStore(path)).serve() as house:
         await house.durable(accept("a"))
