@@ -1,8 +1,8 @@
 """The synchronous core of one engine: state, holds, mailbox, aim; every change is one method and has no await in it.
 
-Trio cannot interleave between checkpoints, so there is no lock anywhere. Commands arrive through `deliver`, in the order of
-the journal and after they are durable; what a command causes is written in one piece (`turn`). The tasks around a cell
-(`actors.loop`) only ever park on its `lot` and look again.
+Trio cannot interleave between checkpoints, so there is no lock anywhere. Commands arrive through `deliver`, in the
+order of the journal and after they are durable; what a command causes is written in one piece (`turn`). The tasks
+around a cell (`actors.loop`) only ever park on its `lot` and look again.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ class Cell:
         principal: str | None = None,
         time: str | None = None,
     ) -> Row:
-        """Write a durable row, in order. Raises ValueError or TypeError for data that is not JSON; then nothing happened."""
+        """Write a durable row, in order. Raises ValueError or TypeError for data that is not JSON; then nothing
+        happened.
+        """
         if self.slices.dirty and type != "state.patched":
             self.slices.flush()
         row = self._row(type, data, run_id, command_id, principal)
@@ -271,9 +273,7 @@ class Cell:
         return None
 
     def complete(self, command: Command, changed: bool) -> None:
-        self.note(
-            "command.completed", {"changed": changed}, command_id=command.id, principal=command.principal
-        )
+        self.note("command.completed", {"changed": changed}, command_id=command.id, principal=command.principal)
 
     def reject(self, command: Command, error: EnginehouseError) -> None:
         """The end of a command that was accepted and is not legal any more."""
@@ -287,7 +287,7 @@ class Cell:
         self.note("command.rejected", {"problem": as_json(problem)}, command_id=command.id, principal=command.principal)
 
     def _apply(self, step: Step, command: Command) -> bool | None:
-        """Carry out one step; True when something changed that state, aim and holds do not show. None: settled later."""
+        """Carry out one step; True: it changed what state, aim and holds do not show; None: settled later."""
         body = command.body
         match step:
             case Step.REPEAT:
@@ -419,15 +419,16 @@ class Cell:
     def _passivate(self) -> None:
         self._idle = None
         actor = self.actor
-        if self.state is State.RUNNING and actor is not None and not actor.working and not self.busy:
-            if not len(self.mailbox):
-                with self.turn():
-                    self.end(Aim.DORMANT, self.spec.grace_s, reason="idle")
+        quiet = actor is not None and not actor.working and not self.busy and not len(self.mailbox)
+        if self.state is State.RUNNING and quiet:
+            with self.turn():
+                self.end(Aim.DORMANT, self.spec.grace_s, reason="idle")
 
     def stall(self, for_s: float) -> None:
         """The run in hand makes no progress: say so, then do what the spec says."""
         actor = self.actor
-        assert actor is not None and actor.run is not None
+        assert actor is not None
+        assert actor.run is not None
         self.stalled = True
         with self.turn():
             self.note(
@@ -584,9 +585,14 @@ class Cell:
             self.actor = None
         return decision.delay_s if decision.trigger is Trigger.CRASHED else None
 
+    def backed_off(self) -> None:
+        """The delay has passed; somebody may have stopped or started it meanwhile."""
+        if self.state is State.BACKING_OFF and not self.host.gone:
+            with self.turn():
+                self.boot("backoff")
+
     def shut_down(self, grace_s: float) -> None:
         """The house closes: whatever is up is parked, and boots again with the next house."""
         if self.actor is not None or self.state is State.BACKING_OFF:
             with self.turn():
                 self.end(Aim.PARKED, grace_s, reason="shutdown")
-

@@ -1,7 +1,7 @@
 """The pausable clock: every timer of an incarnation is a cancel scope whose deadline moves to infinity while paused.
 
-So a sleep, a run's timeout or a stall watch that had three seconds left when the engine was paused has three seconds left
-when it is resumed, and nothing has to be cancelled or restarted in between.
+So a sleep, a run's timeout or a stall watch that had three seconds left when the engine was paused has three seconds
+left when it is resumed, and nothing has to be cancelled or restarted in between.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What an engine is given: how it speaks (`emit`, `update`, `log`, `progress`), waits (`pause_point`, `sleep`, `ask_human`,
-`spawn_process`) and keeps tasks of its own (`nursery`).
+"""What an engine is given: how it speaks (`emit`, `update`, `log`, `progress`), waits (`pause_point`, `sleep`,
+`ask_human`, `spawn_process`) and keeps tasks of its own (`nursery`).
 
-Speaking never waits for the disk, but for an engine that is far ahead of it. Every wait here is a pause point: it returns
-to the author's code only while the engine is not held. Inside a wait the durable barrier comes first and the gate last;
-otherwise a hold that is placed during the barrier would let code through a closed gate.
+Speaking never waits for the disk, but for an engine that is far ahead of it. Every wait here is a pause point: it
+returns to the author's code only while the engine is not held. Inside a wait the durable barrier comes first and the
+gate last; otherwise a hold that is placed during the barrier would let code through a closed gate.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Context:
         """Journal an event of the author's own type (`<kind>.<name>`).
 
         Ordered on return, visible when durable. Waits only while this engine is `EMIT_ROWS` rows or `EMIT_BYTES` bytes
-        ahead of the disk. Raises ValueError for a reserved family or for data that is not JSON. Cancelled while waiting:
-        the event is journaled all the same.
+        ahead of the disk. Raises ValueError for a reserved family or for data that is not JSON. Cancelled while
+        waiting: the event is journaled all the same.
         """
         self._emit(type, data)
         self._emitted += 1
@@ -101,7 +101,7 @@ class Context:
         self._cell.note(type, dict(data or {}), run_id=self._run_id)
 
     def update(self, slice: str, value: Any) -> None:
-        """Set a slice of the public state; the change travels as a JSON Patch. Never waits; quick repeats become one."""
+        """Set a slice of the public state. Never waits; it travels as a JSON Patch, quick repeats as one."""
         self._progressed()
         self._cell.update(slice, as_json(value), self._run_id)
 
@@ -171,9 +171,9 @@ class Context:
         """Put a question to people and wait for the decision, over restarts of actor and daemon.
 
         `action`: what exactly is asked for; it is part of the digest, so other arguments are another question.
-        `deadline_s` runs on wall time, also while paused; `default` is the option it decides. Raises RequestExpired when
-        it passes without one, or when an approval's default is not a refusal. Cancelled: the question stays open for the
-        next attempt, until the run ends.
+        `deadline_s` runs on wall time, also while paused; `default` is the option it decides. Raises RequestExpired
+        when it passes without one, or when an approval's default is not a refusal. Cancelled: the question stays open
+        for the next attempt, until the run ends.
         """
         if default is not None and all(o.id != default for o in options):
             raise ValidationFailed(f"The default {default!r} is none of the options.")
@@ -220,8 +220,9 @@ class Context:
         return await self._incarnation.tree.spawn(argv, cwd=cwd, env=env, merge_stderr=merge_stderr, pty=pty)
 
     def process_wait(self) -> ProcessWait:
-        """`async with ctx.process_wait(): await process.stdout.receive_some()`: a task that waits for a process counts as
-        quiet while the process tree is frozen, and goes on only when the engine is released."""
+        """`async with ctx.process_wait(): await process.stdout.receive_some()`: a task that waits for a process counts
+        as quiet while the process tree is frozen, and goes on only when the engine is released.
+        """
         return ProcessWait(self._cell, self._incarnation)
 
     # -- within ------------------------------------------------------------------------------------------------------

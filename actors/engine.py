@@ -7,9 +7,9 @@
             await ctx.pause_point()
             return {"text": f"hello {run.input}"}
 
-The loop is the runtime's. Callbacks run one at a time, but for `on_run`, which has its own task: while a run is in hand,
-signals, replies and control go on. An exception out of a callback is a crash of the actor, which its restart policy
-answers; `RunFailed` ends the run alone. Blocking code belongs in a thread or a process (`trio.to_thread`,
+The loop is the runtime's. Callbacks run one at a time, but for `on_run`, which has its own task: while a run is in
+hand, signals, replies and control go on. An exception out of a callback is a crash of the actor, which its restart
+policy answers; `RunFailed` ends the run alone. Blocking code belongs in a thread or a process (`trio.to_thread`,
 `ctx.spawn_process`): the runtime cannot pre-empt it.
 """
 
@@ -120,4 +120,4 @@ class Engine:
         """The last hold was lifted; work goes on when this returns. Follows every `on_pause`."""
 
     async def on_stop(self, ctx: Context) -> None:
-        """The engine is asked to end: bring the run in hand to an end soon. Within the grace; then comes cancellation."""
+        """The engine is asked to end: bring the run in hand to an end within the grace; then it is cancelled."""

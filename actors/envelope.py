@@ -1,7 +1,8 @@
 """Envelopes: a message with its routing data; and the one-shot slot for its answer.
 
-An envelope whose `command` is set is durable: it was journaled before it got here, and its end will be. One without is a
-volatile `tell` or `ask` between actors of one process. A late answer is nobody's error: the slot refuses it and says so.
+An envelope whose `command` is set is durable: it was journaled before it got here, and its end will be. One without is
+a volatile `tell` or `ask` between actors of one process. A late answer is nobody's error: the slot refuses it and says
+so.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ __all__ = ["Envelope", "ReplySlot", "Undelivered"]
 
 class Undelivered(Exception):
     """A volatile message that nobody will handle: its engine, or the house, ended first. It may or may not have had an
-    effect; asking again is up to the asker."""
+    effect; asking again is up to the asker.
+    """
 
 
 class ReplySlot:
@@ -73,8 +75,9 @@ class _Failure:
 
 @dataclass(slots=True, eq=False)
 class Envelope:
-    """`name` and `payload` of a signal, or a run (`run_id` set). `attempt`: which start of the run comes next; `lost`: how
-    many starts a crash took."""
+    """`name` and `payload` of a signal, or a run (`run_id` set). `attempt`: which start of the run comes next; `lost`:
+    how many starts a crash took.
+    """
 
     name: str
     payload: Any = None

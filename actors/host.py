@@ -1,7 +1,7 @@
 """What an actor needs of the house it lives in. The supervisor is one; a test can be another.
 
-Everything here is synchronous: a cell never waits for the house. Time, randomness and ids come from here and from nowhere
-else, so that a seed decides a whole run of the house.
+Everything here is synchronous: a cell never waits for the house. Time, randomness and ids come from here and from
+nowhere else, so that a seed decides a whole run of the house.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Host(Protocol):
     def start(self, task: Callable[[], Awaitable[None]], name: str) -> None:
         """Start a task in the house's nursery, with the context variables of the house."""
 
-    def at(self, when: float, fn: Callable[[], None]) -> Timer:
+    def at(self, when: float, fn: Callable[[], object]) -> Timer:
         """Call `fn` at this monotonic time, from the house's one deadline task."""
 
     def now(self) -> float:

@@ -1,8 +1,9 @@
 """One incarnation: what exists from boot to exit, and the gate through which everything in it goes on.
 
 Three kinds of scope live here, and only the cell cancels them: the incarnation's own (shielded; its deadline is the one
-shrinking budget of stop, dispose and shutdown), the run's, and those of the pausable clock. `working` are the tasks whose
-author's code may be running right now; a task leaves it while it waits in the runtime. Held, with nobody working, is paused.
+shrinking budget of stop, dispose and shutdown), the run's, and those of the pausable clock. `working` are the tasks
+whose author's code may be running right now; a task leaves it while it waits in the runtime. Held, with nobody working,
+is paused.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import trio
 from actors.context import RunContext
 from actors.engine import CannotStart, Engine, Finished, RunFailed, RunInput
 from actors.envelope import Envelope
-from actors.incarnation import Cut, InHand, Incarnation
+from actors.incarnation import Cut, Incarnation, InHand
 from actors.output import Output
 from protocol.decide import Cause, Exit
 from protocol.edge import as_json
@@ -39,26 +39,24 @@ TREE_TERM_S = 2.0
 
 
 async def live(cell: Cell) -> None:
-    """One task for each engine that is not at rest. Never raises; ends when the engine is at rest, or the house is gone."""
+    """One task for each engine that is not at rest. Never raises; ends when the engine is at rest, or the house is
+    gone.
+    """
     try:
         while cell.state in (State.STARTING, State.STOPPING):
             actor = cell.actor
             assert actor is not None
-            exit = await incarnate(cell, actor)
+            exited = await incarnate(cell, actor)
             if cell.host.gone:
                 break
-            delay_s = cell.exited(actor, exit)
+            delay_s = cell.exited(actor, exited)
             if cell.actor is None and delay_s is None:
                 break
             if delay_s is not None:
                 with trio.CancelScope() as cell.nap:
                     await trio.sleep(delay_s)
                 cell.nap = None
-                if cell.host.gone:
-                    break
-                if cell.state is State.BACKING_OFF:
-                    with cell.turn():
-                        cell.boot("backoff")
+                cell.backed_off()
     finally:
         cell.living = False
         cell.lot.unpark_all()
@@ -70,7 +68,7 @@ async def incarnate(cell: Cell, actor: Incarnation) -> Exit:
     try:
         with actor.scope:
             await _inhabit(cell, actor)
-    except Exception as raised:
+    except Exception as raised:  # noqa: BLE001 - whatever an engine raises is its one recorded exit
         cause, error = _cause(raised, cell.state is State.STARTING)
     leaks = await _end_processes(cell, actor)
     now = cell.host.now()
@@ -84,7 +82,7 @@ async def incarnate(cell: Cell, actor: Incarnation) -> Exit:
 
 
 async def _inhabit(cell: Cell, actor: Incarnation) -> None:
-    if cell.ending:  # asked to end between boot and our first step
+    if cell.state is State.STOPPING:  # asked to end between boot and our first step
         return
     engine = actor.engine = cell.kind(cell.config)
     lazy = not _overrides(engine, "on_start", "on_pause", "on_resume", "on_stop")
@@ -93,8 +91,6 @@ async def _inhabit(cell: Cell, actor: Incarnation) -> None:
         while not cell.ending and (cell.state is not State.RUNNING or not len(cell.mailbox)):
             cell.idle()
             await cell.lot.park()
-        if cell.ending:
-            return
     async with trio.open_nursery(strict_exception_groups=True) as actor.nursery:
         if not lazy:
             with trio.move_on_after(cell.spec.boot_s) as boot:

@@ -1,9 +1,10 @@
 """The engine's inbox: bounded, owned by the engine and not by an incarnation.
 
 It holds work only: control is applied when it is committed and needs no queue, so it overtakes a full mailbox by
-construction. A place is reserved before a command is journaled and becomes a queued envelope when the commit is delivered,
-so what was accepted always fits. Signals go before runs (they are handled while a run is in hand); among runs high goes
-before normal, with one normal after at most `BURST` high ones. Taken is not handled: an envelope is in hand until `end`.
+construction. A place is reserved before a command is journaled and becomes a queued envelope when the commit is
+delivered, so what was accepted always fits. Signals go before runs (they are handled while a run is in hand); among
+runs high goes before normal, with one normal after at most `BURST` high ones. Taken is not handled: an envelope is in
+hand until `end`.
 
 At every moment: accepted = handled + dead + withdrawn + queued + in hand.
 """
@@ -28,8 +29,9 @@ Ending = Literal["handled", "dead", "withdrawn"]
 
 @dataclass(frozen=True, slots=True)
 class MailboxStatistics:
-    """Counts of envelopes. `size`: places for reserved and queued ones; `oldest_at`: when the oldest queued one came, on
-    the clock that stamped it (None: nothing waits)."""
+    """Counts of envelopes. `size`: places for reserved and queued ones; `oldest_at`: when the oldest queued one came,
+    on the clock that stamped it (None: nothing waits).
+    """
 
     size: int
     reserved: int
@@ -82,7 +84,7 @@ class Mailbox:
         """Take a place before journaling. Raises MailboxFull, and then nothing has changed."""
         if self.reserved + len(self) >= self.size:
             raise MailboxFull(
-                f"The mailbox holds {self.size} messages, which is its limit. Nothing was accepted; send it again later.",
+                f"The mailbox holds {self.size} messages, its limit. Nothing was accepted; send it again later.",
                 retry_after_s=1,
             )
         self.reserved += 1

@@ -1,8 +1,8 @@
 """Refs: the only handle that outsiders hold on an engine of their own process.
 
-`tell` and `ask` are volatile: nothing is journaled, so they are fast, and they are gone with the incarnation. They take a
-place in the work lane and are handled by `on_signal`; commands, which are durable, go through the house. A ref stays valid
-across restarts, because it finds the engine by its id each time.
+`tell` and `ask` are volatile: nothing is journaled, so they are fast, and they are gone with the incarnation. They take
+a place in the work lane and are handled by `on_signal`; commands, which are durable, go through the house. A ref stays
+valid across restarts, because it finds the engine by its id each time.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Ref:
     async def ask(self, name: str, payload: Any = None, *, timeout_s: float = 30.0) -> Any:
         """Send, and wait for what `on_signal` returns.
 
-        Raises what `tell` raises; TimeoutError after `timeout_s`; Undelivered when the engine ended first. Cancelled, or
-        too late: the message may still be handled, and its answer is a dead letter.
+        Raises what `tell` raises; TimeoutError after `timeout_s`; Undelivered when the engine ended first. Cancelled,
+        or too late: the message may still be handled, and its answer is a dead letter.
         """
         cell = self._find(self.engine_id)
         slot = ReplySlot()

@@ -116,7 +116,7 @@ class Requests:
                 )
             if body.option is not None and all(o.id != body.option for o in request.options):
                 raise ValidationFailed(
-                    f"{body.option!r} is no option; choose one of: {', '.join(o.id for o in request.options) or 'none'}.",
+                    f"{body.option!r} is no option; choose one of: {', '.join(o.id for o in request.options)}.",
                     errors=[{"loc": ["option"], "msg": "not an option of this request", "type": "option"}],
                 )
             if body.option is None and request.options and request.kind is not RequestKind.QUESTION:

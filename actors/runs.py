@@ -1,6 +1,7 @@
 """The runs of one engine: queued, in hand, and each with exactly one end.
 
-What a run's end writes is one piece: its withdrawn requests, its end row with the digest, and the settling of its command.
+What a run's end writes is one piece: its withdrawn requests, its end row with the digest, and the settling of its
+command.
 """
 
 from __future__ import annotations
@@ -148,9 +149,7 @@ class Runs:
     def check_cancel(self, body: Cancel) -> Step:
         run_id = body.run_id or self.active_id
         if run_id is None:
-            raise InvalidState(
-                "No run is in hand or queued.", state=self._cell.state.value, allowed=["submit"]
-            )
+            raise InvalidState("No run is in hand or queued.", state=self._cell.state.value, allowed=["submit"])
         if run_id in self.open:
             return Step.CANCEL
         status = self.ended.get(run_id)
@@ -223,7 +222,10 @@ class Runs:
                     {"by": hand.by, "reason": hand.reason, "through": hand.through, "usage": usage},
                 )
             case Cut.TIMED_OUT:
-                error = {"slug": "timeout", "detail": f"It worked for longer than its timeout of {envelope.timeout_s} s."}
+                error = {
+                    "slug": "timeout",
+                    "detail": f"It worked for longer than its timeout of {envelope.timeout_s} s.",
+                }
                 self.finish(envelope, "timed_out", {"error": error, "usage": usage})
             case Cut.PAUSED:
                 self.interrupted(envelope, lost=False, cause="paused", policy=OnInterrupt.RETRY)
@@ -252,9 +254,7 @@ class Runs:
         else:
             self.interrupted(envelope, lost=False, cause=reason or "restart")
 
-    def interrupted(
-        self, envelope: Envelope, *, lost: bool, cause: str, policy: OnInterrupt | None = None
-    ) -> None:
+    def interrupted(self, envelope: Envelope, *, lost: bool, cause: str, policy: OnInterrupt | None = None) -> None:
         """Leave it in its resting place, and from there at once to where the policy says."""
         cell = self._cell
         envelope.lost += lost

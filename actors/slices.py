@@ -1,8 +1,9 @@
 """The live values of an engine's public state, and the patches by which they change.
 
-`update` never waits. While a write of this engine is in flight, updates only mark the slice; they become one patch when the
-write is durable or when any other row of the engine is about to be written (so the order of what an author says is kept).
-Patches have keyframes like video (`protocol.patch.step`), so folding a slice never costs more than twice its size.
+`update` never waits. While a write of this engine is in flight, updates only mark the slice; they become one patch when
+the write is durable or when any other row of the engine is about to be written (so the order of what an author says is
+kept). Patches have keyframes like video (`protocol.patch.step`), so folding a slice never costs more than twice its
+size.
 """
 
 from __future__ import annotations

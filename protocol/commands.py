@@ -1,7 +1,7 @@
 """Commands: what is asked of one engine. One discriminator, `type`; the union is for the edge only.
 
-Each class is the body of one type. Inside, a body travels in a `Command`, which adds who asks, under which idempotency key,
-and the digest of what was asked.
+Each class is the body of one type. Inside, a body travels in a `Command`, which adds who asks, under which idempotency
+key, and the digest of what was asked.
 """
 
 from __future__ import annotations
@@ -205,7 +205,8 @@ def verb_of(body: Any) -> Verb:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A body on its way. `key`: the caller's idempotency key; `digest`: fingerprint of what was asked under it;
-    `run_id`: the run that a submit makes; `seq`: its place in the journal once it was accepted."""
+    `run_id`: the run that a submit makes; `seq`: its place in the journal once it was accepted.
+    """
 
     id: str
     uid: str

@@ -28,7 +28,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """The one recorded end of an incarnation. `error`: a sentence; `at`: monotonic seconds; `ran_s`: how long it ran."""
+    """The one recorded end of an incarnation. `error`: a sentence; `at`: monotonic seconds; `ran_s`: its age."""
 
     cause: Cause
     error: str | None = None
@@ -47,7 +47,9 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`trigger`: CRASHED (restart after `delay_s`), GAVE_UP or ENDED; `counted`: whether it takes a place in the windows."""
+    """`trigger`: CRASHED (restart after `delay_s`), GAVE_UP or ENDED; `counted`: whether it takes a place in the
+    windows.
+    """
 
     trigger: Trigger
     delay_s: float = 0.0

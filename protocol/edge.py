@@ -1,4 +1,6 @@
-"""The edge: bytes and plain JSON values become frozen data here, strictly, or a `ValidationFailed` that names each fault."""
+"""The edge: bytes and plain JSON values become frozen data here, strictly, or a `ValidationFailed` that names each
+fault.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,14 @@ def parse(model: type[T], value: bytes | object, *, loc: tuple[str, ...] = ()) -
     """`value` (JSON bytes, or values that JSON could hold) as `model`, strictly. Raises ValidationFailed."""
     raw = value if isinstance(value, bytes) else to_json(value)
     try:
-        return cast(T, adapter(model).validate_json(raw))
+        return cast("T", adapter(cast(Any, model)).validate_json(raw))
     except ValidationError as error:
         errors = [
             {"loc": [*loc, *e["loc"]], "msg": e["msg"], "type": e["type"]}
             for e in error.errors(include_url=False, include_context=False, include_input=False)
         ]
         first = errors[0]
-        where = ".".join(str(part) for part in cast(list[object], first["loc"])) or "the body"
+        where = ".".join(str(part) for part in cast("list[object]", first["loc"])) or "the body"
         raise ValidationFailed(f"{where}: {first['msg']}. Correct it and send it again.", errors=errors) from None
 
 
@@ -46,12 +48,14 @@ def as_json(value: object) -> Any:
     return to_jsonable_python(value)
 
 
-def load(model: type[T], raw: bytes | dict[str, Any]) -> T:
+def load(model: type[T], raw: bytes | Any) -> T:
     """What `dump` or `as_json` wrote, read back (trusted: our own store's bytes)."""
-    check = adapter(model).validate_json if isinstance(raw, bytes) else adapter(model).validate_python
-    return cast(T, check(raw, strict=False))
+    check = (
+        adapter(cast(Any, model)).validate_json if isinstance(raw, bytes) else adapter(cast(Any, model)).validate_python
+    )
+    return cast("T", check(raw, strict=False))
 
 
 def schema(model: Any) -> dict[str, Any]:
     """JSON Schema of what `parse` accepts."""
-    return adapter(model).json_schema()
+    return adapter(cast(Any, model)).json_schema()

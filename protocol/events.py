@@ -1,8 +1,8 @@
 """Rows: the immutable, numbered facts that the journal holds and the streams carry.
 
-A row is born without numbers; the store gives it `seq` and `engine_seq` inside the transaction that makes it durable. Its
-body is encoded once (`tail`) and the numbers are spliced in front, so the bytes that are hashed, stored and streamed are
-the same bytes (`wire`). Transient rows (deltas, progress) never get a number and are never stored.
+A row is born without numbers; the store gives it `seq` and `engine_seq` inside the transaction that makes it durable.
+Its body is encoded once (`tail`) and the numbers are spliced in front, so the bytes that are hashed, stored and
+streamed are the same bytes (`wire`). Transient rows (deltas, progress) never get a number and are never stored.
 
 A command that was accepted *is* its `command.accepted` row; the types in `SETTLING` are the one end of a command.
 """
@@ -16,9 +16,9 @@ from typing import Any
 __all__ = ["FAMILIES", "RUN_ENDS", "SETTLING", "TRANSIENT", "Row", "encode", "is_reserved"]
 
 FAMILIES = frozenset(
-    {"engine", "command", "run", "request", "state", "plan", "message", "log", "dead_letter", "audit", "snapshot", "gap",
-     "server", "end"}
-)  # fmt: skip
+    ["engine", "command", "run", "request", "state", "plan", "message", "log", "dead_letter", "audit"]
+    + ["snapshot", "gap", "server", "end"]
+)
 """First words of the house's own types; authors' types are `<kind>.<name>`."""
 
 TRANSIENT = frozenset({"run.progress", "run.output", "message.delta"})
@@ -59,8 +59,8 @@ def is_reserved(event_type: str) -> bool:
 class Row:
     """One fact. `seq` and `engine_seq` are 0 until the store has committed it (audit rows keep `engine_seq` 0).
 
-    `uid`, `engine_id` and `pool` are empty for a fact of the whole house; `time` is RFC 3339 with milliseconds; `wire` is
-    the whole envelope as UTF-8 JSON and empty until `number` was called.
+    `uid`, `engine_id` and `pool` are empty for a fact of the whole house; `time` is RFC 3339 with milliseconds; `wire`
+    is the whole envelope as UTF-8 JSON and empty until `number` was called.
     """
 
     type: str

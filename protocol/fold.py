@@ -145,9 +145,11 @@ def _request(view: View, row: Row) -> None:
     request = fold_request(view.requests.get(request_id), row)
     if request is not None:
         view.requests[request_id] = request
-        if request.used or request.state in (RequestState.EXPIRED, RequestState.WITHDRAWN):
-            del view.requests[request_id]
-        elif request.state is RequestState.ANSWERED and request.run_id is None:
+        if (
+            request.used
+            or request.state in (RequestState.EXPIRED, RequestState.WITHDRAWN)
+            or (request.state is RequestState.ANSWERED and request.run_id is None)
+        ):
             del view.requests[request_id]
     if row.run_id is not None:
         _run(view, row)

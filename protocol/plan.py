@@ -1,11 +1,12 @@
 """What a command does to an engine: one table, one pure function.
 
-Legality is decided twice with this function: when a command is submitted (a refusal costs nothing) and when it is delivered
-(an earlier row of the same batch may have moved the engine). A cell of the table is a `Step`, which the engine's cell
-carries out; a `REPEAT` is recorded and changes nothing, a `REFUSED` is answered with the state and the verbs that are
-allowed there. `docs/lifecycle.md` prints the table and a test compares the two.
+Legality is decided twice with this function: when a command is submitted (a refusal costs nothing) and when it is
+delivered (an earlier row of the same batch may have moved the engine). A cell of the table is a `Step`, which the
+engine's cell carries out; a `REPEAT` is recorded and changes nothing, a `REFUSED` is answered with the state and the
+verbs that are allowed there. `docs/lifecycle.md` prints the table and a test compares the two.
 """
 
+# ruff: noqa: E501 - the table of commands reads as a table
 from __future__ import annotations
 
 from enum import StrEnum
@@ -83,7 +84,7 @@ _ = Step
 # fmt: off
 PLANS: dict[Verb, dict[Column, Step]] = {
     #                  stopped     starting    running     pausing     paused+actor paused     backing_off dormant     stopping    failed
-    Verb.START:   _row(_.BOOT,     _.REPEAT,   _.REPEAT,   _.REPEAT,   _.REPEAT,   _.REPEAT,   _.BOOT,     _.BOOT,     _.REFUSED,  _.BOOT_FRESH),  # noqa: E501 - a table reads as one
+    Verb.START:   _row(_.BOOT,     _.REPEAT,   _.REPEAT,   _.REPEAT,   _.REPEAT,   _.REPEAT,   _.BOOT,     _.BOOT,     _.REFUSED,  _.BOOT_FRESH),
     Verb.PAUSE:   _row(_.NOTED,    _.NOTED,    _.HOLD,     _.NOTED,    _.NOTED,    _.NOTED,    _.NOTED,    _.NOTED,    _.NOTED,    _.NOTED),
     Verb.RESUME:  _row(_.NOTED,    _.NOTED,    _.REPEAT,   _.RELEASE,  _.RELEASE,  _.BOOT,     _.NOTED,    _.WAKE,     _.NOTED,    _.NOTED),
     Verb.STOP:    _row(_.REPEAT,   _.STOP_NOW, _.STOP,     _.STOP_NOW, _.STOP_NOW, _.ENDED,    _.ENDED,    _.ENDED,    _.RAISE,    _.ENDED),
@@ -107,9 +108,9 @@ def column(state: State, *, actor: bool) -> Column:
 def plan(verb: Verb, state: State, *, actor: bool, aim: Aim | None = None, held: bool = False) -> Step:
     """What `verb` does now.
 
-    `held`: whether the engine is held; for `resume`, whether it would still be held once this hold is lifted (then the set
-    changes and nothing else). While stopping, `aim` decides: an aim only rises, and work is queued only for an engine that
-    will run again.
+    `held`: whether the engine is held; for `resume`, whether it would still be held once this hold is lifted (then the
+    set changes and nothing else). While stopping, `aim` decides: an aim only rises, and work is queued only for an
+    engine that will run again.
     """
     step = PLANS[verb][column(state, actor=actor)]
     if verb is Verb.RESUME and held and step is not Step.REFUSED:

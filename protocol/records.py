@@ -1,8 +1,8 @@
 """Records: the index of the journal by run, request, command and dead letter.
 
 A store writes them in the same transaction as the rows, for looking up and paging; the runtime never decides from them.
-Their content is the fold of their own rows, so `verify` can rebuild and compare. `touched(row)` says which records a row
-changes; `fold_record` gives the record after it.
+Their content is the fold of their own rows, so `verify` can rebuild and compare. `touched(row)` says which records a
+row changes; `fold_record` gives the record after it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ Kind = str
 
 @dataclass(slots=True, kw_only=True)
 class CommandRecord:
-    """A command and how far it is. `problem`: {slug, detail} of a failed or rejected one; `changed`: False for a repeat."""
+    """A command and how far it is. `problem`: {slug, detail} of a failed or rejected one; `changed`: False for a
+    repeat.
+    """
 
     id: str
     uid: str
@@ -44,7 +46,7 @@ class CommandRecord:
 
 @dataclass(slots=True, kw_only=True)
 class DeadLetter:
-    """An envelope nobody will handle. `type`: submit or signal; `body`: the command's; `redelivered_as`: a command id."""
+    """An envelope nobody will handle. `type`: submit or signal; `body`: the command's."""
 
     id: str
     uid: str
@@ -75,7 +77,9 @@ def touched(row: Row) -> list[tuple[Kind, str]]:
         found.append(("request", row.data["request_id"]))
     if family == "dead_letter":
         found.append(("dead_letter", row.data["id"]))
-    if row.command_id is not None and (row.type == "command.accepted" or row.type in SETTLING or row.type == "run.started"):
+    if row.command_id is not None and (
+        row.type == "command.accepted" or row.type in SETTLING or row.type == "run.started"
+    ):
         found.append(("command", row.command_id))
     return found
 

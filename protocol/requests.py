@@ -2,8 +2,8 @@
 
     pending -> answered | expired | withdrawn
 
-A request's identity is its run and its digest: a run that is retried finds its pending question again, or its answer when
-that was not used yet. The first durable decision wins.
+A request's identity is its run and its digest: a run that is retried finds its pending question again, or its answer
+when that was not used yet. The first durable decision wins.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One run's record. `error`: {slug, detail}; `attempts` counts starts; `lost` counts the starts that a crash took."""
+    """One run's record. `error`: {slug, detail}; `attempts` counts starts; `lost` those that a crash took."""
 
     id: str
     uid: str

@@ -11,7 +11,18 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-__all__ = ["Backoff", "OnInterrupt", "OnStall", "PauseMode", "Policy", "PoolSpec", "Quotas", "Restart", "Spec", "Strategy"]
+__all__ = [
+    "Backoff",
+    "OnInterrupt",
+    "OnStall",
+    "PauseMode",
+    "Policy",
+    "PoolSpec",
+    "Quotas",
+    "Restart",
+    "Spec",
+    "Strategy",
+]
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -19,7 +30,8 @@ Seconds = Annotated[float, Field(ge=0, le=10**9)]
 Positive = Annotated[float, Field(gt=0, le=10**9)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Labels = Annotated[
-    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=256)]], Field(max_length=64)
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=256)]],
+    Field(max_length=64),
 ]
 
 
@@ -130,7 +142,9 @@ class Template:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSpec:
-    """Engines that belong together. `max_restarts` in `window_s` counts the restarts of the whole pool (None: no limit)."""
+    """Engines that belong together. `max_restarts` in `window_s` counts the restarts of the whole pool (None: no
+    limit).
+    """
 
     __pydantic_config__ = STRICT
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]

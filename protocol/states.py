@@ -1,8 +1,8 @@
 """The life of an engine: ten states, twelve triggers, one table.
 
-Triggers are facts, not commands: what a command leads to is decided in `plan`. The table is the only place where a move is
-legal or not; everything else looks up, assigns or raises. Some moves depend on whether the engine has an actor (`paused`
-means that nothing runs, and that can be so with a quiesced actor or without one):
+Triggers are facts, not commands: what a command leads to is decided in `plan`. The table is the only place where a move
+is legal or not; everything else looks up, assigns or raises. Some moves depend on whether the engine has an actor
+(`paused` means that nothing runs, and that can be so with a quiesced actor or without one):
 
     ANY        legal with and without an actor
     ACTOR      legal only with an actor
@@ -15,7 +15,19 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
-__all__ = ["ACTOR", "ANY", "EVENT_OF", "LIVE", "NO_ACTOR", "TABLE", "Aim", "IllegalMove", "State", "Trigger", "next_state"]
+__all__ = [
+    "ACTOR",
+    "ANY",
+    "EVENT_OF",
+    "LIVE",
+    "NO_ACTOR",
+    "TABLE",
+    "Aim",
+    "IllegalMove",
+    "State",
+    "Trigger",
+    "next_state",
+]
 
 
 class State(StrEnum):
@@ -144,6 +156,7 @@ def next_state(state: State, trigger: Trigger, *, actor: bool) -> State:
     if cell is None or (cell[1] == ACTOR and not actor) or (cell[1] == NO_ACTOR and actor):
         raise IllegalMove(f"{trigger} is not legal in {state} {'with' if actor else 'without'} an actor")
     return cell[0]
+
 
 EVENT_OF: dict[Trigger, str] = {
     Trigger.BOOT: "engine.starting",

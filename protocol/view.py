@@ -1,7 +1,7 @@
 """What the journal says of one engine: the fold of its rows, and nothing else.
 
-Views are what `GET`, lists, streams and `?at=` read; the runtime decides from the cell and never from here (at rest the two
-are equal, and a test says so). A view holds what is open; ended runs and requests are in the store's records.
+Views are what `GET`, lists, streams and `?at=` read; the runtime decides from the cell and never from here (at rest the
+two are equal, and a test says so). A view holds what is open; ended runs and requests are in the store's records.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ class Why:
 
 @dataclass(slots=True, kw_only=True)
 class View:
-    """One engine. `requests` holds the pending ones and the answers not used yet; `counts`, `usage`: totals since spawn;
-    `run_s`: how long a run takes, lately."""
+    """One engine. `requests` holds the pending ones and the answers not used yet; `counts`, `usage`: totals since
+    spawn; `run_s`: how long a run takes, lately.
+    """
 
     spec: Spec
     state: State = State.STOPPED

@@ -1,7 +1,7 @@
 """The shapes that leave and enter the house, embedded or over HTTP: what `House` methods take and give.
 
-One definition serves three readers: the embedding program (as frozen dataclasses), the HTTP API (as JSON) and OpenAPI (as
-JSON Schema). Times are RFC 3339 UTC with milliseconds; durations are seconds with suffix `_s`.
+One definition serves three readers: the embedding program (as frozen dataclasses), the HTTP API (as JSON) and OpenAPI
+(as JSON Schema). Times are RFC 3339 UTC with milliseconds; durations are seconds with suffix `_s`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,19 @@ from pydantic import Field
 
 from protocol.commands import Reason
 from protocol.runs import OnBusy, Priority
-from protocol.specs import STRICT, Labels, OnInterrupt, OnStall, PoolSpec, Positive, Quotas, Restart, Seconds, Strategy, Template
+from protocol.specs import (
+    STRICT,
+    Labels,
+    OnInterrupt,
+    OnStall,
+    PoolSpec,
+    Positive,
+    Quotas,
+    Restart,
+    Seconds,
+    Strategy,
+    Template,
+)
 from protocol.view import Hold, Why
 
 __all__ = [
@@ -132,7 +144,8 @@ class MailboxInfo:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
     """`GET /engines/{id}`. `busy`, `stalled`, `pause_slow` (the step that keeps a pause from being reached), `draining`
-    and `waiting_for` are derived, not states."""
+    and `waiting_for` are derived, not states.
+    """
 
     id: str
     uid: str

@@ -1,8 +1,8 @@
 """Writes: what the house asks a store to make durable in one piece, and what comes back.
 
-A `Write` is all or nothing. It carries the rows of one synchronous stretch, the command whose acceptance it is (so that the
-idempotency key is checked inside the transaction), documents of the plain tables, and snapshots. A `Commit` is its answer:
-durable, or a replay of an earlier command under the same key, in which case nothing of the write was stored.
+A `Write` is all or nothing. It carries the rows of one synchronous stretch, the command whose acceptance it is (so that
+the idempotency key is checked inside the transaction), documents of the plain tables, and snapshots. A `Commit` is its
+answer: durable, or a replay of an earlier command under the same key, in which case nothing of the write was stored.
 """
 
 from __future__ import annotations

@@ -1,3 +1,33 @@
-"""Many engines, one nursery."""
+"""Many engines, one nursery: the embedding API.
 
-__all__: list[str] = []
+    async with open_supervisor(store=SqliteStore("journal.db")) as house:
+        engine, _ = await house.spawn(NewEngine(kind="probe"))
+        run, _ = await house.submit(engine.id, NewRun(input="hello"), wait_s=5)
+
+`house` has the interface of `supervisor.house.House`; `web.client.open_remote` gives the same over HTTP.
+"""
+
+from protocol.wire import NewEngine, NewPool, NewRun, ReplyBody
+from supervisor.embedded import EmbeddedHouse
+from supervisor.house import Caller, Filter, Frame, House, Subscription
+from supervisor.open import open_supervisor
+from supervisor.store.contract import Store
+from supervisor.store.memory import MemoryStore
+from supervisor.store.sqlite import SqliteStore
+
+__all__ = [
+    "Caller",
+    "EmbeddedHouse",
+    "Filter",
+    "Frame",
+    "House",
+    "MemoryStore",
+    "NewEngine",
+    "NewPool",
+    "NewRun",
+    "ReplyBody",
+    "SqliteStore",
+    "Store",
+    "Subscription",
+    "open_supervisor",
+]

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+
 __all__ = ["GENESIS", "Break", "Fault", "link", "verify"]
 
 DOMAIN = b"enginehouse journal row v1"

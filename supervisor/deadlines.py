@@ -1,7 +1,8 @@
 """All deadlines of a house: one task, one heap.
 
-One heap beats one cancel scope per question asked (measured: 99,000 asks per second against 25,000). A cancelled timer stays
-in the heap until it is due or until the dead outnumber the living, when the heap is made anew: cost O(1) amortised.
+One heap beats one cancel scope per question asked (measured: 99,000 asks per second against 25,000). A cancelled timer
+stays in the heap until it is due or until the dead outnumber the living, when the heap is made anew: cost O(1)
+amortised.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The one interface: what a program may ask of a house, whether it is embedded (`open_supervisor`) or far away
 (`web.client.RemoteHouse`). A program moves from library to daemon by changing the line that opens it.
 
-Every method raises the errors of `protocol.errors`, and nothing else that is the house's fault. `by` is the principal on
-whose behalf it is asked; `key` an idempotency key. Cancelling a call leaves no row or a whole row: what was accepted stays
-accepted.
+Every method raises the errors of `protocol.errors`, and nothing else that is the house's fault. `by` is the principal
+on whose behalf it is asked; `key` an idempotency key. Cancelling a call leaves no row or a whole row: what was accepted
+stays accepted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = ["Caller", "EventPage", "Filter", "Frame", "House", "Subscription"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks, and under which key. `digest`: fingerprint of what is asked under the key (None: made from the body)."""
+    """Who asks, and under which key. `digest`: fingerprint of what is asked (None: made from the body)."""
 
     principal: str | None = None
     key: str | None = None
@@ -53,7 +53,8 @@ class Caller:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which events a stream shows. `engine`, `run`: one engine (by id) or run; `types`: exact types or first words;
-    the others as they are named. Empty means all."""
+    the others as they are named. Empty means all.
+    """
 
     engine: str | None = None
     run: str | None = None
@@ -92,7 +93,8 @@ class Subscription(Protocol):
     async def __aexit__(self, *exc: object) -> None: ...
     async def receive(self) -> list[Frame]:
         """The next frames, at least one, in order. Raises trio.EndOfChannel after an `end` or `server.closing` frame.
-        Cancelled: nothing is lost, the next call gives the same frames."""
+        Cancelled: nothing is lost, the next call gives the same frames.
+        """
 
 
 class House(Protocol):
@@ -100,8 +102,9 @@ class House(Protocol):
 
     # engines
     async def spawn(self, new: NewEngine, caller: Caller = ...) -> tuple[EngineInfo, Accepted]:
-        """EngineExists (also a disposed id may be spawned again), UnknownKind, ValidationFailed, QuotaExceeded, NotFound
-        (pool)."""
+        """EngineExists (also a disposed id may be spawned again), UnknownKind, ValidationFailed, QuotaExceeded,
+        NotFound (pool).
+        """
 
     async def put(self, id: str, new: NewEngine, caller: Caller = ...) -> tuple[EngineInfo, bool]:
         """Get or create by id: (engine, created). EngineExists when it is there with another spec."""
@@ -118,17 +121,21 @@ class House(Protocol):
         self, engine: str, run: NewRun, caller: Caller = ..., *, wait_s: float | None = None
     ) -> tuple[RunInfo, Accepted]:
         """Queue a run; with `wait_s`, wait that long for its end. MailboxFull, InvalidState, RunConflict, Draining,
-        ValidationFailed (input), UnsupportedCommand."""
+        ValidationFailed (input), UnsupportedCommand.
+        """
 
     async def command(
         self, engine: str, body: Any, caller: Caller = ..., *, wait_s: float | None = None
     ) -> tuple[Accepted, CommandInfo | None]:
-        """Send one of `protocol.commands`' bodies. With `wait_s`, wait that long for its *effect* (paused means quiesced,
-        a submit's run has ended): the record when it was reached; None when the time passed first. Raises the problem
-        when it was rejected at delivery, or a later command made the effect unreachable (InvalidState)."""
+        """Send one of `protocol.commands`' bodies. With `wait_s`, wait that long for its *effect* (paused means
+        quiesced, a submit's run has ended): the record when it was reached; None when the time passed first. Raises the
+        problem when it was rejected at delivery, or a later command made the effect unreachable (InvalidState).
+        """
 
     async def start(self, engine: str, caller: Caller = ...) -> Accepted: ...
-    async def stop(self, engine: str, caller: Caller = ..., *, grace_s: float | None = None, reason: str = "") -> Accepted: ...
+    async def stop(
+        self, engine: str, caller: Caller = ..., *, grace_s: float | None = None, reason: str = ""
+    ) -> Accepted: ...
     async def restart(self, engine: str, caller: Caller = ..., *, reason: str = "") -> Accepted: ...
     async def pause(
         self, engine: str, caller: Caller = ..., *, mode: PauseMode | None = None, reason: str = "",
@@ -144,7 +151,7 @@ class House(Protocol):
 
     async def dispose_many(
         self, engines: Sequence[str], caller: Caller = ..., *, force: bool = False, grace_s: float | None = None
-    ) -> list[PoolResult]:
+    ) -> Sequence[PoolResult]:
         """In parallel; one failure spares nobody."""
 
     # what an engine shows
@@ -153,10 +160,10 @@ class House(Protocol):
         """UnknownSlice."""
 
     async def stats(self, engine: str) -> dict[str, Any]: ...
-    async def history(self, engine: str, *, page: int = 1, page_size: int = 50) -> tuple[list[RunInfo], int]:
+    async def history(self, engine: str, *, page: int = 1, page_size: int = 50) -> tuple[Sequence[RunInfo], int]:
         """Ended runs, newest first, and how many there are."""
 
-    async def processes(self, engine: str) -> list[ProcessRow]: ...
+    async def processes(self, engine: str) -> Sequence[ProcessRow]: ...
     async def why(self, engine: str) -> dict[str, Why]:
         """The last `stop`, `pause`, `restart` and `cancel`, as far as there were any."""
 
@@ -168,7 +175,7 @@ class House(Protocol):
         cursor: str | None = None,
     ) -> Page[RunInfo]: ...  # fmt: skip
     async def run(self, id: str) -> RunInfo: ...
-    async def run_events(self, id: str) -> list[dict[str, Any]]:
+    async def run_events(self, id: str) -> Sequence[dict[str, Any]]:
         """All durable events of the run."""
 
     async def cancel(self, run: str, caller: Caller = ..., *, reason: str = "") -> RunInfo:
@@ -188,15 +195,15 @@ class House(Protocol):
 
     # people
     async def requests(
-        self, *, state: Literal["pending", "decided"] | None = "pending", kind: str | None = None, pool: str | None = None,
-        engine: str | None = None, limit: int = 100, cursor: str | None = None,
+        self, *, state: Literal["pending", "decided"] | None = "pending", kind: str | None = None,
+        pool: str | None = None, engine: str | None = None, limit: int = 100, cursor: str | None = None,
     ) -> Page[RequestInfo]: ...  # fmt: skip
     async def request(self, id: str) -> RequestInfo: ...
     async def reply(self, id: str, reply: ReplyBody, caller: Caller = ...) -> RequestInfo:
         """Returns once the decision is durable. AlreadyDecided, RequestClosed, ApprovalStale, ValidationFailed."""
 
     # pools
-    async def pools(self) -> list[PoolInfo]: ...
+    async def pools(self) -> Sequence[PoolInfo]: ...
     async def pool(self, id: str) -> PoolInfo: ...
     async def create_pool(self, new: NewPool, caller: Caller = ...) -> PoolInfo:
         """EngineExists when the pool is there."""
@@ -210,7 +217,7 @@ class House(Protocol):
     async def get_or_spawn(self, pool: str, key: str, caller: Caller = ...) -> tuple[EngineInfo, bool]:
         """(engine, created), from the pool's template."""
 
-    async def pool_command(self, id: str, command: PoolCommand, caller: Caller = ...) -> list[PoolResult]: ...
+    async def pool_command(self, id: str, command: PoolCommand, caller: Caller = ...) -> Sequence[PoolResult]: ...
 
     # dead letters
     async def dead_letters(
@@ -228,7 +235,7 @@ class House(Protocol):
     ) -> EventPage: ...
 
     # the house
-    async def kinds(self) -> list[KindInfo]: ...
+    async def kinds(self) -> Sequence[KindInfo]: ...
     async def kind(self, name: str) -> KindInfo:
         """NotFound."""
 

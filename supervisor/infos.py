@@ -128,4 +128,3 @@ def disposed(view: View) -> Disposed:
     return Disposed(
         id=view.spec.id, uid=view.spec.uid, state=view.state.value, leaks=view.leaks, dead_letters=view.dead_letters
     )
-

@@ -1,9 +1,9 @@
 """`open_supervisor`: a house inside somebody else's trio program.
 
-From outside to inside: the store, one nursery, the caller's block. The block's own error is caught before it reaches the
-nursery, the house closes, and then the very same object is raised outside of it: so a host sees its own exceptions bare, a
-`Cancelled` belongs to the host's own scope, and a failure of the store is one bare `StoreUnavailable`. A task of the house
-that raises is a bug in the house and is let out as it is.
+From outside to inside: the store, one nursery, the caller's block. The block's own error is caught before it reaches
+the nursery, the house closes, and then the very same object is raised outside of it: so a host sees its own exceptions
+bare, a `Cancelled` belongs to the host's own scope, and a failure of the store is one bare `StoreUnavailable`. A task
+of the house that raises is a bug in the house and is let out as it is.
 
 Leaving the block takes up to `grace_s`, and longer only for an engine that shields itself from cancellation.
 """
@@ -20,9 +20,9 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
+from actors.kinds import Kinds
 
 from actors.engine import Engine
-from actors.kinds import Kinds
 from protocol.errors import StoreUnavailable
 from protocol.ids import Ids
 from supervisor.embedded import EmbeddedHouse
@@ -95,7 +95,7 @@ async def open_supervisor(
                 with body:
                     await recover(house)
                     yield EmbeddedHouse(house)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised again, outside of the nursery
                 raised = error
             finally:
                 with trio.CancelScope(shield=True) as closing:

@@ -1,8 +1,8 @@
 """Pools: engines that belong together, and the limits that they share.
 
 A pool decides who may boot (`max_running`), who else restarts when one crashes (its strategy, counted once in its own
-window), and who may be given work (draining, quotas). Its spec is a document in the store; its windows are of this life of
-the house only.
+window), and who may be given work (draining, quotas). Its spec is a document in the store; its windows are of this life
+of the house only.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ MINUTE_S = 60.0
 
 @dataclass(slots=True, eq=False)
 class Pool:
-    """`cells`: its engines that are not disposed, by uid, in the order of their spawning. `spawning`: how many are on their
-    way; `waiting`: who has been promised the next places; `used`: tokens and cost so far."""
+    """`cells`: its engines that are not disposed, by uid, in the order of their spawning. `spawning`: how many are on
+    their way; `waiting`: who has been promised the next places; `used`: tokens and cost so far.
+    """
 
     spec: PoolSpec
     cells: dict[str, Cell] = field(default_factory=dict)

@@ -17,9 +17,10 @@ __all__ = ["Receipt"]
 
 @dataclass(slots=True, eq=False)
 class Receipt:
-    """Resolved once, in the commit callback. `cell`: whose mailbox holds a `reserved` place; `spawns`: the engine that the
-    command brings to life; `replay`: an earlier command under the same key; `error`: why it was rejected at delivery, or
-    what became of the store."""
+    """Resolved once, in the commit callback. `cell`: whose mailbox holds a `reserved` place; `spawns`: the engine that
+    the command brings to life; `replay`: an earlier command under the same key; `error`: why it was rejected at
+    delivery, or what became of the store.
+    """
 
     command: Command | None = None
     cell: Cell | None = None

@@ -1,9 +1,9 @@
 """Recovery: from what the journal says to engines that go on.
 
-Views are folded from snapshots and what came after them; cells are made from views. Then, engine by engine: what was in hand
-is interrupted and follows its policy, what was queued is queued again in order, control commands that were accepted and not
-settled are applied again (all are idempotent), and whoever was up and is not held boots. Every step writes rows, so a house
-that dies in the middle of this recovers again from where it was.
+Views are folded from snapshots and what came after them; cells are made from views. Then, engine by engine: what was in
+hand is interrupted and follows its policy, what was queued is queued again in order, control commands that were
+accepted and not settled are applied again (all are idempotent), and whoever was up and is not held boots. Every step
+writes rows, so a house that dies in the middle of this recovers again from where it was.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from actors.digest import Digest
 from actors.envelope import Envelope
 from protocol.commands import Body, Command, Signal, Submit
 from protocol.decide import History
-from protocol.edge import load
+from protocol.edge import adapter, load
 from protocol.errors import EngineDisposed
 from protocol.events import Row
 from protocol.fold import fold
@@ -122,7 +122,7 @@ def _command(owed: Owed, view: View) -> Command:
     retry_of = data.pop("retry_of", None)
     if run is not None:
         data["input"] = run.input
-    body = load(Body, data)  # type: ignore[arg-type]  # a union is a type form
+    body: Any = adapter(Body).validate_python(data, strict=False)
     assert run is None or isinstance(body, Submit)
     return Command(
         id=owed.id, uid=view.spec.uid, body=body, principal=owed.principal, run_id=owed.run_id, retry_of=retry_of,

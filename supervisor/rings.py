@@ -1,8 +1,8 @@
 """Rings: the last rows that were published, and cursors on them.
 
-A subscriber is a cursor and owns no buffer, so publishing costs O(1) however many there are, and a slow reader costs nobody
-anything. A cursor that fell off the ring goes on in the journal and comes back. Transient rows travel in the ring with the
-durable ones and have no number; those that a cursor missed are counted, not kept.
+A subscriber is a cursor and owns no buffer, so publishing costs O(1) however many there are, and a slow reader costs
+nobody anything. A cursor that fell off the ring goes on in the journal and comes back. Transient rows travel in the
+ring with the durable ones and have no number; those that a cursor missed are counted, not kept.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ __all__ = ["Ring"]
 
 
 class Ring:
-    """`first`: the place of the oldest row kept; `next`: that of the row to come; `lost`: the highest `seq` that is not in
-    the ring any more; `readers`: how many cursors are on it."""
+    """`first`: the place of the oldest row kept; `next`: that of the row to come; `lost`: the highest `seq` that is not
+    in the ring any more; `readers`: how many cursors are on it.
+    """
 
     __slots__ = ("_rows", "lost", "lot", "next", "readers", "size")
 

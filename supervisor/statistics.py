@@ -17,7 +17,8 @@ __all__ = ["HouseStatistics", "statistics"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HouseStatistics:
     """`engines`: by state; `mailboxes`: by engine id; `unbalanced`: engines whose mailbox breaks the conservation law
-    (accepted = handled + dead-lettered + withdrawn + queued + in hand), always empty unless the house has a bug."""
+    (accepted = handled + dead-lettered + withdrawn + queued + in hand), always empty unless the house has a bug.
+    """
 
     engines: dict[str, int]
     mailboxes: dict[str, MailboxStatistics]
@@ -37,7 +38,7 @@ def statistics(house: Supervisor) -> HouseStatistics:
     return HouseStatistics(
         engines=engines,
         mailboxes=mailboxes,
-        unbalanced=tuple(id for id, mail in mailboxes.items() if not mail.balanced),
+        unbalanced=tuple(engine for engine, mail in mailboxes.items() if not mail.balanced),
         store=house.store.statistics(),
         readers=house.ring.readers + sum(ring.readers for ring in house.rings.values()),
         deadlines=len(house.deadlines),

@@ -1,8 +1,8 @@
 """A subscriber: a cursor that reads the ring while it can keep up, and the journal while it cannot.
 
-Backlog, live, slow reader and Last-Event-ID are one loop: `seq` is the last durable row that was shown, and whatever comes
-next is found in the ring, or, when it has left the ring, in the journal. So each visible durable event is given exactly once
-and in order, whatever the reader's pace.
+Backlog, live, slow reader and Last-Event-ID are one loop: `seq` is the last durable row that was shown, and whatever
+comes next is found in the ring, or, when it has left the ring, in the journal. So each visible durable event is given
+exactly once and in order, whatever the reader's pace.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ async def position(house: Supervisor, after: str | None) -> int:
     if seq > house.folded:
         raise InvalidEventId(f"{after} has not happened yet; the latest is {known['latest']}.")
     if seq < bounds.oldest - 1:
-        raise EventIdExpired("What followed this id was compacted. Read the state anew, or go on from `oldest`.", **known)
+        raise EventIdExpired(
+            "What followed this id was compacted. Read the state anew, or go on from `oldest`.", **known
+        )
     return seq
 
 
@@ -88,13 +90,13 @@ class Stream:
         self._shows: Callable[[Row], bool] = lambda row: True
 
     async def __aenter__(self) -> Self:
-        house, filter = self._house, self._filter
-        if filter.engine is not None:
-            self._uid = house.view(filter.engine).spec.uid
-        elif filter.run is not None:
-            self._uid = await self._engine_of(filter.run)
+        house, wanted = self._house, self._filter
+        if wanted.engine is not None:
+            self._uid = house.view(wanted.engine).spec.uid
+        elif wanted.run is not None:
+            self._uid = await self._engine_of(wanted.run)
         self._seq = await position(house, self._after)
-        self._shows = visible(house, filter, self._uid)
+        self._shows = visible(house, wanted, self._uid)
         self._ring = house.join(self._uid)
         self._attach()
         return self
@@ -153,9 +155,7 @@ class Stream:
     async def _from_journal(self) -> list[Frame]:
         house, after = self._house, self._seq
         until = house.folded
-        rows = await house.store.read(
-            after=after, until=until, uid=self._uid, run_id=self._filter.run, limit=PAGE
-        )
+        rows = await house.store.read(after=after, until=until, uid=self._uid, run_id=self._filter.run, limit=PAGE)
         frames: list[Frame] = []
         oldest = (await house.store.bounds()).oldest
         if oldest > after + 1:

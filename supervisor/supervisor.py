@@ -1,8 +1,9 @@
 """The supervisor: many engines, one store, one nursery; where commands enter and where commits come out.
 
-A command enters in one synchronous stretch (`submit`): legality, a reserved place, the store. It comes out in `_committed`,
-the one callback that folds and publishes each row and then delivers the command, in the order of the journal. Nothing else
-changes what is seen, and nobody waits for an engine here. `supervisor.embedded` is the public face of this.
+A command enters in one synchronous stretch (`submit`): legality, a reserved place, the store. It comes out in
+`_committed`, the one callback that folds and publishes each row and then delivers the command, in the order of the
+journal. Nothing else changes what is seen, and nobody waits for an engine here. `supervisor.embedded` is the public
+face of this.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from actors.kinds import Kinds
 
 from actors.cell import Cell
-from actors.kinds import Kinds
 from actors.ref import Ref
 from actors.runs import queued_data
 from protocol.commands import Command, Dispose, Signal, Submit
@@ -41,8 +42,8 @@ from protocol.states import Aim, State, Trigger
 from protocol.view import View
 from protocol.wire import EngineInfo
 from protocol.writes import Commit, Document, Snapshot, Write
-from supervisor.infos import engine_info
 from supervisor.deadlines import Deadline, Deadlines
+from supervisor.infos import engine_info
 from supervisor.pools import Pool, Pools
 from supervisor.receipts import Receipt
 from supervisor.rings import Ring
@@ -126,11 +127,12 @@ class Supervisor:
     def random(self) -> float:
         return self._random()
 
-    def at(self, when: float, fn: Callable[[], None]) -> Deadline:
+    def at(self, when: float, fn: Callable[[], object]) -> Deadline:
         return self.deadlines.at(when, fn)
 
     def start(self, task: Callable[[], Awaitable[None]], name: str) -> None:
-        assert self._nursery is not None and self._context is not None
+        assert self._nursery is not None
+        assert self._context is not None
         self._context.copy().run(lambda: self._nursery.start_soon(task, name=name))  # type: ignore[union-attr]  # set
 
     def submit(self, cell: Cell, rows: tuple[Row, ...]) -> None:
@@ -252,7 +254,9 @@ class Supervisor:
         if self.failed is not None:
             raise self.failed
         if self.closing:
-            raise ShuttingDown("The house is closing; nothing was accepted. Send it again to the next one.", retry_after_s=5)
+            raise ShuttingDown(
+                "The house is closing; nothing was accepted. Send it again to the next one.", retry_after_s=5
+            )
 
     # -- in ----------------------------------------------------------------------------------------------------------
     async def accept(
@@ -268,8 +272,8 @@ class Supervisor:
     ) -> Receipt:
         """Put one command into the journal; returns when it is durable and was delivered.
 
-        Raises what refuses it; with a key, a command that was accepted before under it is a replay instead, whatever the
-        state is now. Cancelled: the command may be accepted all the same.
+        Raises what refuses it; with a key, a command that was accepted before under it is a replay instead, whatever
+        the state is now. Cancelled: the command may be accepted all the same.
         """
         work = isinstance(body, Submit | Signal)
         try:
@@ -298,7 +302,8 @@ class Supervisor:
 
     async def spawn(self, spec: Spec, body: Any, *, principal: str | None, key: str | None, digest: str) -> Receipt:
         """Bring an engine to life; its cell exists once that is durable. Raises as `accept`, EngineExists, and what the
-        pool says."""
+        pool says.
+        """
         try:
             self.check_open()
             known = self.ids.get(spec.id)
@@ -442,7 +447,9 @@ class Supervisor:
             view.slices, view.runs, view.requests = {}, {}, {}
             self._forget_soon(row.uid)
         if self.failed is None:
-            self.store.submit(Write(snapshots=(Snapshot(uid=row.uid, seq=row.seq, engine_seq=row.engine_seq, body=dump(view)),)))
+            self.store.submit(
+                Write(snapshots=(Snapshot(uid=row.uid, seq=row.seq, engine_seq=row.engine_seq, body=dump(view)),))
+            )
 
     def _forget_soon(self, uid: str) -> None:
         """A disposed engine needs no cell; what is still on its way to it is refused without one."""
@@ -562,4 +569,3 @@ def acceptance(spec: Spec, incarnation: int, command: Command) -> tuple[Row, ...
         return (accepted,)
     accepted.data = {**body, "input": None, "retry_of": command.retry_of}
     return accepted, Row(type="run.queued", data=queued_data(command.body, command.retry_of), **common)
-

@@ -122,16 +122,20 @@ class Engines(Base):
     ) -> Page[EngineInfo]:  # fmt: skip
         before = cursor_of(cursor)
         wanted = labels or {}
-        found: list[tuple[int, View]] = []
+        found = []
         for number, uid in enumerate(self.supervisor.views, start=1):
             view = self.supervisor.views[uid]
             if view.state is State.DISPOSED or (before is not None and number <= before):
                 continue
-            if (pool is None or view.spec.pool == pool) and (kind is None or view.spec.kind == kind):
-                if (state is None or view.state == state) and wanted.items() <= view.spec.labels.items():
-                    found.append((number, view))
-                    if len(found) > limit:
-                        break
+            if (
+                pool in (None, view.spec.pool)
+                and kind in (None, view.spec.kind)
+                and state in (None, view.state)
+                and wanted.items() <= view.spec.labels.items()
+            ):
+                found.append((number, view))
+                if len(found) > limit:
+                    break
         return page_of(found, limit, lambda item: self.supervisor.info(item[1]), lambda item: int(item[0]))
 
     async def state(self, engine: str, *, at: int | None = None) -> StateInfo:
@@ -182,7 +186,7 @@ class Engines(Base):
             },
         }  # fmt: skip
 
-    async def processes(self, engine: str) -> list[ProcessRow]:
+    async def processes(self, engine: str) -> Sequence[ProcessRow]:
         actor = self.supervisor.cell(engine).actor
         if actor is None or not actor.has_processes:
             return []
@@ -293,7 +297,7 @@ class Engines(Base):
 
     async def dispose_many(
         self, engines: Sequence[str], caller: Caller = NOBODY, *, force: bool = False, grace_s: float | None = None
-    ) -> list[PoolResult]:
+    ) -> Sequence[PoolResult]:
         results: dict[str, PoolResult] = {}
         caller = replace(caller, key=None)
 

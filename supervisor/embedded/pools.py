@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +35,7 @@ class Pools(Engines):
             pool.spec, engines=pool.engines, running=pool.running, budget=pool.budget(self.supervisor.now())
         )
 
-    async def pools(self) -> list[PoolInfo]:
+    async def pools(self) -> Sequence[PoolInfo]:
         return [self._info(pool) for pool in self.supervisor.pools]
 
     async def pool(self, id: str) -> PoolInfo:
@@ -54,9 +55,7 @@ class Pools(Engines):
         self.supervisor.give_places(pool)
         return self._info(pool)
 
-    async def patch_pool(
-        self, id: str, patch: PatchPool, members: frozenset[str], caller: Caller = NOBODY
-    ) -> PoolInfo:
+    async def patch_pool(self, id: str, patch: PatchPool, members: frozenset[str], caller: Caller = NOBODY) -> PoolInfo:
         changes = {name: getattr(patch, name) for name in members}
         for name in NOT_NULL:
             if name in changes and changes[name] is None:
@@ -115,7 +114,7 @@ class Pools(Engines):
             return info, True
 
     # -- as one ------------------------------------------------------------------------------------------------------
-    async def pool_command(self, id: str, command: PoolCommand, caller: Caller = NOBODY) -> list[PoolResult]:
+    async def pool_command(self, id: str, command: PoolCommand, caller: Caller = NOBODY) -> Sequence[PoolResult]:
         """Commands every engine, in parallel; one failure spares nobody."""
         pool = self.supervisor.pools.get(id)
         cells = list(pool.cells.values())

@@ -95,13 +95,12 @@ class Runs(Base):
         return self._run_info(await self._run(accepted.run_id)), accepted
 
     async def resume_run(self, run: str, caller: Caller = NOBODY) -> RunInfo:
-        """A run goes on by itself as soon as its last request is decided, and an interrupted one is queued again at once;
-        so what can be continued already is, and everything else is refused."""
+        """A run goes on by itself as soon as its last request is decided, and an interrupted one is queued again at
+        once; so what can be continued already is, and everything else is refused.
+        """
         found = await self._run(run)
         view = self.supervisor.views.get(found.uid)
-        waits = view is not None and any(
-            r.run_id == run and r.state == "pending" for r in view.requests.values()
-        )
+        waits = view is not None and any(r.run_id == run and r.state == "pending" for r in view.requests.values())
         goes_on = found.status is RunStatus.RUNNING or (found.status is RunStatus.QUEUED and found.front)
         if waits or not goes_on:
             raise InvalidState(
@@ -153,4 +152,3 @@ class Runs(Base):
     def _is_open(self, run: str, uid: str) -> bool:
         view = self.supervisor.views.get(uid)
         return view is not None and run in view.runs
-

@@ -1,9 +1,10 @@
 """The store: where the journal lives. One small protocol, met by every file beside this one.
 
-The house owns a store from `open` to `close`: it starts `run` in its nursery, submits writes synchronously (so the order of
-`submit` is the order of the journal), and hears of each write once, in that order, through the `committed` callback, which
-runs in the trio thread after the write is durable. Nothing above may assume that it is alone on the store, that ids come
-from one counter in memory, or that `seq` is dense across engines; SQL, files and servers do not leak out.
+The house owns a store from `open` to `close`: it starts `run` in its nursery, submits writes synchronously (so the
+order of `submit` is the order of the journal), and hears of each write once, in that order, through the `committed`
+callback, which runs in the trio thread after the write is durable. Nothing above may assume that it is alone on the
+store, that ids come from one counter in memory, or that `seq` is dense across engines; SQL, files and servers do not
+leak out.
 
 Repeating a write whose outcome is unknown is safe when its command has a key: the second is a replay of the first.
 """
@@ -34,7 +35,9 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A filter for records, newest first. `before`: only records whose `seq` is smaller (the cursor); None fields match all."""
+    """A filter for records, newest first. `before`: only records whose `seq` is smaller (the cursor); None fields match
+    all.
+    """
 
     uid: str | None = None
     pool: str | None = None
@@ -45,7 +48,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatistics:
-    """`queued_writes`, `queued_bytes`: submitted and not durable yet; `commits`, `rows`: since `open`; `last_commit_s`."""
+    """`queued_writes`, `queued_bytes`: submitted and not durable yet; `commits`, `rows`: since `open`."""
 
     queued_writes: int
     queued_bytes: int
@@ -71,9 +74,9 @@ class Store(Protocol):
     async def run(self, committed: Committed) -> None:
         """The writer. Returns after `close` when everything submitted is durable and was reported.
 
-        A write that cannot be made durable is fatal: it raises StoreUnavailable (StorageFull when the disk is full), and
-        nothing that was not reported may be believed. Cancelled: stops between two batches; what was not reported may or
-        may not be durable.
+        A write that cannot be made durable is fatal: it raises StoreUnavailable (StorageFull when the disk is full),
+        and nothing that was not reported may be believed. Cancelled: stops between two batches; what was not reported
+        may or may not be durable.
         """
 
     def submit(self, write: Write) -> None:
@@ -88,25 +91,33 @@ class Store(Protocol):
     async def bounds(self) -> Bounds: ...
 
     async def read(
-        self, *, after: int, until: int | None = None, uid: str | None = None, run_id: str | None = None, limit: int = 1000
-    ) -> list[Row]:
+        self,
+        *,
+        after: int,
+        until: int | None = None,
+        uid: str | None = None,
+        run_id: str | None = None,
+        limit: int = 1000,
+    ) -> Sequence[Row]:
         """At most `limit` rows with `after` < seq <= `until`, in order, of the journal, of one engine or of one run."""
 
     async def get(self, kind: Kind, id: str) -> Record | None: ...
 
-    async def list(self, kind: Kind, page: Page) -> list[Record]: ...
+    async def list(self, kind: Kind, page: Page) -> Sequence[Record]: ...
 
-    async def documents(self, table: str) -> list[Document]: ...
+    async def documents(self, table: str) -> Sequence[Document]: ...
 
-    async def snapshots(self) -> list[Snapshot]:
+    async def snapshots(self) -> Sequence[Snapshot]:
         """The latest snapshot of every engine that has one."""
 
-    async def tail(self) -> list[Row]:
-        """Every row that its engine's snapshot does not cover yet, in journal order: what recovery has to fold. Costs in
-        proportion to those rows and to the number of engines, not to history."""
+    async def tail(self) -> Sequence[Row]:
+        """Every row that its engine's snapshot does not cover yet, in journal order: what recovery has to fold. Costs
+        in proportion to those rows and to the number of engines, not to history.
+        """
 
     async def trim(self, before: int) -> int:
-        """Drop rows with seq < `before` that a snapshot covers and whose run and command have ended; the number dropped.
-        Disposed engines whose last row goes are forgotten, with their records."""
+        """Drop rows with seq < `before` that a snapshot covers and whose run and command have ended; the number
+        dropped. Disposed engines whose last row goes are forgotten, with their records.
+        """
 
     def statistics(self) -> StoreStatistics: ...
