@@ -1,0 +1,85 @@
+"""Where a command looks for the house of its machine, and to whom it shows the key."""
+
+from pathlib import Path
+
+import pytest
+
+from web.client.locate import locate
+from web.places import DaemonFile, Problem, config_file, state_directory
+
+DAEMON = DaemonFile(url="http://127.0.0.1:4711", pid=1, version="0", started_at="2026-01-01T00:00:00.000Z")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    (tmp_path / "admin.key").write_text("the-admin-key\n")
+    return tmp_path
+
+
+def env(state: Path, **names: str) -> dict[str, str]:
+    return {"ENGINEHOUSE_STATE_DIR": str(state), "HOME": str(state), **names}
+
+
+def test_a_daemon_says_where_it_is_and_its_key_lies_beside(state: Path) -> None:
+    DAEMON.write(state)
+    place = locate(env(state))
+    assert (place.url, place.api_key, place.daemon) == (DAEMON.url, "the-admin-key", DAEMON)
+
+
+def test_without_a_daemon_it_is_the_default_address(state: Path) -> None:
+    assert locate(env(state)).url == "http://127.0.0.1:39731"
+
+
+def test_nearer_words_win(state: Path) -> None:
+    DAEMON.write(state)
+    assert locate(env(state, ENGINEHOUSE_PORT="5000")).url == "http://127.0.0.1:5000"
+    assert locate(env(state, ENGINEHOUSE_HOST="::1")).url == "http://[::1]:39731"
+    named = env(state, ENGINEHOUSE_PORT="5000", ENGINEHOUSE_URL="http://127.0.0.1:6000")
+    assert locate(named).url == "http://127.0.0.1:6000"
+    assert locate(named, url="unix:/run/house").url == "unix:/run/house"
+
+
+def test_port_zero_is_no_address_so_the_daemon_is_asked(state: Path) -> None:
+    DAEMON.write(state)
+    assert locate(env(state, ENGINEHOUSE_PORT="0")).url == DAEMON.url
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.9:1", "http://localhost:1", "http://[::1]:1", "unix:/a"])
+def test_the_admin_key_is_shown_to_this_machine(state: Path, url: str) -> None:
+    assert locate(env(state), url=url).api_key == "the-admin-key"
+
+
+@pytest.mark.parametrize("url", ["http://192.168.0.7:1", "https://house.example", "http://127.0.0.1.example:1"])
+def test_the_admin_key_is_never_shown_to_another_machine(state: Path, url: str) -> None:
+    assert locate(env(state), url=url).api_key is None
+    assert locate(env(state, ENGINEHOUSE_API_KEY="mine"), url=url).api_key == "mine"
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:1", "ftp://a", "http://", "unix:", "http://a:x", "http://[1"])
+def test_what_is_no_address_is_refused_in_a_sentence(state: Path, url: str) -> None:
+    with pytest.raises(Problem, match="write http"):
+        locate(env(state), url=url)
+
+
+def test_a_broken_daemon_file_is_no_daemon(state: Path) -> None:
+    for text in ("", "[]", "{}", '{"url": "x"}'):
+        (state / "daemon.json").write_text(text)
+        assert DaemonFile.read(state) is None
+
+
+def test_the_daemon_file_is_its_owners_alone_and_can_be_removed_twice(state: Path) -> None:
+    DAEMON.write(state)
+    assert (state / "daemon.json").stat().st_mode & 0o777 == 0o600
+    DaemonFile.remove(state)
+    DaemonFile.remove(state)
+    assert DaemonFile.read(state) is None
+
+
+def test_folders_follow_the_xdg_rules(tmp_path: Path) -> None:
+    home = {"HOME": "/h"}
+    assert state_directory(home) == Path("/h/.local/state/enginehouse")
+    assert config_file(home) == Path("/h/.config/enginehouse/config.toml")
+    assert state_directory({**home, "XDG_STATE_HOME": "/s"}) == Path("/s/enginehouse")
+    assert state_directory({**home, "XDG_STATE_HOME": "relative"}) == Path("/h/.local/state/enginehouse")
+    (tmp_path / "config.toml").write_text('state_dir = "/elsewhere"')
+    assert state_directory({**home, "ENGINEHOUSE_CONFIG": str(tmp_path / "config.toml")}) == Path("/elsewhere")

@@ -1,0 +1,139 @@
+"""Settings: who wins, what is reported, and the sentence that a wrong one gets."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from web.places import Problem
+from web.settings import Loaded, load
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "config.toml"
+
+
+def loaded(tmp_path: Path, toml: str = "", said: dict[str, Any] | None = None, /, **environ: str) -> Loaded:
+    file = tmp_path / "config.toml"
+    file.write_text(toml)
+    return load({"HOME": str(tmp_path), "ENGINEHOUSE_CONFIG": str(file), **environ}, command_line=said)
+
+
+def refused(tmp_path: Path, toml: str = "", said: dict[str, Any] | None = None, /, **environ: str) -> str:
+    with pytest.raises(Problem) as caught:
+        loaded(tmp_path, toml, said, **environ)
+    return str(caught.value)
+
+
+def test_the_command_line_goes_before_the_environment_before_the_file_before_defaults(tmp_path: Path) -> None:
+    toml = "[server]\nport = 1\ngrace_s = 1\nheartbeat_s = 5"
+    found = loaded(tmp_path, toml, {"server": {"port": 3}}, ENGINEHOUSE_PORT="2", ENGINEHOUSE_SERVER__GRACE_S="2")
+    server = found.settings.server
+    assert (server.port, server.grace_s, server.heartbeat_s, server.host) == (3, 2.0, 5.0, "127.0.0.1")
+    assert [found.origin(f"server.{name}") for name in ("port", "grace_s", "heartbeat_s", "host")] == [
+        "command line",
+        "ENGINEHOUSE_SERVER__GRACE_S",
+        str(tmp_path / "config.toml"),
+        "default",
+    ]
+
+
+def test_short_names_are_the_long_ones(tmp_path: Path) -> None:
+    found = loaded(tmp_path, ENGINEHOUSE_HOST="::1", ENGINEHOUSE_PORT="0")
+    assert (found.settings.server.host, found.settings.server.port) == ("::1", 0)
+    assert found.origin("server.port") == "ENGINEHOUSE_PORT"
+
+
+def test_the_state_directory_has_its_place_by_default(tmp_path: Path) -> None:
+    assert loaded(tmp_path).settings.state_dir == tmp_path / ".local/state/enginehouse"
+    assert loaded(tmp_path, ENGINEHOUSE_STATE_DIR="/s").settings.state_dir == Path("/s")
+    assert loaded(tmp_path, 'state_dir = "/t"').settings.state_dir == Path("/t")
+
+
+def test_an_empty_variable_is_none(tmp_path: Path) -> None:
+    assert loaded(tmp_path, ENGINEHOUSE_PORT="", ENGINEHOUSE_NONSENSE="").unknown == ()
+
+
+def test_a_list_is_written_with_commas(tmp_path: Path) -> None:
+    found = loaded(tmp_path, ENGINEHOUSE_SERVER__ALLOWED_HOSTS="a.example, b.example")
+    assert found.settings.server.allowed_hosts == ["a.example", "b.example"]
+
+
+def test_names_that_mean_nothing_are_reported(tmp_path: Path) -> None:
+    names = ("ENGINEHOUSE_PROT", "ENGINEHOUSE_SERVER", "ENGINEHOUSE_SERVER__PROT", "ENGINEHOUSE_SERVER__PORT__X")
+    clients = {"ENGINEHOUSE_URL": "http://a", "ENGINEHOUSE_API_KEY": "k"}
+    assert loaded(tmp_path, **dict.fromkeys(names, "1"), **clients).unknown == tuple(sorted(names))
+
+
+def test_two_names_for_one_setting_must_agree(tmp_path: Path) -> None:
+    assert loaded(tmp_path, ENGINEHOUSE_PORT="5", ENGINEHOUSE_SERVER__PORT="5").settings.server.port == 5
+    sentence = refused(tmp_path, ENGINEHOUSE_PORT="5", ENGINEHOUSE_SERVER__PORT="6")
+    assert sentence == "ENGINEHOUSE_PORT and ENGINEHOUSE_SERVER__PORT say different things; set one of them."
+
+
+def test_a_wrong_value_is_told_with_its_place_its_key_and_what_is_allowed(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    allowed = "allowed: 0 to 65535 (0 takes a free one)."
+    assert refused(tmp_path, "[server]\nport = 99999") == f"{file}: server.port: 99999 is not allowed; {allowed}"
+    assert refused(tmp_path, ENGINEHOUSE_PORT="x") == f"ENGINEHOUSE_PORT: server.port: 'x' is not allowed; {allowed}"
+    said = {"server": {"port": -1}}
+    assert refused(tmp_path, "", said) == f"command line: server.port: -1 is not allowed; {allowed}"
+    assert "log_level: 'loud' is not allowed; allowed: debug, info" in refused(tmp_path, 'log_level = "loud"')
+
+
+def test_a_wrong_key_is_told_with_the_keys_that_are_there(tmp_path: Path) -> None:
+    sentence = refused(tmp_path, "[limits]\nbody = 1")
+    assert sentence.endswith("config.toml: limits.body is not a setting; there are body_bytes, connections.")
+    sentence = refused(tmp_path, "[sever]\nport = 1")
+    assert sentence.endswith("sever is not a setting; there are limits, log_level, server, state_dir.")
+    assert refused(tmp_path, "server = 5").endswith("server must be a table.")
+
+
+def test_a_file_that_is_not_toml_or_not_there_is_told(tmp_path: Path) -> None:
+    assert "this is not TOML" in refused(tmp_path, "[server")
+    with pytest.raises(Problem, match="there is no such file"):
+        load({"HOME": str(tmp_path)}, config=tmp_path / "none.toml")
+    load({"HOME": str(tmp_path)})
+
+
+def test_a_secret_is_neither_shown_nor_told(tmp_path: Path) -> None:
+    secret = "s3cret" * 8
+    found = loaded(tmp_path, ENGINEHOUSE_SERVER__ADMIN_KEY=secret)
+    assert found.settings.server.admin_key is not None
+    assert found.settings.server.admin_key.get_secret_value() == secret
+    assert secret not in str(found.values())
+    assert "s3cret" not in refused(tmp_path, ENGINEHOUSE_SERVER__ADMIN_KEY="s3cret")
+    assert "s3cret" not in refused(tmp_path, ENGINEHOUSE_SERVER__ADMIN_KEY=secret + "\N{SNOWMAN}")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "house.example"])
+def test_an_address_that_others_can_reach_needs_auth_and_a_proxy(tmp_path: Path, host: str) -> None:
+    assert "server.behind_proxy = true" in refused(tmp_path, ENGINEHOUSE_HOST=host)
+    proxied = {"ENGINEHOUSE_HOST": host, "ENGINEHOUSE_SERVER__BEHIND_PROXY": "true"}
+    assert loaded(tmp_path, **proxied).settings.server.host == host
+    sentence = refused(tmp_path, **proxied, ENGINEHOUSE_SERVER__ENABLE_AUTH="false")
+    assert sentence.startswith(f"ENGINEHOUSE_HOST: server.host '{host}' can be reached from other machines")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback_may_do_without_auth(tmp_path: Path, host: str) -> None:
+    assert not loaded(tmp_path, "[server]\nenable_auth = false", ENGINEHOUSE_HOST=host).settings.server.enable_auth
+
+
+def test_without_tcp_there_must_be_a_unix_socket(tmp_path: Path) -> None:
+    assert "server.unix_socket must be set" in refused(tmp_path, "[server]\nenabled = false")
+    toml = '[server]\nenabled = false\nunix_socket = "/run/house"\nhost = "0.0.0.0"\nenable_auth = false'
+    assert loaded(tmp_path, toml).settings.server.unix_socket == Path("/run/house")
+
+
+@pytest.mark.parametrize("host", ["*", "*.example", "null", ""])
+def test_patterns_are_no_hosts(tmp_path: Path, host: str) -> None:
+    assert "exact names" in refused(tmp_path, f'[server]\nallowed_hosts = ["{host}"]')
+
+
+def test_every_value_is_listed_with_its_origin(tmp_path: Path) -> None:
+    shown = {value.key: (value.value, value.origin) for value in loaded(tmp_path, ENGINEHOUSE_PORT="7").values()}
+    assert shown["server.port"] == (7, "ENGINEHOUSE_PORT")
+    assert shown["limits.connections"] == (None, "default")
+    assert shown["state_dir"][1] == "default"

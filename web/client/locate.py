@@ -1,0 +1,79 @@
+"""Where the house is, and which key opens it: what a command on the same machine finds by itself.
+
+In this order: what the command line says; `ENGINEHOUSE_URL` and `ENGINEHOUSE_API_KEY`; `ENGINEHOUSE_HOST` and
+`ENGINEHOUSE_PORT`; `daemon.json` in the state directory; the default address. The admin key in the state directory is
+only ever sent to this machine: to the address in `daemon.json`, to loopback, or to a unix socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from web.places import DEFAULT_PORT, DaemonFile, Problem, state_directory
+
+__all__ = ["Place", "locate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """`daemon`: what `daemon.json` says when the address comes from there."""
+
+    url: str
+    api_key: str | None
+    state: Path
+    daemon: DaemonFile | None = None
+
+
+def locate(
+    environ: Mapping[str, str], *, url: str | None = None, api_key: str | None = None, state: Path | None = None
+) -> Place:
+    """See the module. Raises Problem when what was named makes no address."""
+    state = state or state_directory(environ)
+    daemon = None
+    url = url or environ.get("ENGINEHOUSE_URL")
+    if not url and (environ.get("ENGINEHOUSE_HOST") or environ.get("ENGINEHOUSE_PORT", "0") != "0"):
+        host = environ.get("ENGINEHOUSE_HOST") or "127.0.0.1"
+        url = f"http://{f'[{host}]' if ':' in host else host}:{environ.get('ENGINEHOUSE_PORT') or DEFAULT_PORT}"
+    if not url:
+        daemon = DaemonFile.read(state)
+        url = daemon.url if daemon else f"http://127.0.0.1:{DEFAULT_PORT}"
+    _check(url)
+    api_key = api_key or environ.get("ENGINEHOUSE_API_KEY")
+    if not api_key and (daemon is not None or _is_here(url)):
+        api_key = _admin_key(state / "admin.key")
+    return Place(url, api_key, state, daemon)
+
+
+def _check(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        good = (
+            bool(parts.path) if parts.scheme == "unix" else parts.scheme in {"http", "https"} and bool(parts.hostname)
+        )
+        good = good and (parts.scheme == "unix" or parts.port != 0)
+    except ValueError:
+        good = False
+    if not good:
+        raise Problem(f"The address {url!r} cannot be used; write http://host:port, https://host:port or unix:/path.")
+
+
+def _is_here(url: str) -> bool:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "unix" or host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _admin_key(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,264 @@
+"""The one settings object: command line, then environment, then the TOML file, then defaults.
+
+Layering and parsing are pydantic-settings'; what is added here is what it leaves out. Each value knows where it came
+from (`config show`), a name in the environment that means nothing is reported, and a fault becomes one sentence that
+names the place, the key, what is wrong and what is allowed.
+
+Every setting has an effect somewhere; what nothing reads yet is not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from web.places import DEFAULT_PORT, Problem, config_file, default_state_directory, read_toml
+
+__all__ = ["Limits", "Server", "Settings", "Value", "load"]
+
+PREFIX: Final = "ENGINEHOUSE_"
+SHORT: Final = {"ENGINEHOUSE_HOST": "ENGINEHOUSE_SERVER__HOST", "ENGINEHOUSE_PORT": "ENGINEHOUSE_SERVER__PORT"}
+# Read by clients, by the search for the file, and by the processes of an engine that runs a command of ours.
+NOT_SETTINGS: Final = frozenset({"ENGINEHOUSE_URL", "ENGINEHOUSE_API_KEY", "ENGINEHOUSE_CONFIG", "ENGINEHOUSE_TREE"})
+
+_SECTION: Final = ConfigDict(extra="forbid", frozen=True)
+Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False, description="0 to 3600 seconds")]
+
+
+class Server(BaseModel):
+    """`[server]`: who may reach the daemon, and where. Each description says what is allowed."""
+
+    model_config = _SECTION
+    host: Annotated[str, Field(min_length=1, description="an address of this machine")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="0 to 65535 (0 takes a free one)")] = DEFAULT_PORT
+    port_fallback: Annotated[bool, Field(description="true (a busy port: take a free one) or false")] = False
+    unix_socket: Annotated[Path | None, Field(description="the path of a socket to make")] = None
+    enabled: Annotated[bool, Field(description="true, or false (listen on unix_socket alone)")] = True
+    enable_auth: Annotated[bool, Field(description="true, or false (only on loopback or a unix socket)")] = True
+    admin_key_file: Annotated[Path | None, Field(description="the path of a file with the admin key")] = None
+    admin_key: Annotated[
+        SecretStr | None,
+        Field(min_length=32, max_length=1024, description="32 to 1024 visible ASCII characters, in the environment"),
+    ] = None
+    allowed_hosts: Annotated[list[str], Field(description="a list of host names without port")] = []
+    behind_proxy: Annotated[
+        bool, Field(description="true (a proxy does TLS and is the only one to reach us) or false")
+    ] = False
+    heartbeat_s: Annotated[float, Field(ge=1, le=50, description="1 to 50 seconds")] = 15.0
+    grace_s: Seconds = 10.0
+
+
+class Limits(BaseModel):
+    """`[limits]`: what a stranger may cost. The others of `web.limits` are not settable."""
+
+    model_config = _SECTION
+    body_bytes: Annotated[int, Field(ge=1024, le=1 << 30, description="1024 to 1073741824 bytes")] = 1 << 20
+    connections: Annotated[
+        int | None, Field(ge=1, le=1_000_000, description="1 to 1000000 (unset: half of the descriptor limit)")
+    ] = None
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Made by `load`."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True
+    )
+    state_dir: Annotated[Path, Field(description="the path of a folder of ours alone")]
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="debug, info, warning or error")
+    ] = "info"
+    server: Annotated[Server, Field(description="a table")] = Server()
+    limits: Annotated[Limits, Field(description="a table")] = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One setting. `key`: dotted; `origin`: `command line`, the variable, the file, or `default`."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """`unknown`: names in the environment that look like ours and mean nothing."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    unknown: tuple[str, ...]
+
+    def origin(self, key: str) -> str:
+        return self.origins.get(key, "default")
+
+    def explicit(self, key: str) -> bool:
+        """Whether somebody said so, as opposed to the default."""
+        return key in self.origins
+
+    def values(self) -> list[Value]:
+        """Every setting as plain values; secrets are shown as `**********`."""
+        shown = self.settings.model_dump(mode="json")
+        return [Value(key, value, self.origin(key)) for key, value in _leaves(shown)]
+
+
+def load(
+    environ: Mapping[str, str], *, command_line: Mapping[str, Any] | None = None, config: Path | None = None
+) -> Loaded:
+    """The settings of this start.
+
+    Args:
+        environ: the environment.
+        command_line: what was given there, as nested tables.
+        config: the file that was named there.
+
+    Raises:
+        Problem: a value, a key or a combination that is not allowed.
+
+    """
+    file = config or config_file(environ)
+    table = read_toml(file, must_exist=config is not None or bool(environ.get("ENGINEHOUSE_CONFIG")))
+    names, unknown = _names(environ)
+    said = dict(command_line or {})
+    source = _Environment(Settings, {variable.lower(): environ[name] for variable, name in names.items()})
+    origins = {key: str(file) for key, _ in _leaves(table)}
+    origins |= {_key(variable): name for variable, name in names.items()}
+    origins |= {key: "command line" for key, _ in _leaves(said)}
+    try:
+        settings = _bound(said, source, {"state_dir": default_state_directory(environ), **table})
+    except ValidationError as error:
+        raise Problem(_sentence(error, origins)) from None
+    loaded = Loaded(settings, origins, unknown)
+    _check(loaded)
+    return loaded
+
+
+class _Environment(EnvSettingsSource):
+    """The variables that are settings, under their full names."""
+
+    def __init__(self, settings: type[BaseSettings], variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        super().__init__(settings)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name: text for name, text in self._variables.items() if text}
+
+    def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
+        """A list is written with commas; what it may hold is checked with everything else."""
+        return [part.strip() for part in str(value).split(",")]
+
+
+def _bound(said: dict[str, Any], source: _Environment, table: dict[str, Any]) -> Settings:
+    class Bound(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *others: Any, **more: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, source, InitSettingsSource(settings_cls, table)
+
+    return Bound(**said)
+
+
+def _names(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """{full variable: the name in the environment that sets it}, and the names that set nothing. Raises Problem."""
+    known = {PREFIX + key.upper().replace(".", "__") for key, _ in _fields(Settings)}
+    names: dict[str, str] = {}
+    unknown: list[str] = []
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in NOT_SETTINGS or not environ[name]:
+            continue
+        variable = SHORT.get(name, name)
+        if variable not in known:
+            unknown.append(name)
+        elif variable in names and environ[names[variable]] != environ[name]:
+            raise Problem(f"{names[variable]} and {name} say different things; set one of them.")
+        else:
+            names[variable] = name
+    return names, tuple(unknown)
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, what is allowed) of every setting."""
+    for name, field in model.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            yield from _fields(section, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field.description or ""
+
+
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _key(variable: str) -> str:
+    return variable.removeprefix(PREFIX).lower().replace("__", ".")
+
+
+def _sentence(error: ValidationError, origins: Mapping[str, str]) -> str:
+    fault = error.errors(include_url=False, include_context=False)[0]
+    path = [str(part) for part in fault["loc"]]
+    allowed = dict(_fields(Settings))
+    key = ".".join(path[:2])
+    origin = next((where for name, where in origins.items() if name == key or name.startswith(key + ".")), "default")
+    if fault["type"] == "extra_forbidden":
+        section = "".join(f"{part}." for part in path[:-1])
+        there = sorted({name.removeprefix(section).split(".")[0] for name in allowed if name.startswith(section)})
+        return f"{origin}: {'.'.join(path)} is not a setting; there are {', '.join(there)}."
+    if key not in allowed:
+        return f"{origin}: {key} must be a table."
+    shown = "what is set" if key == "server.admin_key" else repr(fault["input"])
+    return f"{origin}: {key}: {shown} is not allowed; allowed: {allowed[key]}."
+
+
+def _check(loaded: Loaded) -> None:
+    """What is wrong only together. Raises Problem."""
+    server = loaded.settings.server
+    if not server.enabled and server.unix_socket is None:
+        raise Problem(
+            f"{loaded.origin('server.enabled')}: server.enabled is false; then server.unix_socket must be set."
+        )
+    if server.enabled and not is_loopback(server.host):
+        where = f"{loaded.origin('server.host')}: server.host {server.host!r} can be reached from other machines"
+        if not server.enable_auth:
+            raise Problem(f"{where} and server.enable_auth is false; use 127.0.0.1, or switch it on.")
+        if not server.behind_proxy:
+            raise Problem(
+                f"{where}; use 127.0.0.1, or set server.behind_proxy = true when a TLS proxy stands before us."
+            )
+    key = server.admin_key.get_secret_value() if server.admin_key else ""
+    if not all(0x21 <= ord(char) <= 0x7E for char in key):
+        origin = loaded.origin("server.admin_key")
+        raise Problem(f"{origin}: server.admin_key: what is set is not allowed; allowed: visible ASCII characters.")
+    for host in server.allowed_hosts:
+        if not host or "*" in host or "/" in host or host == "null":
+            origin = loaded.origin("server.allowed_hosts")
+            raise Problem(
+                f"{origin}: server.allowed_hosts: {host!r} is not allowed; allowed: exact names without port."
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`. A name that is not `localhost` could be anything."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
