@@ -1,8 +1,8 @@
 """The kinds of engine a house knows: the built-in three, classes handed to it, and what installed packages register.
 
 A kind is loaded when somebody first asks for it: a command line that only lists engines imports none of them, and a
-package whose kind is broken costs that kind alone. Of two of one name the class handed over wins, then the built-in one,
-then the first registered.
+package whose kind is broken costs that kind alone. Of two of one name the class handed over wins, then the built-in
+one, then the first registered.
 """
 
 from __future__ import annotations

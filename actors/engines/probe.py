@@ -40,8 +40,8 @@ class Ask(BaseModel):
 class Steps(BaseModel):
     """A run in steps. `crash_at`, `fail_at` and `ask_at` name the step in which it happens; step 0 is before the first.
 
-    `output_bytes`: how much the whole run writes, spread over its steps; `ignore_cancel_s`: how long it goes on, shielded,
-    once it is cancelled.
+    `output_bytes`: how much the whole run writes, spread over its steps; `ignore_cancel_s`: how long it goes on,
+    shielded, once it is cancelled.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
@@ -101,9 +101,8 @@ class Probe(Engine):
             if step == plan.ask_at:
                 answers.append(await self._ask(ctx, plan.ask))
             if step == plan.fail_at:
-                raise RunFailed(
-                    "probe-failed", f"Told to fail at step {step}.", {"steps_done": step, "answers": answers}
-                )
+                done = {"steps_done": step, "answers": answers}
+                raise RunFailed("probe-failed", f"Told to fail at step {step}.", done)
             if step == plan.crash_at:
                 raise ProbeCrashed(f"told to crash at step {step}")
             ctx.update("progress", {"step": step, "steps": plan.steps})
