@@ -82,9 +82,11 @@ async def test_the_same_cuts_lose_acknowledged_rows_without_a_sync_per_commit(
 
 
 async def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it never comes to rest, so that no checkpoint beside the writer ever catches up with it."""
     shorten_log(monkeypatch)
-    async with Place(lambda: SqliteStore(tmp_path / "journal.db")).serve() as house:
-        for _ in range(60):
-            await house.durable(*(Write((event(text="x" * 1500),)) for _ in range(20)))
-            await trio.lowlevel.checkpoint()
-        assert (tmp_path / "journal.db-wal").stat().st_size < 400 * 4096
+    place = Place(lambda: SqliteStore(tmp_path / "journal.db", batch=1))
+    with inserted(Disk()):  # whose syncs cost nothing
+        async with place.serve() as house:
+            await house.durable(*(Write((event(text="x" * 1500),)) for _ in range(1500)))
+            pages = (await trio.Path(tmp_path / "journal.db-wal").stat()).st_size // 4096
+    assert pages < 400
