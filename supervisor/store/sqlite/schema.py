@@ -53,6 +53,7 @@ MIGRATIONS = (
     CREATE INDEX records_seq ON records (kind, seq);
     CREATE INDEX records_uid ON records (uid, kind, seq);
     CREATE INDEX records_pool ON records (pool, kind, seq);
+    CREATE INDEX records_pool_status ON records (pool, kind, status, seq);
     CREATE INDEX records_status ON records (kind, status, seq);
     CREATE TABLE documents (
         name TEXT NOT NULL, id TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (name, id)
