@@ -1,0 +1,164 @@
+"""The app: every route of `web/routes` behind credentials and rate, in one ASGI callable.
+
+    Guard -> App: credentials 401 -> rate 429 -> route 404, 405 -> perform -> Quart, or straight to the socket
+
+Routing is werkzeug's map, made from the routes' own table and asked once per request. Most routes run in Quart.
+Routes that are `raw` run below it: the hot ones because Quart costs more than they do, the streams because a plain
+coroutine that subscribes, sends and cleans up in one scope cannot leak what an abandoned generator can (quart-trio
+0.12: a response that is never iterated never runs its `finally`).
+
+A client that hangs up cancels its request at the next checkpoint; that is the connection's doing
+(`web/connection.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any, Final
+
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter
+
+from protocol.edge import dump
+from supervisor.house import House
+from web.asgi import Message, Receive, Scope, Send
+from web.auth import Keys, presented_key
+from web.bodies import read_body
+from web.guard import respond
+from web.limits import Limits
+from web.openapi import document
+from web.perform import PRINCIPAL, perform
+from web.problems import Answer, install, problem, request_id_of
+from web.reply import answer_of
+from web.route import Route
+from web.routes import ROUTES
+from web.services import Services
+
+__all__ = ["Api", "create_app"]
+
+PUBLIC: Final = frozenset(route.path for route in ROUTES if route.scope is None)
+
+
+class Api:
+    """An ASGI app; put a `web.guard.Guard` around it. `quart` is the app beneath, `services` what its routes
+    use.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.quart = _quart(services)
+        self._routes = {route.operation: route for route in ROUTES}
+        self._map: MapAdapter = self.quart.url_map.bind("")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.quart(scope, receive, send)  # type: ignore[arg-type]  # hypercorn's TypedDicts
+            return
+        found = self._find(scope)
+        if scope["path"] not in PUBLIC:
+            principal = self.services.keys.principal(presented_key(scope["headers"]))
+            scope[PRINCIPAL] = principal
+            turn = self.services.rates.take(principal, urgent=isinstance(found, tuple) and found[0].urgent)
+            if turn.headers:
+                send = partial(_send_with, turn.headers, send)
+            if turn.refused:
+                await respond(send, self._problem(turn.refused, scope))
+                return
+        if isinstance(found, HTTPException):
+            await respond(send, self._problem(found, scope))
+        elif found[0].raw:
+            await self._run(found[0], found[1], scope, receive, send)
+        else:
+            await self.quart(scope, receive, send)  # type: ignore[arg-type]  # as above
+
+    async def close_streams(self) -> None:
+        """End every stream with a `server.closing` frame and wait for that; what `web.server.serve` takes as
+        `closing`.
+        """
+        await self.services.streams.close()
+
+    def _find(self, scope: Scope) -> tuple[Route, Mapping[str, str]] | HTTPException:
+        try:
+            operation, path = self._map.match(scope["path"], scope["method"])
+        except HTTPException as error:
+            return error
+        return self._routes[operation], path
+
+    async def _run(self, route: Route, path: Mapping[str, str], scope: Scope, receive: Receive, send: Send) -> None:
+        read = partial(read_body, receive, scope["headers"], self.services.limits)
+        try:
+            result = await perform(route, self.services, scope, path, read)
+        except Exception as error:  # noqa: BLE001  # the table of problems, as Quart asks it; it logs what is a bug
+            result = self._problem(error, scope)
+        if callable(result):
+            await result(send, head=scope["method"] == "HEAD")
+        else:
+            await respond(send, result if isinstance(result, Answer) else answer_of(result))
+
+    def _problem(self, error: Exception, scope: Scope) -> Answer:
+        return problem(error, instance=scope["path"], request_id=request_id_of(scope))
+
+
+def create_app(
+    house: House,
+    *,
+    keys: Keys,
+    limits: Limits | None = None,
+    heartbeat_s: float = 15.0,
+    wall: Callable[[], float] = time.time,
+) -> Api:
+    """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment."""
+    services = Services(
+        house=house,
+        keys=keys,
+        limits=limits or Limits(),
+        wall=wall,
+        heartbeat_s=heartbeat_s,
+        openapi=_openapi(),
+    )
+    return Api(services)
+
+
+@cache
+def _openapi() -> bytes:
+    return dump(document(ROUTES))
+
+
+def _quart(services: Services) -> QuartTrio:
+    app = QuartTrio(__name__, static_folder=None)
+    app.config.update(services.limits.for_quart())
+    app.url_map.merge_slashes = False  # an address is served or not; nothing is redirected
+    install(app)
+    for route in ROUTES:
+        rule = route.path.replace("{", "<").replace("}", ">")
+        app.add_url_rule(
+            rule,
+            endpoint=route.operation,
+            view_func=_view(route, services),
+            methods=[route.method],
+            provide_automatic_options=False,
+        )
+    return app
+
+
+def _view(route: Route, services: Services) -> Callable[..., Any]:
+    async def view(**path: str) -> Response:
+        scope: Any = request.scope
+        answer = answer_of(await perform(route, services, scope, path, partial(request.get_data, as_text=False)))
+        response = Response(answer.body, answer.status)
+        response.headers.clear()
+        for name, value in answer.headers:
+            response.headers.add(name.decode("ascii"), value.decode("latin-1"))
+        return response
+
+    return view
+
+
+async def _send_with(headers: tuple[tuple[bytes, bytes], ...], send: Send, message: Message) -> None:
+    if message["type"] == "http.response.start":
+        message["headers"] = [*message["headers"], *headers]
+    await send(message)
