@@ -395,13 +395,16 @@ class Cell:
 
     def offer(self, envelope: Envelope) -> None:
         """A volatile envelope from an actor of this process. Raises MailboxFull, or what refuses a signal now."""
-        if self.state is not State.RUNNING:
-            signal = Signal(name=envelope.name)
-            if self.step(verb_of(signal)) is Step.REFUSED:
-                raise self.refusal("signal")
-        self.mailbox.reserve()
-        self.mailbox.release()
-        self.receive(envelope)
+        if self.state is not State.RUNNING and self.step(Verb.SIGNAL) is Step.REFUSED:
+            raise self.refusal("signal")
+        self.mailbox.offer(envelope)
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if self.state is State.DORMANT:
+            self.wake()
+        elif self.lot:
+            self.lot.unpark_all()
 
     def wake(self) -> None:
         if self.state is State.DORMANT and len(self.mailbox):

@@ -7,7 +7,8 @@ so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -76,21 +77,21 @@ class _Failure:
 @dataclass(slots=True, eq=False)
 class Envelope:
     """`name` and `payload` of a signal, or a run (`run_id` set). `attempt`: which start of the run comes next; `lost`:
-    how many starts a crash took.
+    how many starts a crash took; `at`: when it came, on the house's clock (None: volatile, nobody asks).
     """
 
     name: str
     payload: Any = None
     command: Command | None = None
+    reply: ReplySlot | None = None
+    at: float | None = None
     run_id: str | None = None
     high: bool = False
-    reply: ReplySlot | None = None
     attempt: int = 1
     lost: int = 0
     resumed: bool = False
     timeout_s: float | None = None
-    labels: dict[str, str] = field(default_factory=dict)
-    at: float = 0.0
+    labels: Mapping[str, str] | None = None
 
     @property
     def is_run(self) -> bool:

@@ -155,7 +155,7 @@ async def _run(cell: Cell, actor: Incarnation, engine: Engine, hand: InHand) -> 
     hand.task = task = trio.lowlevel.current_task()
     run = RunInput(
         id=envelope.run_id, input=envelope.payload, attempt=envelope.attempt, resumed=envelope.resumed,
-        labels=envelope.labels,
+        labels=dict(envelope.labels or {}),
     )  # fmt: skip
     output = _output(cell, run)
     how, data = "completed", {}

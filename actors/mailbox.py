@@ -89,6 +89,13 @@ class Mailbox:
             )
         self.reserved += 1
 
+    def offer(self, envelope: Envelope) -> None:
+        """Queue a volatile signal, which needs no reservation. Raises MailboxFull."""
+        if self.reserved + len(self) >= self.size:
+            self.reserve()
+        self.accepted += 1
+        self._signals.append(envelope)
+
     def release(self) -> None:
         """Give a reserved place back: its command was committed, replayed or failed."""
         self.reserved -= 1
@@ -168,5 +175,5 @@ class Mailbox:
             handled=self.ended["handled"],
             dead=self.ended["dead"],
             withdrawn=self.ended["withdrawn"],
-            oldest_at=min((e.at for e in self), default=None),
+            oldest_at=min((e.at for e in self if e.at is not None), default=None),
         )

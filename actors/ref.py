@@ -35,7 +35,7 @@ class Ref:
     def tell(self, name: str, payload: Any = None) -> None:
         """Send and forget. Raises MailboxFull, NotFound, or what refuses a signal in the engine's state."""
         cell = self._find(self.engine_id)
-        cell.offer(Envelope(name, payload, at=cell.host.now()))
+        cell.offer(Envelope(name, payload))
 
     async def ask(self, name: str, payload: Any = None, *, timeout_s: float = 30.0) -> Any:
         """Send, and wait for what `on_signal` returns.
@@ -45,7 +45,7 @@ class Ref:
         """
         cell = self._find(self.engine_id)
         slot = ReplySlot()
-        cell.offer(Envelope(name, payload, reply=slot, at=cell.host.now()))
+        cell.offer(Envelope(name, payload, reply=slot))
         timer = cell.host.at(
             trio.current_time() + timeout_s,
             lambda: slot.fail(TimeoutError(f"{name} to {self.engine_id}: no answer within {timeout_s} s")),

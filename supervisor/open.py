@@ -21,11 +21,13 @@ from pathlib import Path
 
 import trio
 from actors.kinds import Kinds
+from actors.processes import hold_guardian
 
 from actors.engine import Engine
 from protocol.errors import StoreUnavailable
 from protocol.ids import Ids
 from supervisor.embedded import EmbeddedHouse
+from supervisor.entropy import Entropy
 from supervisor.recovery import recover
 from supervisor.store.contract import Store
 from supervisor.store.memory import MemoryStore
@@ -65,7 +67,7 @@ async def open_supervisor(
 
     Cancelled: the house closes in its own bounded time, then the cancellation goes on.
     """
-    source = random or random_module.SystemRandom()
+    source = random or Entropy()
     with ExitStack() as stack:
         if directory is None:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="enginehouse-"))
@@ -85,7 +87,7 @@ async def open_supervisor(
         context = contextvars.copy_context()
         await store.open()
         raised: BaseException | None = None
-        async with trio.open_nursery(strict_exception_groups=True) as nursery:
+        async with hold_guardian(), trio.open_nursery(strict_exception_groups=True) as nursery:
             house.begin(nursery, context)
             writer = trio.CancelScope(shield=True)
             body = trio.CancelScope()

@@ -239,9 +239,10 @@ class Supervisor:
 
     def cell(self, engine: str) -> Cell:
         """The cell of an engine. Raises NotFound, EngineDisposed."""
-        view = self.view(engine)
-        cell = self.cells.get(view.spec.uid)
+        uid = self.ids.get(engine)
+        cell = self.cells.get(uid) if uid is not None else None
         if cell is None:
+            self.view(engine)
             raise EngineDisposed(f"Engine {engine} is disposed. Spawn it anew if you need it.")
         return cell
 

@@ -87,6 +87,9 @@ class Engines(Base):
         )
         accepted = await self._accepted(receipt)
         uid = receipt.replay.uid if receipt.replay is not None else spec.uid
+        cell = self.supervisor.cells.get(uid)
+        if cell is not None and cell.actor is not None:  # show it as it is, once that is durable
+            await self.supervisor.watch(uid, lambda view: view.state is not State.STOPPED)
         return self._engine(uid), accepted
 
     async def put(self, id: str, new: NewEngine, caller: Caller = NOBODY) -> tuple[EngineInfo, bool]:
