@@ -111,7 +111,7 @@ async def open_supervisor(
                 writer.cancel()
                 nursery.cancel_scope.cancel()
         if house.failed is not None and (raised is None or isinstance(raised, trio.Cancelled)):
-            raise StoreUnavailable(house.failed.detail, **house.failed.extra) from house.failed
+            raise type(house.failed)(house.failed.detail, **house.failed.extra) from house.failed
         if raised is not None:
             raise raised
 

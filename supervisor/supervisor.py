@@ -9,6 +9,7 @@ face of this.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from contextvars import Context as ContextVars
 from datetime import UTC, datetime
 from functools import partial
@@ -41,7 +42,7 @@ from protocol.specs import Spec, Strategy
 from protocol.states import Aim, State, Trigger
 from protocol.view import View
 from protocol.wire import EngineInfo
-from protocol.writes import Commit, Document, Snapshot, Write
+from protocol.writes import Commit, Document, Replay, Snapshot, Write
 from supervisor.deadlines import Deadline, Deadlines
 from supervisor.infos import engine_info
 from supervisor.pools import Pool, Pools
@@ -285,7 +286,7 @@ class Supervisor:
             if work:
                 cell.mailbox.reserve()
         except EnginehouseError:
-            replay = await self.store.key(principal, key) if key is not None and self.failed is None else None
+            replay = await self._replay(principal, key)
             if replay is None:
                 raise
             return self._check_replay(Receipt(replay=replay, done=True), digest)
@@ -313,7 +314,7 @@ class Supervisor:
             pool = self.pools.get(spec.pool)
             pool.check_spawn()
         except EnginehouseError:
-            replay = await self.store.key(principal, key) if key is not None and self.failed is None else None
+            replay = await self._replay(principal, key)
             if replay is None:
                 raise
             return self._check_replay(Receipt(replay=replay, done=True), digest)
@@ -353,6 +354,17 @@ class Supervisor:
     def _submit(self, write: Write, receipt: Receipt) -> None:
         self.store.submit(write)
         self._receipts.add(receipt)
+
+    async def _replay(self, principal: str | None, key: str | None) -> Replay | None:
+        """What was accepted under this key, also when it is on its way to the disk right now."""
+        if key is None or self.failed is not None:
+            return None
+        for receipt in list(self._receipts):
+            first = receipt.command
+            if first is not None and (first.principal, first.key) == (principal, key):
+                with suppress(EnginehouseError):
+                    await receipt.wait()
+        return await self.store.key(principal, key)
 
     def _check_work(self, cell: Cell, body: Any) -> None:
         if isinstance(body, Submit) and cell.state is not State.DISPOSED:
