@@ -1,0 +1,58 @@
+"""Marks in a stream of bytes: how a terminal, which carries everything, says where a command begins and ends.
+
+A mark is RS, a token that nobody can guess, a space, a word, RS. It may arrive in any pieces; what could still become
+one is held back, and nothing else is, so output is shown as soon as it is there. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+
+__all__ = ["Marks"]
+
+RS = b"\x1e"
+WORD_BYTES = 8
+
+
+class Marks:
+    """Finds the marks of one command. At most one mark's length is held back."""
+
+    def __init__(self) -> None:
+        token = secrets.token_hex(16).encode()
+        self._head = RS + token + b" "
+        self._mark = re.compile(re.escape(self._head) + rb"([0-9a-z]{1,%d})" % WORD_BYTES + RS)
+        self._held = b""
+
+    @property
+    def printf(self) -> str:
+        """What a shell's `printf` writes a mark with; its one argument is the word."""
+        return rf"\036{self._head[1:].decode()}%s\036"
+
+    def feed(self, data: bytes) -> Iterator[bytes | str]:
+        """What is output, as bytes, and the words of marks, as strings, in their order."""
+        data = self._held + data
+        at = 0
+        for found in self._mark.finditer(data):
+            if found.start() > at:
+                yield data[at : found.start()]
+            yield found[1].decode()
+            at = found.end()
+        cut = self._beginning(data, at)
+        self._held = data[cut:]
+        if cut > at:
+            yield data[at:cut]
+
+    def rest(self) -> bytes:
+        """What was held back, now that nothing follows."""
+        held, self._held = self._held, b""
+        return held
+
+    def _beginning(self, data: bytes, at: int) -> int:
+        """Where what could become a mark begins. A mark holds RS only at its ends, so only the last one matters."""
+        cut = data.rfind(RS, at)
+        tail = data[cut:] if cut >= 0 else b""
+        word = tail[len(self._head) :]
+        could = self._head.startswith(tail) if len(tail) <= len(self._head) else tail.startswith(self._head)
+        return cut if tail and could and len(word) <= WORD_BYTES and (not word or word.isalnum()) else len(data)

@@ -1,0 +1,243 @@
+"""One shell on a terminal, kept for many commands.
+
+The terminal carries output alone. The shell reads what it shall do from a pipe, so nothing is typed: no echo, no
+prompt, no line editor, no limit on the length of a line (canonical mode has one, termios(3)), and no input that a
+command could take from the next one. A command is a file without a name (memfd_create(2)) that the shell sources:
+here-documents, syntax errors and binary bytes stay inside it. Before it the shell writes one mark to the terminal,
+after it another with the exit status; the order to write the second follows the first, because some shells drop what
+they have read ahead when a command is interrupted.
+
+The shell is interactive, for that alone lets Ctrl-C end a loop and spare the shell, and gives every command a process
+group of its own to be signalled. Its standard error, where it would put prompts, is /dev/null. A command's standard
+input is a file, or /dev/null: a program that asks a question gets the end of file and not silence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import termios
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import PurePath
+
+import trio
+
+from actors.context import Context
+from actors.engine import RunFailed
+from actors.engines.marks import Marks
+from actors.processes import Process
+from actors.processes.streams import Terminal
+
+__all__ = ["PREPARE", "TAIL_BYTES", "Job", "Session"]
+
+TAIL_BYTES = 1 << 16
+READ_BYTES = 1 << 16
+DRAIN_S = 0.2
+"""How long output may still come when the shell has ended and a process that it left behind holds the terminal open."""
+
+LADDER = ((signal.SIGINT, 2.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))
+"""How a command is brought to an end: each signal, and how long it has to answer."""
+
+FLAGS = {"bash": ("--norc", "--noprofile", "--noediting", "-i")}
+
+PREPARE = 'unset HISTFILE; HISTSIZE=0; ( : ); stty() { command stty "$@" </dev/tty; }'
+"""The first command of a session. The subshell makes bash note the terminal's modes as they are then, to which it goes
+back after a job that was killed; `stty` means the terminal, which is not the standard input here."""
+
+Sink = Callable[[bytes], Awaitable[None]]
+
+
+class Job:
+    """One command in a session.
+
+    `done`: it has ended, with `status`, or None when the session was hung up. `settled`: that, or its output could not
+    be kept, which is `error`.
+    """
+
+    def __init__(self, sink: Sink | None = None) -> None:
+        self.marks = Marks()
+        self.begun = trio.Event()
+        self.done = trio.Event()
+        self.settled = trio.Event()
+        self.status: int | None = None
+        self.error: RunFailed | None = None
+        self.output_bytes = 0
+        self.tail = b""
+        self._sink = sink
+
+    async def take(self, output: bytes) -> None:
+        """Keep and pass on a piece of output. Once that failed the rest is only counted."""
+        if not self.begun.is_set() or self.done.is_set():
+            return
+        self.output_bytes += len(output)
+        self.tail = (self.tail + output)[-TAIL_BYTES:]
+        if self._sink is None or not output:
+            return
+        try:
+            await self._sink(output)
+        except RunFailed as error:
+            self._sink, self.error = None, error
+            self.settled.set()
+        except trio.ClosedResourceError:  # the run did not wait for its last words
+            self._sink = None
+
+    @property
+    def text(self) -> str:
+        """The tail, from its first whole character on."""
+        cut = next((i for i, byte in enumerate(self.tail[:4]) if byte & 0xC0 != 0x80), 0)
+        return self.tail[cut if self.truncated else 0 :].decode(errors="replace")
+
+    @property
+    def truncated(self) -> bool:
+        return self.output_bytes > len(self.tail)
+
+
+class Session:
+    """See the module. Make one with `open`, and give `attend` a task; whoever opened it calls `close`."""
+
+    def __init__(self, process: Process, orders: int, heard: int) -> None:
+        terminal = process.stdout
+        assert isinstance(terminal, Terminal)
+        self._process = process
+        self._terminal = terminal
+        self._eof = trio.Event()
+        self._closed = False
+        self._orders, self._heard = orders, heard
+        self._job: Job | None = None
+        self._files: list[int] = []
+
+    @classmethod
+    async def open(
+        cls, ctx: Context, shell: str, *, cwd: str, env: Mapping[str, str], size: tuple[int, int]
+    ) -> Session:
+        """Start the shell. Raises SpawnFailed for a wrong directory; cancelled: nothing is left.
+
+        Whether the shell works shows with its first job, which should be `PREPARE`.
+        """
+        heard, orders = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            start = ["/bin/sh", "-c", 'exec "$@" <"$0" 2>/dev/null', _path(heard), shell]
+            process = await ctx.spawn_process(
+                [*start, *FLAGS.get(PurePath(shell).name, ("-i",))], cwd=cwd, env=env, pty=size
+            )
+        except BaseException:
+            os.close(heard)
+            os.close(orders)
+            raise
+        return cls(process, orders, heard)
+
+    @property
+    def usable(self) -> bool:
+        return not self._closed and self._process.returncode is None
+
+    def begin(self, job: Job, command: str, stdin: str | None = None) -> None:
+        """Have the shell run a command; there is one at a time. Its output comes out as the program wrote it."""
+        self._job = job
+        with contextlib.suppress(termios.error):
+            modes = termios.tcgetattr(self._terminal.fd)
+            modes[1] &= ~termios.OPOST
+            modes[3] &= ~termios.ECHO
+            termios.tcsetattr(self._terminal.fd, termios.TCSANOW, modes)
+        source = self._file(command)
+        feed = "/dev/null" if stdin is None else self._file(stdin)
+        self._order(f"{self._print(job, 'begin')}; . {source} <{feed} >/dev/tty 2>&1")
+
+    async def end(self, job: Job) -> None:
+        """Bring the command to its end: SIGINT, SIGTERM, SIGKILL to it alone, and when nothing helps to the shell."""
+        with trio.move_on_after(LADDER[0][1]):
+            await job.begun.wait()
+        for signum, answer_s in LADDER:
+            if job.done.is_set():
+                return
+            self._signal(signum)
+            with trio.move_on_after(answer_s):
+                await job.done.wait()
+        if not job.done.is_set():
+            self._process.signal(signal.SIGKILL)
+            await job.done.wait()
+
+    def close(self) -> None:
+        """Hang up: the shell, and what it runs, get SIGHUP; what runs in the foreground gets SIGTERM. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._signal(signal.SIGTERM)
+        self._terminal.close()
+        for descriptor in (self._orders, self._heard):
+            os.close(descriptor)
+        self._finish(None)
+
+    async def attend(self, ctx: Context) -> None:
+        """Read the terminal until the shell has ended; always, for a program that nobody reads from stops."""
+        try:
+            async with trio.open_nursery(strict_exception_groups=True) as nursery:
+                nursery.start_soon(self._read, ctx)
+                async with ctx.process_wait():
+                    await self._process.wait()
+                with trio.move_on_after(DRAIN_S):
+                    await self._eof.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            code = self._process.returncode
+            self._finish(code if code is None or code >= 0 else 128 - code)
+            self.close()
+
+    async def _read(self, ctx: Context) -> None:
+        with contextlib.suppress(trio.ClosedResourceError):
+            while data := await self._receive(ctx):
+                if self._job is not None:
+                    await self._heard_from(self._job, data)
+            if self._job is not None:
+                await self._job.take(self._job.marks.rest())
+        self._eof.set()
+
+    async def _receive(self, ctx: Context) -> bytes:
+        async with ctx.process_wait():
+            return await self._terminal.receive_some(READ_BYTES)
+
+    async def _heard_from(self, job: Job, data: bytes) -> None:
+        for piece in job.marks.feed(data):
+            if isinstance(piece, bytes):
+                await job.take(piece)
+            elif piece == "begin":
+                job.begun.set()
+                self._order(self._print(job, '"$?"'))
+            else:
+                self._finish(int(piece))
+
+    def _finish(self, status: int | None) -> None:
+        job, self._job = self._job, None
+        for descriptor in self._files:
+            os.close(descriptor)
+        self._files.clear()
+        if job is not None:
+            job.status = status
+            job.done.set()
+            job.settled.set()
+
+    def _signal(self, signum: int) -> None:
+        """Signal the process group in the foreground: the command, or the shell when that is what works."""
+        with contextlib.suppress(OSError):
+            group = os.tcgetpgrp(self._terminal.fd)
+            if group > 0:
+                os.killpg(group, signum)
+
+    def _order(self, line: str) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._orders, line.encode() + b"\n")
+
+    def _print(self, job: Job, word: str) -> str:
+        return f"command printf '{job.marks.printf}' {word} >/dev/tty"
+
+    def _file(self, text: str) -> str:
+        """A file without a name that only we hold; its path, for who may look at our descriptors."""
+        descriptor = os.memfd_create("command", os.MFD_CLOEXEC)
+        self._files.append(descriptor)
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(text.encode())
+        return _path(descriptor)
+
+
+def _path(descriptor: int) -> str:
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
