@@ -149,6 +149,8 @@ class MemoryStore:
         journal.fence += 1
         self._fence = journal.fence
         self._ended = trio.Event()
+        self._queue.clear()
+        self._queued = self._queued_bytes = self._commits = self._rows = 0
         self._ledger = Ledger(journal, journal.era, Head(journal.latest, journal.hash))
         self._shut = ""
 

@@ -48,14 +48,13 @@ class Readers:
             raise failure(error) from error
 
     async def close(self) -> None:
-        """Wait for the threads of all reads, also of the cancelled ones, and close their connections. Idempotent."""
+        """Wait for the threads of all reads, cancelled ones too, and close their connections. Not to be cancelled."""
         self._opened = False
-        with trio.CancelScope(shield=True):
-            for place in range(READERS):
-                # A token comes back when its thread has ended, not when the read was cancelled.
-                await self._limiter.acquire_on_behalf_of(place)
-            for place in range(READERS):
-                self._limiter.release_on_behalf_of(place)
+        for place in range(READERS):
+            # A token comes back when its thread has ended, not when the read was cancelled.
+            await self._limiter.acquire_on_behalf_of(place)
+        for place in range(READERS):
+            self._limiter.release_on_behalf_of(place)
         while self._idle:
             self._idle.pop().close()
 

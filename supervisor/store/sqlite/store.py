@@ -90,6 +90,8 @@ class SqliteStore:
             raise failure(error) from error
         self._readers.open()
         self._ended = trio.Event()
+        self._failed = False
+        self._queued_writes = self._queued_bytes = self._commits = self._rows = 0
         self._shut = ""
 
     async def run(self, committed: Committed) -> None:
@@ -135,14 +137,17 @@ class SqliteStore:
     async def close(self) -> None:
         """See the contract. Cancelled: nothing more is accepted, but the file is kept until `close` is called again."""
         self._shut = self._shut or "is closed"
-        if self._held is None:
+        held = self._held
+        if held is None:
             return
         if self._running or self._queued_writes:
-            self._held.writer.finish()
+            held.writer.finish()
             await self._ended.wait()
-        held, self._held = self._held, None
-        await self._readers.close()
+        if self._held is not held:
+            return
+        self._held = None
         with trio.CancelScope(shield=True):
+            await self._readers.close()
             await trio.to_thread.run_sync(partial(held.release, failed=self._failed))
 
     async def key(self, principal: str | None, key: str) -> Replay | None:

@@ -321,6 +321,34 @@ async def test_a_store_may_be_opened_again_after_it_was_closed(place: Place) -> 
             await store.close()
 
 
+async def test_what_was_lost_with_a_cancelled_run_does_not_come_back(place: Place) -> None:
+    store = place.make()
+    await store.open()
+    store.submit(accept("lost"))
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await store.run(lambda commits: None)
+    await store.close()
+    await store.open()
+    latest = (await store.bounds()).latest
+    assert store.statistics().queued_writes == 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.run, lambda commits: None)
+        write = accept("next")
+        store.submit(write)
+        await store.close()
+    assert write.rows[0].seq == latest + 1
+
+
+async def test_closing_twice_at_once_is_closing_once(place: Place) -> None:
+    async with place.serve() as house:
+        house.store.submit(accept("a"))
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(house.store.close)
+    assert len(house.commits) == 1
+
+
 async def test_a_write_that_is_not_json_is_refused_and_nothing_else(place: Place) -> None:
     async with place.serve() as house:
         for wrong in (event(x=math.nan), event(x="\ud800"), event(x=object()), event("u1", "run.progress")):
