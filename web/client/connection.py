@@ -12,7 +12,7 @@ import math
 import random
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote, urlencode
@@ -163,15 +163,22 @@ class Connection:
     @asynccontextmanager
     async def stream(
         self, where: str, *, query: Query = (), headers: Mapping[str, str], read_s: float | None
-    ) -> AsyncIterator[httpx2.Response]:
-        """GET an answer in pieces, once. Raises its problem, or httpx2.TransportError also in the middle."""
+    ) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+        """GET an answer in pieces, once: its status and its bytes as they come.
+
+        Raises:
+            EnginehouseError: the problem that the house answered with.
+            httpx2.TransportError: there was no connection, or it broke, also in the middle.
+
+        """
         request = self._request("GET", where, query, None, headers, read_s)
         response = await self._client.send(request, stream=True)
         try:
             if response.status_code >= 400:
                 body = await response.aread()
                 raise error_of(response.status_code, response.headers, body)
-            yield response
+            async with aclosing(response.aiter_raw()) as chunks:
+                yield response.status_code, chunks
         finally:
             await response.aclose()
 

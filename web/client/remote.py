@@ -292,8 +292,8 @@ class RemoteHouse:
             try:
                 query = [("after", after), ("follow", True)]
                 where = path("runs", run, "output")
-                async with self._connection.stream(where, query=query, headers=headers, read_s=None) as response:
-                    async for chunk in response.aiter_raw():
+                async with self._connection.stream(where, query=query, headers=headers, read_s=None) as (_, chunks):
+                    async for chunk in chunks:
                         failures, alone_since = 0, trio.current_time()
                         after += len(chunk)
                         yield chunk  # noqa: ASYNC119 - `House.follow` asks for `aclosing`

@@ -167,13 +167,14 @@ class RemoteSubscription:
         if self._position is not None:
             headers["last-event-id"] = self._position
         query = [*self._query, ("snapshot", True)] if self._snapshot else self._query
-        async with self._connection.stream(
-            self._where, query=query, headers=headers, read_s=self._silence_s
-        ) as response:
-            if response.status_code == 204:
+        async with self._connection.stream(self._where, query=query, headers=headers, read_s=self._silence_s) as (
+            status,
+            chunks,
+        ):
+            if status == 204:
                 return True
             self._opened.set()
-            async for chunk in response.aiter_raw():
+            async for chunk in chunks:
                 self._failures, self._alone_since = 0, trio.current_time()
                 for event in parser.feed(chunk):
                     await self._offer(Frame(event=event.event, id=event.id, data=event.data))
