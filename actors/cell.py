@@ -7,8 +7,6 @@ around a cell (`actors.loop`) only ever park on its `lot` and look again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -19,57 +17,45 @@ from actors.engine import Engine
 from actors.envelope import Envelope
 from actors.host import Host, Timer
 from actors.incarnation import Cut, Incarnation
+from actors.journaling import Journaling
 from actors.loop import live, quiesce
 from actors.mailbox import Mailbox
 from actors.requests import Requests
 from actors.runs import Runs
-from actors.slices import Slices
-from protocol.commands import Cancel, Command, Dispose, Pause, Resume, Signal, Stop, Submit, verb_of
-from protocol.commands import Restart as RestartCommand
+from protocol.commands import Command, Pause, Resume
 from protocol.decide import Cause, Exit, History
 from protocol.edge import as_json
-from protocol.errors import EngineBusy, EngineDisposed, EnginehouseError, InvalidState
-from protocol.events import Row
-from protocol.plan import AIMS, Step, Verb, allowed, plan
+from protocol.errors import EngineDisposed, EnginehouseError, InvalidState
+from protocol.plan import Step, Verb, allowed, plan
 from protocol.specs import OnStall, PauseMode, Spec
 from protocol.states import EVENT_OF, Aim, State, Trigger, next_state
 from protocol.view import Hold
 
 __all__ = ["Cell"]
 
-MARGIN_LOG_ROWS, LOG_WINDOW_S = 200, 1.0
-"""How many `log.line` rows an engine may write per window; the rest is counted in one `log.dropped`."""
 
-
-class Cell:
+class Cell(Journaling):
     """One engine. Made when it is spawned or recovered, dropped when its id is spawned anew."""
 
     def __init__(self, host: Host, spec: Spec, kind: type[Engine], config: BaseModel) -> None:
-        self.host, self.spec, self.kind, self.config = host, spec, kind, config
+        super().__init__(host, spec)
+        self.kind, self.config = kind, config
         self.state = State.STOPPED
         self.aim: Aim | None = None
         self.holds: dict[str, Hold] = {}
-        self.incarnation = 0
         self.history = History()
         self.stalled = False
         self.waiting_for_place: list[Command] | None = None
         self.mailbox = Mailbox(spec.mailbox_size)
-        self.slices = Slices(self._patched)
         self.requests = Requests(self)
         self.runs = Runs(self)
         self.actor: Incarnation | None = None
         self.living = False
         self.nap: trio.CancelScope | None = None
-        self.lot = trio.lowlevel.ParkingLot()
         self.leaks: list[dict[str, Any]] = []
-        self.rows_ahead = self.bytes_ahead = 0
-        self._sent = self._done = 0
-        self._turns = 0
-        self._rows: list[Row] = []
-        self._about: Command | None = None
+        self.about: Command | None = None
         self._stop_by: tuple[str | None, str] = (None, "")
         self._idle: Timer | None = None
-        self._logged = (0.0, 0, 0)
 
     def __repr__(self) -> str:
         return f"<Cell {self.spec.id} {self.state} #{self.incarnation}>"
@@ -103,139 +89,14 @@ class Cell:
             verb, self.state, actor=self.actor is not None, aim=self.aim, held=self.held if held is None else held
         )
 
-    # -- writing -----------------------------------------------------------------------------------------------------
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Everything noted within is one write; turns nest."""
-        self._turns += 1
-        try:
-            yield
-        finally:
-            self._turns -= 1
-            if not self._turns and self._rows:
-                rows, self._rows = tuple(self._rows), []
-                self._send(rows)
-
-    def note(
-        self,
-        type: str,
-        data: dict[str, Any],
-        *,
-        run_id: str | None = None,
-        command_id: str | None = None,
-        principal: str | None = None,
-        time: str | None = None,
-    ) -> Row:
-        """Write a durable row, in order. Raises ValueError or TypeError for data that is not JSON; then nothing
-        happened.
-        """
-        if self.slices.dirty and type != "state.patched":
-            self.slices.flush()
-        row = self._row(type, data, run_id, command_id, principal)
-        if time is not None:
-            row.time = time
-        row.tail()
-        if run_id is not None:
-            self.runs.digest(row)
-        if self._turns:
-            self._rows.append(row)
-        else:
-            self._send((row,))
-        return row
-
-    def transient(self, type: str, data: dict[str, Any], *, run_id: str | None = None) -> None:
-        """Show a row to whoever is watching, and forget it."""
-        self.host.publish(self, self._row(type, data, run_id, None, None))
-
-    def _row(
-        self, type: str, data: dict[str, Any], run_id: str | None, command_id: str | None, principal: str | None
-    ) -> Row:
-        spec = self.spec
-        return Row(
-            type=type, time=self.host.stamp(), data=data, uid=spec.uid, engine_id=spec.id, pool=spec.pool,
-            incarnation=self.incarnation, run_id=run_id, command_id=command_id, principal=principal,
-        )  # fmt: skip
-
-    def _send(self, rows: tuple[Row, ...]) -> None:
-        self._sent += 1
-        self.rows_ahead += len(rows)
-        self.bytes_ahead += sum(len(row.tail()) for row in rows)
-        self.host.submit(self, rows)
-
-    def committed(self, rows: tuple[Row, ...]) -> None:
-        """A write of this cell is durable (called once for each, in order)."""
-        self._done += 1
-        self.rows_ahead -= len(rows)
-        self.bytes_ahead -= sum(len(row.tail()) for row in rows)
-        if self.slices.dirty and self._done == self._sent:
-            self.slices.flush()
-        self.lot.unpark_all()
-
-    async def barrier(self) -> None:
-        """Wait until everything said so far is durable."""
-        self.slices.flush()
-        until = self._sent
-        if self._done >= until:
-            await trio.lowlevel.checkpoint()
-        while self._done < until:
-            await self.lot.park()
-
-    def update(self, name: str, value: Any, run_id: str | None) -> None:
-        """Set a slice."""
-        self.slices.set(name, value, run_id)
-        if self._done == self._sent and not self._turns:
-            self.slices.flush()
-
-    def _patched(self, data: dict[str, Any], run_id: str | None) -> None:
-        self.note("state.patched", data, run_id=run_id if run_id in self.runs.open else None)
-
-    def log(self, text: str, level: str, fields: dict[str, Any], run_id: str | None) -> None:
-        """A `log.line` within the budget; what exceeds it becomes one `log.dropped` per window."""
-        since, count, dropped = self._logged
-        now = self.host.now()
-        if now - since >= LOG_WINDOW_S:
-            if dropped:
-                self.note("log.dropped", {"count": dropped})
-            since, count, dropped = now, 0, 0
-        if count < MARGIN_LOG_ROWS:
-            self.note("log.line", {"level": level, "text": text, **fields}, run_id=run_id)
-            count += 1
-        else:
-            dropped += 1
-        self._logged = (since, count, dropped)
-
+    # -- moving ------------------------------------------------------------------------------------------------------
     def fire(self, trigger: Trigger, data: dict[str, Any] | None = None) -> None:
         """Move along the table, and write the one row of that move."""
         self.state = next_state(self.state, trigger, actor=self.actor is not None)
-        about = self._about
+        about = self.about
         self.note(EVENT_OF[trigger], data or {}, command_id=about.id if about else None)
         self.host.changed(self)
         self.lot.unpark_all()
-
-    # -- commands ----------------------------------------------------------------------------------------------------
-    def check(self, body: Any) -> Step:
-        """Whether `body` is legal now: raises what refuses it, and changes nothing."""
-        verb = verb_of(body)
-        held = self.held
-        if isinstance(body, Resume):
-            held = bool(self.holds.keys() - ({body.holder} if body.holder != "*" else self.holds.keys()))
-        step = self.step(verb, held=held)
-        if step is Step.REFUSED:
-            raise self.refusal(body.type)
-        if isinstance(body, Resume) and (body.holder not in self.holds and not (body.holder == "*" and self.holds)):
-            return Step.REPEAT
-        if isinstance(body, Submit):
-            self.runs.check(body)
-        elif isinstance(body, Dispose) and not body.force and self.busy and not self.ending:
-            raise EngineBusy(
-                f"Engine {self.spec.id} has work in hand or queued. Cancel it, or dispose with force.",
-                active_run=self.runs.active_id,
-            )
-        elif isinstance(body, Cancel):
-            return self.runs.check_cancel(body)
-        elif step is Step.REPLY:
-            self.requests.resolve(body)
-        return step
 
     def refusal(self, type: str) -> EnginehouseError:
         """Why nothing but what it names is legal now."""
@@ -246,31 +107,6 @@ class Cell:
             state=self.state.value,
             allowed=allowed(self.state, actor=self.actor is not None, aim=self.aim, held=self.held),
         )
-
-    def deliver(self, command: Command) -> EnginehouseError | None:
-        """Apply a durable command, in journal order. The error, when it is no longer legal: it was then rejected."""
-        body = command.body
-        with self.turn():
-            try:
-                step = self.check(body)
-            except EnginehouseError as error:
-                self.reject(command, error)
-                return error
-            self._about = command
-            try:
-                if isinstance(body, Submit):
-                    self.runs.queue(command, self.runs.envelope(command))
-                elif isinstance(body, Signal):
-                    self.receive(Envelope(body.name, body.payload, command=command, at=self.host.now()))
-                else:
-                    before = (self.state, self.aim, len(self.holds))
-                    changed = self._apply(step, command)
-                    if changed is not None:
-                        self.complete(command, changed or before != (self.state, self.aim, len(self.holds)))
-            finally:
-                self._about = None
-        self.lot.unpark_all()
-        return None
 
     def complete(self, command: Command, changed: bool) -> None:
         self.note("command.completed", {"changed": changed}, command_id=command.id, principal=command.principal)
@@ -286,43 +122,8 @@ class Cell:
             )
         self.note("command.rejected", {"problem": as_json(problem)}, command_id=command.id, principal=command.principal)
 
-    def _apply(self, step: Step, command: Command) -> bool | None:
-        """Carry out one step; True: it changed what state, aim and holds do not show; None: settled later."""
-        body = command.body
-        match step:
-            case Step.REPEAT:
-                return False
-            case Step.NOTED | Step.HOLD | Step.RELEASE | Step.WAKE if isinstance(body, Pause):
-                return self._hold(body, command)
-            case Step.NOTED | Step.RELEASE | Step.WAKE:
-                self._lift(body, step)
-            case Step.BOOT | Step.BOOT_FRESH:
-                if isinstance(body, Resume):
-                    self._lift(body, step)
-                    return True
-                if step is Step.BOOT_FRESH:
-                    self.history = History()
-                return self.boot("restart" if body.type == "restart" else body.type, command)
-            case Step.STOP | Step.STOP_NOW | Step.RAISE | Step.ENDED | Step.DISPOSED:
-                assert isinstance(body, Stop | RestartCommand | Dispose)
-                grace_s = self.spec.grace_s if body.grace_s is None else body.grace_s
-                return self.end(
-                    AIMS[verb_of(body)],
-                    0.0 if step is Step.STOP_NOW else grace_s,
-                    by=command.principal,
-                    reason=body.reason,
-                )
-            case Step.CANCEL:
-                self.runs.cancel(body, command)
-            case Step.REPLY:
-                request, decision = self.requests.resolve(body)
-                self.requests.decide(request, decision, by=command.principal or "nobody")
-            case _:
-                raise AssertionError(step)
-        return True
-
     # -- holds -------------------------------------------------------------------------------------------------------
-    def _hold(self, body: Pause, command: Command) -> bool:
+    def hold(self, body: Pause, command: Command) -> bool:
         mode = body.mode or self.kind.pause_mode
         holder = body.holder or command.principal or "nobody"
         before = self.holds.get(holder)
@@ -343,7 +144,7 @@ class Cell:
             self.quiesce()
         return True
 
-    def _lift(self, body: Resume, step: Step) -> None:
+    def lift(self, body: Resume, step: Step) -> None:
         for holder in list(self.holds) if body.holder == "*" else [body.holder or ""]:
             self.holds.pop(holder, None)
         self._note_holds()
@@ -360,7 +161,7 @@ class Cell:
             self.wake()
 
     def _note_holds(self) -> None:
-        about = self._about
+        about = self.about
         self.note("engine.held", {"holds": as_json(list(self.holds.values()))}, command_id=about.id if about else None)
         self.lot.unpark_all()
 
@@ -502,7 +303,7 @@ class Cell:
             assert self.aim is not None
             data = {"aim": self.aim.name.lower(), "by": by, "reason": reason, "grace_s": grace_s}
             if self.state is State.STOPPING:
-                self.note("engine.stopping", data, command_id=self._about.id if self._about else None)
+                self.note("engine.stopping", data, command_id=self.about.id if self.about else None)
             else:
                 self.fire(Trigger.STOP, data)
         actor.ask_to_end()

@@ -15,6 +15,7 @@ from protocol.events import Row
 
 if TYPE_CHECKING:
     from actors.cell import Cell
+    from actors.journaling import Journaling
 
 __all__ = ["Host", "Timer"]
 
@@ -40,10 +41,10 @@ class Host(Protocol):
     margin_s: float
     """How long past its deadline a disposed engine may take before its task is named as a leak."""
 
-    def submit(self, cell: Cell, rows: tuple[Row, ...]) -> None:
+    def submit(self, cell: Journaling, rows: tuple[Row, ...]) -> None:
         """Journal rows of one synchronous stretch; `cell.committed` is called once they are durable."""
 
-    def publish(self, cell: Cell, row: Row) -> None:
+    def publish(self, cell: Journaling, row: Row) -> None:
         """Show a transient row to whoever is watching."""
 
     def start(self, task: Callable[[], Awaitable[None]], name: str) -> None:

@@ -17,7 +17,6 @@ from protocol.commands import Cancel, Command, Submit
 from protocol.decide import Exit
 from protocol.edge import as_json
 from protocol.errors import InvalidState, NotFound, RunConflict
-from protocol.events import Row
 from protocol.fold import epoch_ms
 from protocol.plan import Step
 from protocol.runs import OnBusy, Priority, Run, RunStatus
@@ -53,7 +52,6 @@ class OpenRun:
     """A run that has not ended. `ttl`: when it is given up if it still waits."""
 
     envelope: Envelope
-    digest: Digest
     ttl: Timer | None = None
 
 
@@ -80,12 +78,6 @@ class Runs:
         """The run in hand, else the one that is next."""
         envelope = self.in_hand or next(self._cell.mailbox.runs(), None)
         return envelope.run_id if envelope else None
-
-    def digest(self, row: Row) -> None:
-        """Take a row of an open run into its digest."""
-        found = self.open.get(row.run_id or "")
-        if found is not None:
-            found.digest.add({"type": row.type, "time": row.time, "data": row.data})
 
     # -- coming in ---------------------------------------------------------------------------------------------------
     def check(self, body: Submit) -> None:
@@ -121,7 +113,8 @@ class Runs:
     def _register(self, envelope: Envelope, digest: Digest, ttl_s: float | None) -> None:
         assert envelope.run_id is not None
         host = self._cell.host
-        found = self.open[envelope.run_id] = OpenRun(envelope, digest)
+        self._cell.digests[envelope.run_id] = digest
+        found = self.open[envelope.run_id] = OpenRun(envelope)
         if ttl_s is not None:
             found.ttl = host.at(host.now() + ttl_s, lambda: self._expire(envelope))
 
@@ -197,7 +190,7 @@ class Runs:
             found = self.open.pop(run_id)
             if found.ttl is not None:
                 found.ttl.cancel()
-            self._last_row(run_id, f"run.{how}", data, found.digest)
+            self._last_row(run_id, f"run.{how}", data)
             self.ended[run_id] = RunStatus(how)
             while len(self.ended) > REMEMBERED:
                 del self.ended[next(iter(self.ended))]
@@ -288,11 +281,11 @@ class Runs:
         if found.ttl is not None:
             found.ttl.cancel()
         cell.requests.withdraw(run_id, reason)
-        self._last_row(run_id, "run.cancelled", {"by": by, "reason": reason}, found.digest)
+        self._last_row(run_id, "run.cancelled", {"by": by, "reason": reason})
 
-    def _last_row(self, run_id: str, type: str, data: dict[str, Any], digest: Digest) -> None:
+    def _last_row(self, run_id: str, type: str, data: dict[str, Any]) -> None:
         """The end row counts in the digest as it is without it."""
-        time = self._cell.host.stamp()
+        time, digest = self._cell.host.stamp(), self._cell.digests.pop(run_id)
         digest.add({"type": type, "time": time, "data": data})
         self._cell.note(type, {**data, "digest": digest.hex()}, run_id=run_id, time=time)
 

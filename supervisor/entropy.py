@@ -14,7 +14,7 @@ PAGE_BYTES = 4096
 
 
 class Entropy(random.Random):
-    """`random.SystemRandom` with a buffer. Every bit is given out once; after a fork the parent's buffer is not ours."""
+    """`random.SystemRandom` with a buffer. Every bit is given out once, also after a fork."""
 
     def __init__(self) -> None:
         self._page, self._used, self._pid = b"", 0, 0

@@ -20,10 +20,10 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
-from actors.kinds import Kinds
-from actors.processes import hold_guardian
 
 from actors.engine import Engine
+from actors.kinds import Kinds
+from actors.processes import hold_guardian
 from protocol.errors import StoreUnavailable
 from protocol.ids import Ids
 from supervisor.embedded import EmbeddedHouse

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from actors.cell import Cell
+from actors.delivery import deliver
 from actors.digest import Digest
 from actors.envelope import Envelope
 from protocol.commands import Body, Command, Signal, Submit
@@ -104,7 +105,7 @@ def restore(cell: Cell, view: View, digests: dict[str, Digest]) -> None:
             with cell.turn():
                 cell.receive(Envelope(command.body.name, command.body.payload, command=command, at=cell.host.now()))
         else:
-            cell.deliver(command)
+            deliver(cell, command)
 
 
 def _restore_runs(cell: Cell, view: View, digests: dict[str, Digest]) -> None:

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from actors.kinds import Kinds
 
 from actors.cell import Cell
+from actors.delivery import check, deliver
+from actors.journaling import Journaling
+from actors.kinds import Kinds
 from actors.ref import Ref
 from actors.runs import queued_data
 from protocol.commands import Command, Dispose, Signal, Submit
@@ -136,11 +138,11 @@ class Supervisor:
         assert self._context is not None
         self._context.copy().run(lambda: self._nursery.start_soon(task, name=name))  # type: ignore[union-attr]  # set
 
-    def submit(self, cell: Cell, rows: tuple[Row, ...]) -> None:
+    def submit(self, cell: Journaling, rows: tuple[Row, ...]) -> None:
         if self.failed is None:
             self.store.submit(Write(rows, tag=cell))
 
-    def publish(self, cell: Cell, row: Row) -> None:
+    def publish(self, cell: Journaling, row: Row) -> None:
         self._show(row)
 
     def admit(self, cell: Cell) -> bool:
@@ -282,7 +284,7 @@ class Supervisor:
             self.check_open()
             if work:
                 self._check_work(cell, body)
-            cell.check(body)
+            check(cell, body)
             if work:
                 cell.mailbox.reserve()
         except EnginehouseError:
@@ -389,7 +391,7 @@ class Supervisor:
                 continue
             for row in commit.write.rows:
                 self._fold(row)
-            if isinstance(tag, Cell):
+            if isinstance(tag, Journaling):
                 tag.committed(commit.write.rows)
             elif isinstance(tag, Receipt):
                 tag.seq = commit.write.rows[0].seq if commit.write.rows else 0
@@ -417,7 +419,7 @@ class Supervisor:
         else:
             assert receipt.cell is not None
             cell = receipt.cell
-        return cell.deliver(command)
+        return deliver(cell, command)
 
     def make_cell(self, spec: Spec) -> Cell:
         """The cell of an engine that was just spawned or recovered."""
