@@ -121,6 +121,7 @@ class Base:
 
     async def _effect(self, uid: str, accepted: Accepted) -> CommandInfo:
         """Wait until the effect of a command is reached; InvalidState when a later one made that impossible."""
+        done = await self._settled(uid, accepted.command_id)  # what it causes at once is seen from here on
         reached, lost = EFFECTS.get(accepted.type, (None, None))
         if reached is not None and lost is not None:
             view = await self.supervisor.watch(uid, lambda view: reached(view) or lost(view, accepted.seq))
@@ -130,7 +131,7 @@ class Base:
                     state=view.state.value,
                     allowed=[],
                 )
-        return await self._settled(uid, accepted.command_id)
+        return done
 
     async def _within(self, wait_s: float | None, fn: Callable[[], Any]) -> Any:
         """The result of `fn`, or None when it took longer than `wait_s`."""
