@@ -21,6 +21,8 @@ Synchronous = Literal["FULL", "NORMAL"]
 
 APPLICATION_ID = 0x656E6768  # "engh": tells our file from any other SQLite database
 
+OLDEST_SQLITE = (3, 51, 3)  # before it, our two connections may meet https://sqlite.org/wal.html#walresetbug
+
 BUSY_MS = 5000  # for an administrator's sqlite3 shell; the lock keeps every other writer out
 
 MIGRATIONS = (
@@ -68,6 +70,11 @@ def connect(path: Path, synchronous: Synchronous) -> apsw.Connection:
 
     Raises StoreUnavailable when the file cannot promise what the store promises, apsw.Error and OSError for the rest.
     """
+    version = apsw.sqlite_lib_version()
+    if tuple(int(part) for part in version.split(".")) < OLDEST_SQLITE:
+        raise StoreUnavailable(
+            f"SQLite {version} can lose committed rows; install an apsw that brings 3.51.3 or later."
+        )
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)

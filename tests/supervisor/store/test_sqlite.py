@@ -90,6 +90,13 @@ async def test_a_newer_schema_is_refused_and_not_changed(path: Path) -> None:
     assert sql(path, "SELECT value FROM meta WHERE name = 'fence'") == 1
 
 
+async def test_a_library_that_can_lose_rows_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An apsw that was built on the system's SQLite instead of its own."""
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.40.1")
+    with pytest.raises(StoreUnavailable, match=r"SQLite 3\.40\.1"):
+        await SqliteStore(path).open()
+
+
 async def test_files_that_are_not_a_journal_are_refused(path: Path) -> None:
     sql(path, "CREATE TABLE theirs (x)")
     with pytest.raises(StoreUnavailable, match="another program"):
