@@ -88,6 +88,7 @@ TABLE: dict[State, dict[Trigger, tuple[State, str]]] = {
         _T.READY: (_S.RUNNING, ANY),
         _T.PARK: (_S.PAUSED, NO_ACTOR),
         _T.STOP: (_S.STOPPING, ANY),
+        _T.ENDED: (_S.STOPPED, ANY),
         _T.CRASHED: (_S.BACKING_OFF, ANY),
         _T.GAVE_UP: (_S.FAILED, ANY),
     },
