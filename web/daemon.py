@@ -1,0 +1,309 @@
+"""The daemon, from its start to its end: what `enginehouse serve` runs.
+
+    settings -> lock -> leftovers of a killed daemon -> sockets -> store and house -> keys and app -> ready
+    signal -> nobody new, streams say goodbye -> requests in hand -> daemon.json gone -> engines park -> journal closed
+
+Sockets are bound before the house is opened, so that a busy port is found out before any engine is started; whoever
+connects in the meantime waits in the backlog. Every way out is an exit code of sysexits.h and one sentence.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import gc
+import hashlib
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import trio
+
+from actors.processes import reap_leftovers
+from protocol.errors import StoreUnavailable
+from protocol.writes import Document
+from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
+from web.app import create_app
+from web.auth import Keys, SettingsError, admin_key
+from web.guard import LOOPBACK_HOSTS, Guard, Policy
+from web.limits import Limits
+from web.logs import opened_log
+from web.loopwatch import watch_loop
+from web.places import DaemonFile, Problem
+from web.server import bind_tcp, bind_unix, serve
+from web.settings import Loaded, Server
+
+__all__ = ["run"]
+
+log = structlog.get_logger("enginehouse.daemon")
+
+OK: Final = 0
+UNAVAILABLE: Final = os.EX_UNAVAILABLE
+IO_ERROR: Final = os.EX_IOERR
+CONFIG: Final = os.EX_CONFIG
+HTTP_SHARE: Final = 0.4  # of the grace, for requests in hand; the rest is for engines to park
+
+
+class Refused(Exception):
+    """The daemon does not start: exit code 69, and why."""
+
+
+def run(loaded: Loaded) -> int:
+    """Serve until a signal; the exit code. Says on stdout where it is, and on stderr why it is not."""
+    state = loaded.settings.state_dir.expanduser().absolute()
+    try:
+        _prepare(state)
+        with _held(state) as mine:
+            if not mine:
+                return _other(loaded, state)
+            with opened_log(state / "logs", loaded.settings.log_level, screen=sys.stderr):
+                for name in loaded.unknown:
+                    _say(f"warning: {name} is in the environment and is no setting; see `enginehouse config show`")
+                    log.warning("unknown setting in the environment", name=name)
+                return trio.run(_main, loaded, state, strict_exception_groups=True)
+    except (Problem, SettingsError) as error:
+        return _fail(CONFIG, str(error))
+    except Refused as error:
+        return _fail(UNAVAILABLE, str(error))
+
+
+async def _main(loaded: Loaded, state: Path) -> int:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            stop = _Stop()
+            nursery.start_soon(stop.listen, signals)
+            nursery.start_soon(watch_loop)
+            code = OK
+            with stop.fast:
+                code = await _live(loaded, state, stop)
+            nursery.cancel_scope.cancel()
+    return code
+
+
+async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
+    """The house, open and served."""
+    settings = loaded.settings
+    name = _house_name(state)
+    await _reap(name)
+    sockets = _bind(loaded)
+    limits = Limits(body_bytes=settings.limits.body_bytes, connections=settings.limits.connections)
+    grace_s = settings.server.grace_s
+    try:
+        house_s = grace_s * (1 - HTTP_SHARE)
+        store = SqliteStore(state / "journal.db")
+        async with open_supervisor(store=store, directory=state, name=name, grace_s=house_s) as house:
+            stop.house = house
+            keys = Keys(
+                _KeyDocuments(house), _admin(loaded, state), wall=time.time, enable_auth=settings.server.enable_auth
+            )
+            await keys.load()
+            api = create_app(house, keys=keys, limits=limits, heartbeat_s=settings.server.heartbeat_s)
+
+            async def goodbye() -> None:
+                house.announce_closing()
+                await api.close_streams()
+
+            await serve(
+                Guard(api, _policy(settings.server, limits)),
+                sockets,
+                shutdown=stop.asked.wait,
+                closing=goodbye,
+                grace_s=grace_s * HTTP_SHARE,
+                limits=limits,
+                on_bound=partial(_ready, loaded, state),
+            )
+            DaemonFile.remove(state)
+            log.info("parking the engines", grace_s=house_s)
+    except StoreUnavailable as error:
+        log.exception("the journal failed")
+        return _fail(IO_ERROR, f"{error.detail} What was acknowledged is on the disk; start again when it is well.")
+    finally:
+        DaemonFile.remove(state)
+        for sock in sockets:
+            sock.close()
+    log.info("stopped")
+    return OK
+
+
+class _Stop:
+    """Signals: the first asks, the second insists. `fast`: everything below it ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = trio.Event()
+        self.fast = trio.CancelScope()
+        self.house: EmbeddedHouse | None = None
+
+    async def listen(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            name = signal.Signals(number).name
+            if number == signal.SIGHUP:
+                log.warning("settings are read at the start only; restart the daemon to change them", signal=name)
+            elif not self.asked.is_set() and self.house is not None:
+                log.info("stopping", signal=name)
+                self.asked.set()
+            else:
+                log.warning("stopping at once", signal=name)
+                self.asked.set()
+                if self.house is not None:
+                    self.house.supervisor.abandon()
+                self.fast.cancel()
+
+
+class _KeyDocuments:
+    """API keys in the journal's store; see `web.auth.KeyStore`."""
+
+    def __init__(self, house: EmbeddedHouse) -> None:
+        self._house = house.supervisor
+
+    async def load(self) -> list[dict[str, Any]]:
+        return [document.body for document in await self._house.store.documents("api_key") if document.body is not None]
+
+    async def put(self, id: str, doc: dict[str, Any]) -> None:
+        await self._house.record(Document(table="api_key", id=id, body=doc))
+
+    async def remove(self, id: str) -> None:
+        await self._house.record(Document(table="api_key", id=id, body=None))
+
+
+def _prepare(state: Path) -> None:
+    """A folder of ours alone, and as many descriptors as we may have. Raises Problem."""
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if state.stat().st_uid != os.geteuid():
+            raise Problem(f"{state}: the state folder belongs to another user; name one of your own with state_dir.")
+        state.chmod(0o700)
+    except OSError as error:
+        raise Problem(
+            f"{state}: the state folder cannot be made ({error.strerror}); name another with state_dir."
+        ) from None
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextmanager
+def _held(state: Path) -> Iterator[bool]:
+    """Whether the folder is ours now. The kernel gives the lock back when we die, however we die (flock(2))."""
+    with (state / "daemon.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        DaemonFile.remove(state)  # of one that was killed
+        yield True
+
+
+def _other(loaded: Loaded, state: Path) -> int:
+    """Another daemon holds the folder: its address is the answer, unless another one was asked for."""
+    for _ in range(50):
+        daemon = DaemonFile.read(state)
+        if daemon is not None:
+            break
+        time.sleep(0.1)  # it has not got so far yet
+    else:
+        raise Refused(
+            f"Another daemon holds {state} and does not say where it is; look into its log in {state / 'logs'}."
+        )
+    server = loaded.settings.server
+    asked = [f":{server.port}"] if loaded.explicit("server.port") and server.port else []
+    asked += [server.host] if loaded.explicit("server.host") else []
+    if any(part not in daemon.url for part in asked):
+        raise Refused(
+            f"The daemon of {state} runs at {daemon.url} (pid {daemon.pid}); stop it, or name another state_dir."
+        )
+    print(daemon.url)  # noqa: T201 - the answer of the command
+    return OK
+
+
+def _bind(loaded: Loaded) -> list[socket.socket]:
+    """Listening sockets. Raises Refused for a busy port that was asked for, Problem for an address that is not ours."""
+    server = loaded.settings.server
+    sockets: list[socket.socket] = []
+    try:
+        if server.enabled:
+            sockets += _bind_port(loaded)
+        if server.unix_socket is not None:
+            sockets.append(bind_unix(server.unix_socket.expanduser().absolute()))
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise Refused(
+            f"{loaded.origin('server.unix_socket')}: server.unix_socket: {error.strerror or error}."
+        ) from None
+    return sockets
+
+
+def _bind_port(loaded: Loaded) -> list[socket.socket]:
+    server = loaded.settings.server
+    try:
+        return bind_tcp(server.host, server.port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            where = f"{loaded.origin('server.host')}: server.host {server.host!r}"
+            raise Problem(
+                f"{where} cannot be listened on ({error.strerror}); use an address of this machine."
+            ) from None
+        if loaded.explicit("server.port") and not server.port_fallback:
+            raise Refused(
+                f"Port {server.port} is in use by another program; free it, name another port (0 takes a free one), "
+                "or set server.port_fallback = true."
+            ) from None
+    log.warning("the port is busy, a free one is taken", port=server.port)
+    return bind_tcp(server.host, 0)
+
+
+async def _reap(name: str) -> None:
+    """Nothing that a killed daemon left behind may run beside what comes."""
+    ended, leaks = await reap_leftovers(name)
+    if ended or leaks:
+        log.warning("ended what an earlier daemon left behind", processes=len(ended), left=len(leaks))
+
+
+def _admin(loaded: Loaded, state: Path) -> str:
+    server = loaded.settings.server
+    if server.admin_key is not None:
+        return server.admin_key.get_secret_value()
+    return admin_key((server.admin_key_file or state / "admin.key").expanduser())
+
+
+def _policy(server: Server, limits: Limits) -> Policy:
+    own = f"[{server.host}]" if ":" in server.host else server.host
+    return Policy(hosts=LOOPBACK_HOSTS | {own, *(host.lower() for host in server.allowed_hosts)}, limits=limits)
+
+
+def _ready(loaded: Loaded, state: Path, urls: list[str]) -> None:
+    url = urls[0].replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    started_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    DaemonFile(url=url, pid=os.getpid(), version=version("enginehouse"), started_at=started_at).write(state)
+    if not loaded.settings.server.enable_auth:
+        log.warning("auth is off: whoever reaches this address may do everything", url=url)
+    log.info("ready", urls=urls, state=str(state), pid=os.getpid())
+    print(f"enginehouse {version('enginehouse')} is at {url} (state in {state}, pid {os.getpid()})", flush=True)  # noqa: T201
+    # Everything that lives for ever has been made: the collector need never look at it again.
+    gc.collect()
+    gc.freeze()
+
+
+def _house_name(state: Path) -> str:
+    """The same for every daemon of this folder: by it a later one finds what an earlier one left."""
+    return f"house-{hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:12]}"
+
+
+def _fail(code: int, sentence: str) -> int:
+    _say(f"error: {sentence}")
+    return code
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - what a command says

@@ -1,0 +1,128 @@
+"""The daemon's log: one JSON object per line in `logs/`, and readable lines on the terminal when there is one.
+
+Only the daemon configures logging; a library that is embedded leaves that to its host. Engines may write what they
+like, so text is escaped on both ways out, and the file has a size after which it begins anew.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import orjson
+import structlog
+
+__all__ = ["LogFile", "opened_log"]
+
+FILE_BYTES: Final = 16 << 20
+KEPT: Final = 4
+LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class LogFile:
+    """`enginehouse.jsonl` in `directory`; past `limit_bytes` it becomes `.1`, the one before `.2`, `KEPT` in all."""
+
+    def __init__(self, directory: Path, limit_bytes: int = FILE_BYTES) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = directory / "enginehouse.jsonl"
+        self._limit_bytes = limit_bytes
+        self._file = self._opened()
+        self._size_bytes = os.fstat(self._file.fileno()).st_size
+
+    def write(self, line: bytes) -> None:
+        """One whole line. A full disk loses lines of the log and never a promise of the house."""
+        if self._size_bytes >= self._limit_bytes:
+            self._turn()
+        try:
+            self._size_bytes += self._file.write(line)
+        except OSError:
+            return
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _opened(self) -> io.FileIO:
+        return io.FileIO(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "a")
+
+    def _turn(self) -> None:
+        self._file.close()
+        for age in range(KEPT - 1, 0, -1):
+            older = self.path.with_suffix(f".jsonl.{age}")
+            if older.exists():
+                older.replace(self.path.with_suffix(f".jsonl.{age + 1}"))
+        self.path.replace(self.path.with_suffix(".jsonl.1"))
+        self._file, self._size_bytes = self._opened(), 0
+
+
+@contextmanager
+def opened_log(directory: Path, level: str, *, screen: TextIO | None = None) -> Iterator[LogFile]:
+    """Log into `directory` (and on `screen` when it is a terminal) until the block is left."""
+    file = LogFile(directory)
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    if screen is not None and screen.isatty():
+        processors.append(_Screen(screen))
+    processors.append(structlog.processors.JSONRenderer(serializer=_dumps))
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.BytesLoggerFactory(file=file),  # type: ignore[arg-type]  # it needs `write` and `flush`
+        cache_logger_on_first_use=False,  # a module's logger outlives this block
+    )
+    libraries = _Libraries(logging.WARNING)
+    logging.getLogger().addHandler(libraries)
+    try:
+        yield file
+    finally:
+        logging.getLogger().removeHandler(libraries)
+        structlog.reset_defaults()
+        file.close()
+
+
+class _Screen:
+    """A processor that shows the event and passes it on."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        rest = " ".join(
+            f"{name}={_plain(value)}"
+            for name, value in event.items()
+            if name not in {"event", "level", "timestamp", "exception"}
+        )
+        line = f"{str(event['timestamp'])[11:19]} {event['level']:<7} {_plain(event['event'])} {rest}".rstrip()
+        print(line, file=self._out)
+        if "exception" in event:
+            print(event["exception"], file=self._out)
+        return event
+
+
+class _Libraries(logging.Handler):
+    """What libraries say through `logging`, in our log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger("enginehouse.libraries")
+        log.log(record.levelno, record.getMessage(), source=record.name, exc_info=record.exc_info or None)
+
+
+def _plain(value: object) -> str:
+    """Text without control characters, which could repaint a terminal."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)
+
+
+def _dumps(event: Any, **_: Any) -> bytes:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
