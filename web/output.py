@@ -103,5 +103,5 @@ class OutputStream:
 def _within(position: int, last: int, size: int | None = None) -> int:
     if position > last or position < 0:
         size = last if size is None else size
-        raise RangeNotSatisfiable(f"Ask for bytes that are there: the output has {size} so far.", size=size)
+        raise RangeNotSatisfiable(f"Ask for bytes that are there: the output has {size} so far.", size_bytes=size)
     return position

@@ -95,10 +95,9 @@ async def _show(
 
 async def _page(call: Call, filter: Filter, after: str | None, limit: int, wait_s: float) -> EventPage:
     """A shutdown ends the wait, not the answer."""
-    if wait_s:
-        with call.services.streams.waiting(wait_s + 1):
-            return await call.house.event_page(filter, after=after, limit=limit, wait_s=wait_s)
-    return await call.house.event_page(filter, after=after, limit=limit)
+    with call.services.streams.waiting(wait_s + 1) as wait:
+        page = await call.house.event_page(filter, after=after, limit=limit, wait_s=wait_s)
+    return await call.house.event_page(filter, after=after, limit=limit) if wait.cancelled_caught else page
 
 
 def _wants_page(call: Call) -> bool:
