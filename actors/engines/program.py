@@ -1,0 +1,148 @@
+"""A program that runs as long as its engine does: what it says is read at once and always, and how it ended is told.
+
+Standard error is for people: its lines are logged, and the last of them are kept for the sentence that says why the
+program is gone. What is said to the program waits in a short queue with a task of its own, so a program that does not
+read can hold up nobody, and a line is never left half written because somebody was cancelled.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import trio
+
+from actors.context import Context
+from actors.lines import Lines, LineTooLong
+from actors.processes import Process
+
+__all__ = ["LOG_LINE_BYTES", "Ended", "Program"]
+
+LOG_LINE_BYTES = 8 << 10
+LAST_LINES, LAST_BYTES = 20, 4 << 10
+WAITING = 64
+"""How many messages may wait for the program to read them."""
+
+DRAIN_S = 0.5
+"""How long its last words may take when the program has ended and a child of its holds the pipes open."""
+
+READ_BYTES = 1 << 16
+
+
+class Ended(Exception):
+    """The program is gone, or had to be given up, though nobody asked it to end; the sentence says how."""
+
+
+class Program:
+    """See the module. `ended` is set when it has ended and everything it said was read.
+
+    Args:
+        name: What sentences call it.
+        process: Started with pipes.
+        lines: Cuts standard output.
+        heard: Takes each line of standard output. What comes after the last LF is `half`.
+        noticed: Takes each line of standard error.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        process: Process,
+        *,
+        lines: Lines,
+        heard: Callable[[bytes], Awaitable[None]],
+        noticed: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self.process = process
+        self.ended = trio.Event()
+        self.half = b""
+        self.blame = ""
+        self._lines, self._heard, self._noticed = lines, heard, noticed
+        self._last: deque[str] = deque(maxlen=LAST_LINES)
+        self._say, self._said = trio.open_memory_channel[bytes](WAITING)
+
+    def say(self, line: bytes) -> None:
+        """Have the program told. Raises Ended when it reads nothing; a program that is gone is told nothing."""
+        try:
+            self._say.send_nowait(line)
+        except trio.WouldBlock:
+            raise Ended(self.sentence(f"does not read its standard input: {WAITING} messages wait")) from None
+        except trio.BrokenResourceError:
+            return
+
+    def give_up(self, blame: str) -> None:
+        """Kill it; `blame` goes into the sentence that `attend` then ends with."""
+        self.blame = blame
+        self.process.signal(signal.SIGKILL)
+
+    def sentence(self, what: str) -> str:
+        """`what` as a sentence about the program, with its last lines on standard error."""
+        last = "\n".join(self._last)[-LAST_BYTES:]
+        return f"{self.name} {what}." + (f" Its last lines on standard error:\n{last}" if last else "")
+
+    async def attend(self, ctx: Context) -> int:
+        """Run its streams until it has ended: its exit status, negative for a signal. Cancelled: they are closed.
+
+        Raises Ended for a line that is too long, and what `heard` raises.
+        """
+        try:
+            async with trio.open_nursery(strict_exception_groups=True) as nursery:
+                nursery.start_soon(self._write)
+                silent = trio.Event()
+                nursery.start_soon(self._read, ctx, silent)
+                async with ctx.process_wait():
+                    code = await self.process.wait()
+                with trio.move_on_after(DRAIN_S):
+                    await silent.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._said.close()
+            with trio.CancelScope(shield=True):
+                await self.process.aclose()
+        self.ended.set()
+        return code
+
+    async def _read(self, ctx: Context, silent: trio.Event) -> None:
+        async with trio.open_nursery(strict_exception_groups=True) as nursery:
+            nursery.start_soon(self._read_output, ctx)
+            nursery.start_soon(self._read_error, ctx)
+        silent.set()
+
+    async def _read_output(self, ctx: Context) -> None:
+        while data := await _receive(ctx, self.process.stdout):
+            try:
+                for line in self._lines.feed(data):
+                    await self._heard(line)
+            except LineTooLong as error:
+                raise Ended(self.sentence(f"does not speak the protocol: {error}, {error.begins!r}...")) from None
+        self.half = self._lines.rest()
+
+    async def _read_error(self, ctx: Context) -> None:
+        assert self.process.stderr is not None
+        lines = Lines(LOG_LINE_BYTES, cut=True)
+        while data := await _receive(ctx, self.process.stderr):
+            for line in lines.feed(data):
+                self._notice(line)
+        if rest := lines.rest():
+            self._notice(rest)
+
+    def _notice(self, line: bytes) -> None:
+        text = line.decode(errors="replace")
+        self._last.append(text)
+        self._noticed(text)
+
+    async def _write(self) -> None:
+        assert self.process.stdin is not None
+        # A program may close its standard input and work on; that it ended is for `attend` to see.
+        with suppress(trio.BrokenResourceError):
+            async for line in self._said:
+                await self.process.stdin.send_all(line)
+        self._said.close()
+
+
+async def _receive(ctx: Context, stream: trio.abc.ReceiveStream) -> bytes:
+    async with ctx.process_wait():
+        return bytes(await stream.receive_some(READ_BYTES))
