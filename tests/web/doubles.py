@@ -5,11 +5,13 @@ ends in and what becomes of the answer, and nothing about how a house works.
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import trio
+from jsonschema import Draft202012Validator
 
 from protocol.runs import Priority
 from protocol.specs import OnInterrupt, OnStall, Restart
@@ -20,8 +22,11 @@ from web.asgi import App, Message
 from web.auth import Keys
 from web.guard import Guard
 from web.limits import Limits
+from web.openapi import document
+from web.routes import ROUTES
 
 ADMIN = "an-admin-key-that-is-long-enough-for-everybody"
+SPEC: dict[str, Any] = json.loads(json.dumps(document(ROUTES)))
 NOW = "2026-01-02T03:04:05.678Z"
 
 
@@ -167,6 +172,11 @@ class Client:
         self.sent.append((method, path, got))
         return got
 
+    def check(self) -> None:
+        """Every answer so far is one that the OpenAPI document promises for its route."""
+        for method, path, got in self.sent:
+            _check(method, path, got)
+
     async def run(self, method: str, path: str, body: Any, headers: Mapping[str, str], send: Any) -> None:
         raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         fields = {"host": "localhost"} | {name.replace("_", "-").lower(): value for name, value in headers.items()}
@@ -199,6 +209,21 @@ class Client:
             return await trio.sleep_forever()
 
         await Guard(self.app)(scope, receive, send)
+
+
+def _check(method: str, path: str, got: Got) -> None:
+    target = path.partition("?")[0]
+    template = next((p for p in SPEC["paths"] if re.fullmatch(re.sub(r"{\w+}", "[^/]+", p), target)), None)
+    if template is None or method.lower() not in SPEC["paths"][template]:
+        assert got.status in {404, 405}
+        return
+    responses = SPEC["paths"][template][method.lower()]["responses"]
+    assert str(got.status) in responses, (method, path, got.status)
+    if got.body:
+        kind = got.headers["content-type"].partition(";")[0]
+        schema = responses[str(got.status)]["content"][kind]["schema"]
+        value = got.json if "json" in kind else got.body.decode()
+        Draft202012Validator({**schema, "components": SPEC["components"]}).validate(value)
 
 
 def client(house: Any, *, key: str | None = ADMIN, limits: Limits | None = None, **more: Any) -> Client:

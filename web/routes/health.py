@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from protocol.errors import StoreUnavailable
+from protocol.states import LIVE
 from protocol.wire import HealthInfo
 from web.auth import Scope
 from web.call import Call
@@ -50,7 +51,7 @@ async def get_health(call: Call) -> PublicHealth:
     return PublicHealth(
         status=health.status,
         uptime_seconds=health.uptime_s,
-        active_sessions=health.checks.get("engines", {}).get("active", 0),
+        active_sessions=sum(health.checks.get("engines", {}).get(state, 0) for state in LIVE),
         timestamp=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     )
 
