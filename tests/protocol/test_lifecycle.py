@@ -68,7 +68,7 @@ def test_the_page_describes_every_state_in_order(page: list[list[list[str]]]) ->
 def test_the_page_shows_what_every_policy_does_with_every_exit(page: list[list[list[str]]]) -> None:
     shown = find(page, "exit")
     assert len(shown) == len(EXITS) * len(Policy)
-    for (exit, policy), outcome in shown.items():
-        (cause,) = [cause for name, cause in EXITS.items() if exit.startswith(name)]
+    for (how, policy), outcome in shown.items():
+        (cause,) = [cause for name, cause in EXITS.items() if how.startswith(name)]
         decision = decide(Restart(policy=Policy(policy)), History(), Exit(cause), 0.0)
-        assert OUTCOMES[decision.trigger] == outcome, (exit, policy)
+        assert OUTCOMES[decision.trigger] == outcome, (how, policy)
