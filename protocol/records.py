@@ -122,7 +122,7 @@ def _fold_dead_letter(record: DeadLetter | None, row: Row) -> DeadLetter | None:
         )  # fmt: skip
     if record is not None:
         record.state = row.type.partition(".")[2]
-        record.redelivered_as = data.get("command_id")
+        record.redelivered_as = row.command_id
     return record
 
 
