@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final, Literal, TypeVar
@@ -283,7 +283,7 @@ class RemoteHouse:
             raise Unreachable("The answer has no readable Content-Range: check that nothing rewrites it on its way.")
         return answer.body[:limit], int(total[1])
 
-    async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[bytes]:
+    async def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[bytes]:
         """See `House.follow`. Goes on at its offset when the connection or the house went away."""
         failures, alone_since = 0, trio.current_time()
         headers = {"accept": "text/plain"}

@@ -1,0 +1,132 @@
+"""What every command is asked beside its own arguments, and how it reaches the house.
+
+`command` registers a function whose first argument is an `Asked`; the four options that make it (`--json`, `--url`,
+`--api-key`, `--state-dir`) are thereby accepted, and explained, by every command. What is heavy (trio, the client) is
+imported when a house is asked, so that `--help` and `status` stay quick.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from web.cli import show
+from web.client.locate import Place, locate
+
+if TYPE_CHECKING:
+    from web.client.remote import RemoteHouse
+
+__all__ = ["Asked", "command"]
+
+T = TypeVar("T")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, as the HTTP API has it.")]
+Url = Annotated[str | None, typer.Option("--url", help="The house's address; found by itself on the same machine.")]
+Key = Annotated[str | None, typer.Option("--api-key", help="Its key; better given in ENGINEHOUSE_API_KEY.")]
+State = Annotated[Path | None, typer.Option("--state-dir", help="The daemon's state folder.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`json`: print JSON. The others say where the house is; None: found by `web.client.locate`."""
+
+    json: bool
+    url: str | None
+    api_key: str | None
+    state: Path | None
+
+    def place(self) -> Place:
+        """Raises Problem."""
+        return locate(os.environ, url=self.url, api_key=self.api_key, state=self.state)
+
+    def house(self, do: Callable[[RemoteHouse], Awaitable[T]]) -> T:
+        """Run `do` with the house, in a trio program of its own. Raises what it raises, bare."""
+        import trio
+
+        from web.client import Retry, open_remote
+
+        place = self.place()
+
+        async def program() -> T:
+            async with open_remote(place.url, api_key=place.api_key, retry=Retry(attempts=3)) as house:
+                return await do(house)
+
+        try:
+            return trio.run(program)
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+
+    def record(self, value: Any, *names: str) -> None:
+        """Print one thing: all of it as JSON, or the named members for people."""
+        plain = _plain(value)
+        if self.json:
+            show.print_json(plain)
+        else:
+            show.record(plain, *names)
+
+    def table(self, values: Any, *columns: str, empty: str) -> None:
+        """Print a list, for people as a table of `columns`."""
+        plain = _plain(values)
+        if self.json:
+            show.print_json(plain)
+        else:
+            show.table(plain, columns, empty=empty)
+
+    def done(self, value: Any, sentence: str) -> None:
+        """Print what was done: the answer as JSON, or a sentence."""
+        if self.json:
+            show.print_json(_plain(value))
+        else:
+            print(sentence)
+
+
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as a command of `app`."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        _, *own = inspect.signature(function).parameters.values()
+        own = [parameter.replace(annotation=hints[parameter.name]) for parameter in own]
+        common = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, default, annotation in (
+                ("json_", False, Json), ("url_", None, Url), ("api_key_", None, Key), ("state_", None, State),
+            )
+        ]  # fmt: skip
+
+        @functools.wraps(function)
+        def run(
+            *args: Any, json_: bool, url_: str | None, api_key_: str | None, state_: Path | None, **kwargs: Any
+        ) -> None:
+            function(Asked(json_, url_, api_key_, state_), *args, **kwargs)
+
+        parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *common]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by inspect.signature
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        del run.__wrapped__  # or typer reads the signature of what is wrapped
+        app.command(name)(run)
+        return function
+
+    return register
+
+
+def _plain(value: Any) -> Any:
+    from protocol.edge import as_json
+
+    return as_json(value)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Ctrl-C above all, else the first error of the innermost group."""
+    interrupted, _ = group.split(KeyboardInterrupt)
+    error: BaseException = interrupted or group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

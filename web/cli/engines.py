@@ -1,0 +1,213 @@
+"""Engines: spawn, look at, steer, end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from web.cli import runs, show, texts
+from web.cli.asked import Asked, command
+from web.cli.exits import FAILED
+
+__all__ = ["add"]
+
+Engine = Annotated[str, typer.Argument(help="The engine's id.", show_default=False)]
+Reason = Annotated[str, typer.Option(help="Why, for those who ask later.")]
+Wait = Annotated[float | None, typer.Option("--wait", help="Wait up to so many seconds for the effect.")]
+Force = Annotated[bool, typer.Option("--force", help="Also when it has work.")]
+Grace = Annotated[float | None, typer.Option("--grace", help="Seconds it has to end by itself.")]
+
+SHOWN = (
+    "id", "uid", "kind", "pool", "key", "state", "aim", "busy", "stalled", "pause_slow", "draining", "waiting_for",
+    "holds", "incarnation", "restarts", "last_exit", "active_run", "mailbox", "config", "labels", "created_at",
+    "state_since",
+)  # fmt: skip
+
+
+def add(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    for name, function in (
+        ("spawn", spawn), ("list", list_engines), ("show", show_one), ("state", state), ("start", start),
+        ("stop", stop), ("restart", restart), ("pause", pause), ("resume", resume), ("dispose", dispose),
+        ("why", why), ("processes", processes),
+    ):  # fmt: skip
+        command(app, name)(function)
+
+
+def spawn(
+    asked: Asked,
+    kind: Annotated[str, typer.Argument(help="shell, process, probe, or one of your own.", show_default=False)],
+    id: Annotated[str | None, typer.Option(help="Its id; made when absent.")] = None,
+    pool: Annotated[str, typer.Option(help="The pool it belongs to.")] = "default",
+    config: Annotated[
+        list[str] | None, typer.Option(help="key=value, dotted keys, or a JSON object; repeatable.")
+    ] = None,
+    cwd: Annotated[Path | None, typer.Option(help="Its working folder (config cwd).")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="name=value; repeatable.")] = None,
+    start: Annotated[bool, typer.Option(help="Start it at once.")] = True,
+    spec: Annotated[str | None, typer.Option(help="Further members of the spec, as a JSON object.")] = None,
+) -> None:
+    """Spawn an engine and print its id."""
+    from protocol.edge import parse
+    from protocol.wire import NewEngine
+
+    made = texts.table(config or [])
+    if cwd is not None:
+        made["cwd"] = str(cwd.expanduser().absolute())
+    members: dict[str, Any] = texts.json_of(spec, "--spec") if spec else {}
+    members |= {"kind": kind, "id": id, "pool": pool, "config": made, "start": start}
+    members["labels"] = texts.pairs(label or [], "--label")
+    new = parse(NewEngine, members)
+    engine, _ = asked.house(lambda house: house.spawn(new))
+    asked.done(engine, engine.id)
+
+
+def list_engines(
+    asked: Asked,
+    pool: Annotated[str | None, typer.Option(help="Of this pool alone.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Of this kind alone.")] = None,
+    state: Annotated[str | None, typer.Option(help="In this state alone.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="name=value; repeatable.")] = None,
+) -> None:
+    """List engines, newest first."""
+    labels = texts.pairs(label or [], "--label")
+
+    async def every(house: Any) -> list[Any]:
+        found: list[Any] = []
+        cursor = None
+        while True:
+            page = await house.list(pool=pool, kind=kind, state=state, labels=labels, limit=1000, cursor=cursor)
+            found += page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
+
+    engines = asked.house(every)
+    columns = ("id", "kind", "pool", "state", "busy", "active_run", "restarts", "state_since")
+    asked.table(engines, *columns, empty="There are no engines; `enginehouse spawn KIND` makes one.")
+
+
+def show_one(
+    asked: Asked, id: Annotated[str, typer.Argument(help="An engine, run_..., req_... or cmd_....", show_default=False)]
+) -> None:
+    """Show an engine, a run, a request or a command."""
+    match id.partition("_")[0]:
+        case "run":
+            asked.record(asked.house(lambda house: house.run(id)), *runs.SHOWN)
+        case "req":
+            asked.record(asked.house(lambda house: house.request(id)))
+        case "cmd":
+            asked.record(asked.house(lambda house: house.get_command(id)))
+        case _:
+            asked.record(asked.house(lambda house: house.get(id)), *SHOWN)
+
+
+def state(
+    asked: Asked,
+    engine: Engine,
+    slice: Annotated[str | None, typer.Argument(help="One slice alone.", show_default=False)] = None,
+    at: Annotated[int | None, typer.Option(help="As it was at this seq.")] = None,
+) -> None:
+    """Print an engine's slices as JSON."""
+    from protocol.edge import as_json
+
+    if slice is None:
+        show.print_json(as_json(asked.house(lambda house: house.state(engine, at=at))))
+    else:
+        show.print_json(as_json(asked.house(lambda house: house.slice(engine, slice, at=at))))
+
+
+def start(asked: Asked, engine: Engine, wait: Wait = None) -> None:
+    """Start an engine that was stopped, failed or sleeps."""
+    from protocol import commands
+
+    _send(asked, engine, commands.Start(), wait)
+
+
+def stop(asked: Asked, engine: Engine, grace: Grace = None, reason: Reason = "", wait: Wait = None) -> None:
+    """Stop an engine; its queue is kept."""
+    from protocol import commands
+
+    _send(asked, engine, commands.Stop(grace_s=grace, reason=reason), wait)
+
+
+def restart(asked: Asked, engine: Engine, grace: Grace = None, reason: Reason = "", wait: Wait = None) -> None:
+    """End an engine's actor and begin a new one."""
+    from protocol import commands
+
+    _send(asked, engine, commands.Restart(grace_s=grace, reason=reason), wait)
+
+
+def pause(
+    asked: Asked,
+    engine: Engine,
+    mode: Annotated[str | None, typer.Option(help="soft, interrupt or freeze; the kind's own when absent.")] = None,
+    holder: Annotated[str | None, typer.Option(help="In whose name; yours when absent.")] = None,
+    reason: Reason = "",
+    wait: Wait = None,
+) -> None:
+    """Hold an engine where it is; the same run goes on later."""
+    from protocol import commands
+    from protocol.edge import parse
+
+    body = parse(commands.Pause, {"mode": mode, "holder": holder, "reason": reason})
+    _send(asked, engine, body, wait)
+
+
+def resume(
+    asked: Asked,
+    engine: Engine,
+    holder: Annotated[str | None, typer.Option(help="Whose hold; yours when absent, '*' for all.")] = None,
+    wait: Wait = None,
+) -> None:
+    """Lift a hold."""
+    from protocol import commands
+
+    _send(asked, engine, commands.Resume(holder=holder), wait)
+
+
+def dispose(
+    asked: Asked,
+    engines: Annotated[list[str], typer.Argument(help="Ids of engines.", show_default=False)],
+    force: Force = False,
+    grace: Grace = None,
+) -> None:
+    """End everything that engines are, and wait for the proof."""
+    if len(engines) == 1:
+        gone = asked.house(lambda house: house.dispose(engines[0], force=force, grace_s=grace))
+        leaks = f", but for {show.cell(gone.leaks, wide=True)}" if gone.leaks else ""
+        asked.done(gone, f"{gone.id} is disposed of{leaks}")
+        return
+    results = asked.house(lambda house: house.dispose_many(engines, force=force, grace_s=grace))
+    asked.table(results, "id", "ok", "state", "problem", empty="")
+    if not all(result.ok for result in results):
+        raise typer.Exit(FAILED)
+
+
+def why(asked: Asked, engine: Engine) -> None:
+    """Tell the last stop, pause, restart and cancel: who, why, through what."""
+    found = asked.house(lambda house: house.why(engine))
+    if asked.json:
+        asked.record(found)
+        return
+    rows = [{"what": name, "at": last.at, "by": last.by, "reason": last.reason} for name, last in found.items()]
+    show.table(rows, ("what", "at", "by", "reason"), empty="Nothing was asked of it yet.")
+
+
+def processes(asked: Asked, engine: Engine) -> None:
+    """List an engine's live processes."""
+    rows = asked.house(lambda house: house.processes(engine))
+    asked.table(rows, "pid", "ppid", "name", "cpu_s", "rss_bytes", "started_at", empty="It has no process.")
+
+
+def _send(asked: Asked, engine: str, body: Any, wait_s: float | None) -> None:
+    accepted, reached = asked.house(lambda house: house.command(engine, body, wait_s=wait_s))
+    if reached is not None:
+        asked.done(reached, f"{engine}: {body.type} {reached.state}{'' if reached.changed else ' (it was so already)'}")
+    elif wait_s is not None:
+        asked.done(accepted, f"{engine}: {body.type} {accepted.state}, not reached in {wait_s:g} s")
+        raise typer.Exit(FAILED)
+    else:
+        asked.done(accepted, f"{engine}: {body.type} {accepted.state} ({accepted.command_id})")

@@ -1,0 +1,128 @@
+"""Events as they happen, and what engines log."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from web.cli import show
+from web.cli.asked import Asked, command
+from web.cli.runs import print_output
+
+if TYPE_CHECKING:
+    from supervisor.house import Filter
+    from web.client.remote import RemoteHouse
+
+__all__ = ["add"]
+
+Follow = Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Go on with what comes.")]
+After = Annotated[str | None, typer.Option(help="After this event id; 0: from the oldest.")]
+
+
+def add(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    command(app, "events")(events)
+    command(app, "logs")(logs)
+
+
+def events(
+    asked: Asked,
+    engine: Annotated[str | None, typer.Option(help="Of this engine alone.")] = None,
+    run: Annotated[str | None, typer.Option(help="Of this run alone.")] = None,
+    types: Annotated[str, typer.Option(help="Types or first words, with commas: run,engine.crashed")] = "",
+    pool: Annotated[str, typer.Option(help="Pools, with commas.")] = "",
+    after: After = None,
+    follow: Follow = True,
+) -> None:
+    """Print events as they happen; with --json one JSON object per line."""
+    from supervisor.house import Filter
+
+    chosen = Filter(engine=engine, run=run, types=_names(types), pools=_names(pool))
+
+    async def tail(house: RemoteHouse) -> None:
+        if follow:
+            await _live(house, chosen, after, asked.json)
+        else:
+            await _past(house, chosen, after or "0", _json_line if asked.json else _event_line)
+
+    asked.house(tail)
+
+
+def logs(
+    asked: Asked,
+    name: Annotated[str, typer.Argument(help="An engine's id, or a run's for its output.", show_default=False)],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
+    after: After = "0",
+) -> None:
+    """Print what an engine logged (or the output of a run)."""
+    if name.startswith("run_"):
+        print_output(asked, name, follow=follow)
+        return
+    from supervisor.house import Filter
+
+    kept = Filter(engine=name, types=("log.line",))
+
+    async def tail(house: RemoteHouse) -> None:
+        line = _json_line if asked.json else _log_line
+        at = await _past(house, kept, after or "0", line)
+        if follow:
+            async with house.events(Filter(engine=name, types=("log.line", "run.output")), after=at) as stream:
+                await _pump(stream, line)
+
+    asked.house(tail)
+
+
+async def _past(house: RemoteHouse, chosen: Filter, after: str, line: Any) -> str:
+    while True:
+        page = await house.event_page(chosen, after=after, limit=1000)
+        for item in page.items:
+            line(item)
+        if page.next_after == after or not page.items:
+            return page.next_after
+        after = page.next_after
+
+
+async def _live(house: RemoteHouse, chosen: Filter, after: str | None, as_json: bool) -> None:
+    async with house.events(chosen, after=after) as stream:
+        await _pump(stream, _json_line if as_json else _event_line)
+
+
+async def _pump(stream: Any, line: Any) -> None:
+    import trio
+
+    while True:
+        try:
+            frames = await stream.receive()
+        except trio.EndOfChannel:
+            return
+        for frame in frames:
+            item = json.loads(frame.data)
+            line(item if "type" in item else {"type": frame.event, **item})
+        sys.stdout.flush()
+
+
+def _json_line(item: dict[str, Any]) -> None:
+    print(json.dumps(item, ensure_ascii=False))
+
+
+def _event_line(item: dict[str, Any]) -> None:
+    data = item.get("data", {key: value for key, value in item.items() if key != "type"})
+    who = " ".join(str(item[name]) for name in ("engine_id", "run_id") if item.get(name))
+    time = str(item.get("time", ""))[11:23]
+    print(f"{time:12}  {item['type']:<20}  {who}  {show.cell(data, wide=sys.stdout.isatty() is False)}".rstrip())
+
+
+def _log_line(item: dict[str, Any]) -> None:
+    data = item.get("data", {})
+    text = str(data.get("text", data.get("message", data.get("line", ""))))
+    if item["type"] == "run.output":
+        sys.stdout.write(text)
+    else:
+        print(f"{str(item.get('time', ''))[11:23]}  {show.cell(text or data, wide=True)}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)

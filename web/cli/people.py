@@ -1,0 +1,80 @@
+"""What engines ask people, and the answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from web.cli import texts
+from web.cli.asked import Asked, command
+
+if TYPE_CHECKING:
+    from web.client.remote import RemoteHouse
+
+__all__ = ["add"]
+
+Request = Annotated[str, typer.Argument(help="The request's id.", show_default=False)]
+Comment = Annotated[str | None, typer.Option(help="A word with it.")]
+
+
+def add(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    for name, function in (("requests", requests), ("reply", reply), ("approve", approve), ("reject", reject)):
+        command(app, name)(function)
+
+
+def requests(
+    asked: Asked,
+    decided: Annotated[
+        bool, typer.Option("--decided", help="Those that were decided, instead of the pending.")
+    ] = False,
+    engine: Annotated[str | None, typer.Option(help="Of this engine alone.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Of this pool alone.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 100,
+) -> None:
+    """List what engines ask people."""
+    state: Any = "decided" if decided else "pending"
+    page = asked.house(lambda house: house.requests(state=state, engine=engine, pool=pool, limit=limit))
+    columns = ("id", "engine_id", "kind", "title", "state", "deadline", "default")
+    asked.table(page.items, *columns, empty="Nobody asks anything.")
+
+
+def reply(
+    asked: Asked,
+    request: Request,
+    option: Annotated[str | None, typer.Option(help="The id of one of its options.")] = None,
+    answer: Annotated[str | None, typer.Option(help="An answer: text or JSON.")] = None,
+    comment: Comment = None,
+) -> None:
+    """Decide a request with one of its options, an answer, or both."""
+    from protocol.wire import ReplyBody
+
+    if option is None and answer is None:
+        raise typer.BadParameter("give --option, --answer, or both")
+    body = ReplyBody(option=option, answer=None if answer is None else texts.value(answer), comment=comment)
+    decided = asked.house(lambda house: house.reply(request, body))
+    asked.done(decided, f"{decided.id} is {decided.state}")
+
+
+def approve(asked: Asked, request: Request, comment: Comment = None) -> None:
+    """Approve what is asked."""
+    from protocol import commands
+
+    _decide(asked, request, commands.Approve(request_id=request, comment=comment))
+
+
+def reject(asked: Asked, request: Request, comment: Comment = None) -> None:
+    """Refuse what is asked."""
+    from protocol import commands
+
+    _decide(asked, request, commands.Reject(request_id=request, feedback=comment))
+
+
+def _decide(asked: Asked, request: str, body: Any) -> None:
+    async def work(house: RemoteHouse) -> Any:
+        await house.command((await house.request(request)).engine_id, body, wait_s=10)
+        return await house.request(request)
+
+    decided = asked.house(work)
+    asked.done(decided, f"{decided.id} is {decided.state} ({body.type})")

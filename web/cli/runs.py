@@ -1,0 +1,178 @@
+"""Runs: give work and wait for it, or only give it; look at it, cancel it."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from web.cli import show, texts
+from web.cli.asked import Asked, command
+from web.cli.exits import FAILED
+
+if TYPE_CHECKING:
+    from web.client.remote import RemoteHouse
+
+__all__ = ["SHOWN", "add", "print_output"]
+
+Engine = Annotated[str, typer.Argument(help="The engine's id.", show_default=False)]
+Run = Annotated[str, typer.Argument(help="The run's id.", show_default=False)]
+Text = Annotated[str | None, typer.Argument(help="The input as text; - reads standard input.", show_default=False)]
+Input = Annotated[str | None, typer.Option("--input", help="The input as JSON, instead of a text.")]
+High = Annotated[bool, typer.Option("--high", help="Before the runs of normal priority.")]
+Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds it may work.")]
+OnBusy = Annotated[str, typer.Option("--on-busy", help="enqueue, reject, interrupt or replace.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="name=value; repeatable.")]
+
+SHOWN = (
+    "id", "engine_id", "status", "priority", "input", "result", "error", "reason", "cancelled_by", "queue_position",
+    "attempts", "retry_of", "usage", "output_bytes", "created_at", "started_at", "finished_at", "elapsed_s", "digest",
+)  # fmt: skip
+
+
+def add(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    for name, function in (
+        ("run", run), ("submit", submit), ("runs", list_runs), ("cancel", cancel), ("retry", retry),
+    ):  # fmt: skip
+        command(app, name)(function)
+
+
+def run(
+    asked: Asked,
+    engine: Engine,
+    text: Text = None,
+    input: Input = None,
+    high: High = False,
+    timeout: Timeout = None,
+    on_busy: OnBusy = "enqueue",
+    label: Labels = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print the output while it comes.")] = False,
+) -> None:
+    """Give an engine a run and wait for its end. Ctrl-C leaves the run alone."""
+    new = _new(text, input, high, timeout, on_busy, label)
+
+    async def work(house: RemoteHouse) -> Any:
+        if not follow:
+            return (await house.submit(engine, new, wait_s=math.inf))[0]
+        started, _ = await house.submit(engine, new)
+        await _copy(house, started.id, sys.stderr if asked.json else sys.stdout)
+        return await house.run(started.id)
+
+    done = asked.house(work)
+    if asked.json:
+        asked.record(done)
+    else:
+        if not follow:
+            _print_result(done)
+        why = f": {(done.error or {}).get('detail') or done.reason or ''}".removesuffix(": ")
+        took = f" in {done.elapsed_s:.1f} s" if done.elapsed_s is not None else ""
+        print(f"{done.id} {done.status}{took}{show.cell(why, wide=True)}", file=sys.stderr)
+    if done.status != "completed":
+        raise typer.Exit(FAILED)
+
+
+def submit(
+    asked: Asked,
+    engine: Engine,
+    text: Text = None,
+    input: Input = None,
+    high: High = False,
+    timeout: Timeout = None,
+    on_busy: OnBusy = "enqueue",
+    label: Labels = None,
+) -> None:
+    """Give an engine a run and print the run's id."""
+    new = _new(text, input, high, timeout, on_busy, label)
+    given, _ = asked.house(lambda house: house.submit(engine, new))
+    asked.done(given, given.id)
+
+
+def list_runs(
+    asked: Asked,
+    engine: Annotated[str | None, typer.Option(help="Of this engine alone.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Of this pool alone.")] = None,
+    status: Annotated[str | None, typer.Option(help="With this status alone.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 50,
+) -> None:
+    """List runs, newest first."""
+    page = asked.house(lambda house: house.runs(engine=engine, pool=pool, status=status, limit=limit))
+    columns = ("id", "engine_id", "status", "priority", "created_at", "elapsed_s", "input")
+    asked.table(page.items, *columns, empty="There are no runs.")
+
+
+def print_output(asked: Asked, run: str, *, follow: bool) -> None:
+    """The output of a run so far; with `follow` until it ends."""
+
+    async def copy(house: RemoteHouse) -> None:
+        if follow:
+            await _copy(house, run, sys.stdout)
+            return
+        at = 0
+        while True:
+            piece, size = await house.output(run, after=at)
+            _write(piece, sys.stdout)
+            at += len(piece)
+            if at >= size or not piece:
+                return
+
+    asked.house(copy)
+
+
+def cancel(asked: Asked, run: Run, reason: Annotated[str, typer.Option(help="Why.")] = "") -> None:
+    """Cancel a run, queued or in hand."""
+    found = asked.house(lambda house: house.cancel(run, reason=reason))
+    asked.done(found, f"{found.id} {'is being cancelled' if found.finished_at is None else found.status}")
+
+
+def retry(asked: Asked, run: Run) -> None:
+    """Give the same input again, as a new run, and print its id."""
+    given, _ = asked.house(lambda house: house.retry(run))
+    asked.done(given, given.id)
+
+
+def _new(
+    text: str | None, input: str | None, high: bool, timeout: float | None, on_busy: str, label: list[str] | None
+) -> Any:
+    from protocol.edge import parse
+    from protocol.wire import NewRun
+
+    members = {
+        "input": texts.text_or_json(text, input),
+        "priority": "high" if high else "normal",
+        "timeout_s": timeout,
+        "on_busy": on_busy,
+        "labels": texts.pairs(label or [], "--label"),
+    }
+    return parse(NewRun, members)
+
+
+async def _copy(house: RemoteHouse, run: str, out: Any) -> None:
+    async with aclosing(house.follow(run)) as pieces:
+        async for piece in pieces:
+            _write(piece, out)
+
+
+def _write(piece: bytes, out: Any) -> None:
+    """Output as it is: whoever runs a command on a terminal wants its colours."""
+    out.flush()
+    buffer = getattr(out, "buffer", None)
+    if buffer is None:
+        out.write(piece.decode("utf-8", "replace"))
+    else:
+        buffer.write(piece)
+    out.flush()
+
+
+def _print_result(done: Any) -> None:
+    result = done.result
+    if isinstance(result, dict) and isinstance(result.get("output"), str):
+        print(result["output"], end="" if result["output"].endswith(os.linesep) else "\n")
+    elif isinstance(result, str):
+        print(result)
+    elif result is not None:
+        show.print_json(result)
