@@ -49,6 +49,7 @@ class Deadlines:
         self._count = 0
         self._dead = 0
         self._scope = trio.CancelScope()
+        self._stopped = False
 
     def __len__(self) -> int:
         """How many are to come."""
@@ -70,13 +71,18 @@ class Deadlines:
             heapq.heapify(self._heap)
             self._dead = 0
 
+    def stop(self) -> None:
+        """Call nobody any more."""
+        self._stopped = True
+        self._scope.cancel()
+
     async def run(self) -> None:
-        """Until cancelled."""
-        while True:
+        """Until stopped or cancelled."""
+        while not self._stopped:
             with trio.CancelScope(deadline=self._heap[0][0] if self._heap else math.inf) as self._scope:
                 await trio.sleep_forever()
             now = trio.current_time()
-            while self._heap and self._heap[0][0] <= now:
+            while self._heap and self._heap[0][0] <= now and not self._stopped:
                 deadline = heapq.heappop(self._heap)[2]
                 if deadline.active:
                     deadline.fire()

@@ -90,8 +90,8 @@ async def open_supervisor(
         async with hold_guardian(), trio.open_nursery(strict_exception_groups=True) as nursery:
             house.begin(nursery, context)
             writer = trio.CancelScope(shield=True)
-            body = trio.CancelScope()
-            nursery.start_soon(_write, house, writer, body)
+            body, closing = trio.CancelScope(), trio.CancelScope(shield=True)
+            nursery.start_soon(_write, house, writer, (body, closing))
             nursery.start_soon(house.deadlines.run)
             try:
                 with body:
@@ -100,7 +100,7 @@ async def open_supervisor(
             except BaseException as error:  # noqa: BLE001 - raised again, outside of the nursery
                 raised = error
             finally:
-                with trio.CancelScope(shield=True) as closing:
+                with closing:
                     closing.deadline = trio.current_time() + grace_s + CLOSE_MARGIN_S
                     if house.failed is None:
                         await house.close(grace_s)
@@ -108,21 +108,30 @@ async def open_supervisor(
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_MARGIN_S):
                     await store.close()
                     await house.written.wait()
+                house.ended()
                 writer.cancel()
                 nursery.cancel_scope.cancel()
-        if house.failed is not None and (raised is None or isinstance(raised, trio.Cancelled)):
-            raise type(house.failed)(house.failed.detail, **house.failed.extra) from house.failed
+        if house.failed is not None and (raised is None or _is_ours(raised, house.failed)):
+            raise house.failure()
         if raised is not None:
             raise raised
 
 
-async def _write(house: Supervisor, scope: trio.CancelScope, body: trio.CancelScope) -> None:
+def _is_ours(raised: BaseException, failed: StoreUnavailable) -> bool:
+    """Whether the block has nothing of its own to say: it was cancelled, or was told of the failure."""
+    if isinstance(raised, BaseExceptionGroup):
+        return all(_is_ours(inner, failed) for inner in raised.exceptions)
+    return isinstance(raised, trio.Cancelled) or raised is failed or raised.__cause__ is failed
+
+
+async def _write(house: Supervisor, scope: trio.CancelScope, waiting: Iterable[trio.CancelScope]) -> None:
     """The store's writer. Its failure ends the house: nobody may be told what is not durable."""
     try:
         with scope:
             await house.store.run(house.committed)
     except StoreUnavailable as error:
         house.fail(error)
-        body.cancel()
+        for other in waiting:
+            other.cancel()
     finally:
         house.written.set()

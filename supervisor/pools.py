@@ -79,9 +79,14 @@ class Pool:
                     retry_after_s=60,
                 )
 
-    def count_run(self, now: float) -> None:
-        if self.spec.quotas.runs_per_minute is not None:
-            self.runs.append(now)
+    def count_run(self, now: float) -> float:
+        self.runs.append(now)
+        return now
+
+    def uncount_run(self, at: float) -> None:
+        """It was a repeat of one that was counted before."""
+        if at in self.runs:
+            self.runs.remove(at)
 
     def add_usage(self, usage: dict[str, Any]) -> None:
         for name, amount in usage.items():
@@ -124,7 +129,7 @@ class Pool:
 
     def group(self, cell: Cell) -> list[Cell]:
         """Who else goes down and up with this engine."""
-        others = [c for c in self.cells.values() if c is not cell and c.actor is not None]
+        others = [c for c in self.cells.values() if c is not cell and not Pools.at_rest(c)]
         match self.spec.strategy:
             case Strategy.ONE_FOR_ONE:
                 return []
@@ -191,4 +196,5 @@ class Pools:
 
     @staticmethod
     def at_rest(cell: Cell) -> bool:
+        """Nothing of it is up, and nothing comes up by itself."""
         return cell.actor is None and cell.state is not State.BACKING_OFF

@@ -18,8 +18,8 @@ __all__ = ["Receipt"]
 @dataclass(slots=True, eq=False)
 class Receipt:
     """Resolved once, in the commit callback. `cell`: whose mailbox holds a `reserved` place; `spawns`: the engine that
-    the command brings to life; `replay`: an earlier command under the same key; `error`: why it was rejected at
-    delivery, or what became of the store.
+    the command brings to life; `counted`: when it took a place in its pool's quota of runs; `replay`: an earlier
+    command under the same key; `error`: why it was rejected at delivery, or what became of the store.
     """
 
     command: Command | None = None
@@ -29,6 +29,7 @@ class Receipt:
     replay: Replay | None = None
     error: EnginehouseError | None = None
     seq: int = 0
+    counted: float | None = None
     done: bool = False
     _lot: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
 

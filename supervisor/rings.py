@@ -13,7 +13,9 @@ import trio
 
 from protocol.events import Row
 
-__all__ = ["Ring"]
+__all__ = ["Ring", "Rings"]
+
+HOUSE_ROWS, ENGINE_ROWS = 1024, 256
 
 
 class Ring:
@@ -54,3 +56,36 @@ class Ring:
     def since(self, place: int) -> Iterator[Row]:
         """The rows from `place` on, which must not be before `first`."""
         return (self._rows[n % self.size] for n in range(place, self.next))
+
+
+class Rings:
+    """`house`: the ring of everything; beside it one for each engine that has readers."""
+
+    def __init__(self) -> None:
+        self.house = Ring(HOUSE_ROWS)
+        self._engines: dict[str, Ring] = {}
+
+    @property
+    def readers(self) -> int:
+        return self.house.readers + sum(ring.readers for ring in self._engines.values())
+
+    def publish(self, row: Row) -> None:
+        self.house.publish(row)
+        ring = self._engines.get(row.uid)
+        if ring is not None:
+            ring.publish(row)
+
+    def join(self, uid: str | None, latest: int) -> Ring:
+        """The ring that a reader of one engine, or of all (None), reads. `latest`: the last `seq` published."""
+        ring = self.house if uid is None else self._engines.setdefault(uid, Ring(ENGINE_ROWS, lost=latest))
+        ring.readers += 1
+        return ring
+
+    def leave(self, uid: str | None, ring: Ring) -> None:
+        ring.readers -= 1
+        if uid is not None and not ring.readers and self._engines.get(uid) is ring:
+            del self._engines[uid]
+
+    def wake(self) -> None:
+        for ring in (self.house, *self._engines.values()):
+            ring.wake()

@@ -40,7 +40,7 @@ def statistics(house: Supervisor) -> HouseStatistics:
         mailboxes=mailboxes,
         unbalanced=tuple(engine for engine, mail in mailboxes.items() if not mail.balanced),
         store=house.store.statistics(),
-        readers=house.ring.readers + sum(ring.readers for ring in house.rings.values()),
+        readers=house.rings.readers,
         deadlines=len(house.deadlines),
         late_answers=house.late_answers,
         folded=house.folded,

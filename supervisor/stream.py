@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Stream", "position", "visible"]
 
 PAGE = 256
-ENGINE_RING = 256
 
 
 async def position(house: Supervisor, after: str | None) -> int:
@@ -97,13 +96,13 @@ class Stream:
             self._uid = await self._engine_of(wanted.run)
         self._seq = await position(house, self._after)
         self._shows = visible(house, wanted, self._uid)
-        self._ring = house.join(self._uid)
+        self._ring = house.rings.join(self._uid, house.folded)
         self._attach()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         if self._ring is not None:
-            self._house.leave(self._uid, self._ring)
+            self._house.rings.leave(self._uid, self._ring)
             self._ring = None
 
     async def _engine_of(self, run_id: str) -> str:
@@ -136,7 +135,7 @@ class Stream:
             if self._finished():
                 self._ended = True
                 return [Frame(event="end", id=self._id(self._seq), data=encode({"reason": "nothing follows"}))]
-            if self._house.closing or self._house.failed is not None:
+            if self._house.over:
                 self._ended = True
                 return [Frame(event="server.closing", id=None, data=encode({"retry_s": 1}))]
             await ring.lot.park()

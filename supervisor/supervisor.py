@@ -12,9 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context as ContextVars
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -24,8 +23,8 @@ from actors.journaling import Journaling
 from actors.kinds import Kinds
 from actors.ref import Ref
 from actors.runs import queued_data
-from protocol.commands import Command, Dispose, Signal, Submit
-from protocol.decide import Cause, Decision, Exit, decide
+from protocol.commands import Command, Signal, Submit
+from protocol.decide import Decision, Exit
 from protocol.edge import as_json, dump
 from protocol.errors import (
     EngineDisposed,
@@ -38,23 +37,26 @@ from protocol.errors import (
     StoreUnavailable,
 )
 from protocol.events import RUN_ENDS, Row
-from protocol.fold import epoch_ms, fold
+from protocol.fold import fold
 from protocol.ids import Ids
-from protocol.specs import Spec, Strategy
-from protocol.states import Aim, State, Trigger
+from protocol.specs import Spec
+from protocol.states import State
 from protocol.view import View
 from protocol.wire import EngineInfo
-from protocol.writes import Commit, Document, Replay, Snapshot, Write
+from protocol.writes import Commit, Document, Snapshot, Write
 from supervisor.deadlines import Deadline, Deadlines
+from supervisor.expiry import Expiry
+from supervisor.groups import Groups
 from supervisor.infos import engine_info
 from supervisor.pools import Pool, Pools
 from supervisor.receipts import Receipt
-from supervisor.rings import Ring
+from supervisor.rings import Rings
 from supervisor.store.contract import Store
+from supervisor.watchers import Watchers
 
 __all__ = ["Supervisor"]
 
-HOUSE_RING, ENGINE_RING = 1024, 256
+T = TypeVar("T")
 SNAPSHOT_EVERY = 256
 BACKLOG_BYTES = 64 << 20
 """How much may wait for the disk before new work is turned away; control still passes."""
@@ -85,8 +87,10 @@ class Supervisor:
         self.views: dict[str, View] = {}
         self.pools = Pools()
         self.deadlines = Deadlines()
-        self.ring = Ring(HOUSE_RING)
-        self.rings: dict[str, Ring] = {}
+        self.rings = Rings()
+        self.groups = Groups(self)
+        self.expiry = Expiry(self)
+        self.watchers = Watchers()
         self.folded = 0
         self.late_answers = 0
         self.started_at = 0.0
@@ -96,9 +100,7 @@ class Supervisor:
         self._context: ContextVars | None = None
         self._spawning: set[str] = set()
         self._receipts: set[Receipt] = set()
-        self._expiring: set[str] = set()
         self._since_snapshot: dict[str, int] = {}
-        self._watchers: dict[str, trio.lowlevel.ParkingLot] = {}
         self.births = trio.lowlevel.ParkingLot()
         self.written = trio.Event()
         self._second = (-1, "")
@@ -139,11 +141,14 @@ class Supervisor:
         self._context.copy().run(lambda: self._nursery.start_soon(task, name=name))  # type: ignore[union-attr]  # set
 
     def submit(self, cell: Journaling, rows: tuple[Row, ...]) -> None:
-        if self.failed is None:
-            self.store.submit(Write(rows, tag=cell))
+        """Once the house has failed or is gone, what its cells still say is not journaled: nobody was told of it."""
+        if self.failed is None and not self.gone:
+            write = self.groups.write(cell, rows)
+            if write is not None:
+                self.store.submit(write)
 
     def publish(self, cell: Journaling, row: Row) -> None:
-        self._show(row)
+        self.rings.publish(row)
 
     def admit(self, cell: Cell) -> bool:
         return not self.closing and self.pools.of(cell).admit(cell)
@@ -163,7 +168,7 @@ class Supervisor:
         if self.pools.of(cell).waiting:
             self.deadlines.at(self.now(), lambda: self.give_places(self.pools.of(cell)))
         if cell.state in (State.RUNNING, State.DORMANT):
-            self._expire_later(cell)
+            self.expiry.watch(cell)
 
     def give_places(self, pool: Pool) -> None:
         """Boot who was promised a place, in order, as far as there are places."""
@@ -174,63 +179,8 @@ class Supervisor:
                 if waiting.boot("place") is None:
                     return
 
-    def drain(self, pool: Pool) -> None:
-        """What is queued and active finishes; then each engine stops."""
-        for cell in list(pool.cells.values()):
-            self.start(partial(self._drain, cell), f"drain {cell.spec.id}")
-
-    async def _drain(self, cell: Cell) -> None:
-        pool = self.pools.of(cell)
-        while pool.spec.draining and not self.closing and cell.state is not State.DISPOSED:
-            if cell.actor is not None and not cell.busy and not len(cell.mailbox) and not cell.ending:
-                with cell.turn():
-                    cell.end(Aim.STOPPED, cell.spec.grace_s, reason="drain")
-            if cell.actor is None and not cell.busy:
-                return
-            await cell.lot.park()
-
-    def _expire_later(self, cell: Cell) -> None:
-        """A pool with `expire_s` disposes of engines that did nothing for so long."""
-        expire_s = self.pools.of(cell).spec.expire_s
-        if expire_s is None or cell.spec.uid in self._expiring:
-            return
-        self._expiring.add(cell.spec.uid)
-        self.deadlines.at(self.now() + expire_s, lambda: self._expire(cell, expire_s))
-
-    def _expire(self, cell: Cell, expire_s: float) -> None:
-        self._expiring.discard(cell.spec.uid)
-        view = self.views.get(cell.spec.uid)
-        if view is None or self.closing or cell.state is State.DISPOSED:
-            return
-        still_s = self.wall() - epoch_ms(view.last_row_at) / 1000
-        if still_s + 0.001 < expire_s or cell.busy or cell.held:
-            self._expiring.add(cell.spec.uid)
-            self.deadlines.at(self.now() + max(expire_s - still_s, 1.0), lambda: self._expire(cell, expire_s))
-        else:
-            self.start(partial(self._dispose_expired, cell), f"expire {cell.spec.id}")
-
-    async def _dispose_expired(self, cell: Cell) -> None:
-        try:
-            await self.accept(cell, Dispose(reason="expired"), principal="pool")
-        except EnginehouseError:
-            self._expire_later(cell)  # it was given work in this very moment
-
     def decide(self, cell: Cell, exit: Exit) -> Decision:
-        """The engine's own window, then its pool's; and its group goes down and up with it, counted once."""
-        now, pool = self.now(), self.pools.of(cell)
-        decision = decide(cell.spec.restart, cell.history, exit, now, self._random())
-        if decision.trigger is not Trigger.CRASHED:
-            return decision
-        group = pool.group(cell)
-        if exit.cause is not Cause.FINISHED and pool.exhausted(now):
-            for other in group:
-                other.end(Aim.STOPPED, other.spec.grace_s, reason=f"restart intensity of pool {pool.spec.id} exceeded")
-            return Decision(Trigger.GAVE_UP, history=cell.history)
-        pool.restarts.append(now)
-        if pool.spec.strategy is not Strategy.ONE_FOR_ONE:
-            for other in reversed(group):
-                other.end(Aim.RESTART, other.spec.grace_s, reason=f"{cell.spec.id} crashed")
-        return decision
+        return self.groups.decide(cell, exit)
 
     # -- finding -----------------------------------------------------------------------------------------------------
     def view(self, engine: str) -> View:
@@ -256,11 +206,16 @@ class Supervisor:
 
     def check_open(self) -> None:
         if self.failed is not None:
-            raise self.failed
+            raise self.failure()
         if self.closing:
             raise ShuttingDown(
                 "The house is closing; nothing was accepted. Send it again to the next one.", retry_after_s=5
             )
+
+    @property
+    def over(self) -> bool:
+        """The house closes or has failed: streams end."""
+        return self.closing or self.failed is not None
 
     # -- in ----------------------------------------------------------------------------------------------------------
     async def accept(
@@ -272,7 +227,7 @@ class Supervisor:
         key: str | None = None,
         digest: str = "",
         retry_of: str | None = None,
-        more: tuple[Row, ...] = (),
+        more: Callable[[Command], tuple[Row, ...]] = lambda command: (),
     ) -> Receipt:
         """Put one command into the journal; returns when it is durable and was delivered.
 
@@ -282,25 +237,23 @@ class Supervisor:
         work = isinstance(body, Submit | Signal)
         try:
             self.check_open()
-            if work:
-                self._check_work(cell, body)
             check(cell, body)
             if work:
+                self._check_work(cell, body)
                 cell.mailbox.reserve()
-        except EnginehouseError:
-            replay = await self._replay(principal, key)
-            if replay is None:
-                raise
-            return self._check_replay(Receipt(replay=replay, done=True), digest)
+        except EnginehouseError as refusal:
+            return await self.replay_or(refusal, principal, key, digest)
         time = self.stamp()
         command = Command(
             id=self.new_id("cmd"), uid=cell.spec.uid, body=body, principal=principal, key=key, digest=digest,
             run_id=self.new_id("run") if isinstance(body, Submit) else None, retry_of=retry_of, time=time,
         )  # fmt: skip
         receipt = Receipt(command, cell, reserved=work)
-        self._submit(Write((*acceptance(cell.spec, cell.incarnation, command), *more), command, tag=receipt), receipt)
+        self._submit(
+            Write((*acceptance(cell.spec, cell.incarnation, command), *more(command)), command, tag=receipt), receipt
+        )
         if isinstance(body, Submit):
-            self.pools.of(cell).count_run(self.now())
+            receipt.counted = self.pools.of(cell).count_run(self.now())
         await receipt.wait()
         return self._check_replay(receipt, digest)
 
@@ -315,17 +268,16 @@ class Supervisor:
                 raise EngineExists(f"Engine {spec.id} exists. Choose another id, or dispose of it first.")
             pool = self.pools.get(spec.pool)
             pool.check_spawn()
-        except EnginehouseError:
-            replay = await self._replay(principal, key)
-            if replay is None:
-                raise
-            return self._check_replay(Receipt(replay=replay, done=True), digest)
+        except EnginehouseError as refusal:
+            return await self.replay_or(refusal, principal, key, digest)
         command = Command(
             id=self.new_id("cmd"), uid=spec.uid, body=body, principal=principal, key=key, digest=digest,
             time=self.stamp(),
         )  # fmt: skip
         self._spawning.add(spec.id)
         pool.spawning += 1
+        if spec.key is not None:
+            pool.on_their_way.add(spec.key)
         receipt = Receipt(command, spawns=spec)
         born = Row(
             type="engine.spawned", time=command.time, data={"spec": as_json(spec)}, uid=spec.uid, engine_id=spec.id,
@@ -357,19 +309,26 @@ class Supervisor:
         self.store.submit(write)
         self._receipts.add(receipt)
 
-    async def _replay(self, principal: str | None, key: str | None) -> Replay | None:
-        """What was accepted under this key, also when it is on its way to the disk right now."""
+    async def replay_or(
+        self, refusal: EnginehouseError, principal: str | None, key: str | None, digest: str
+    ) -> Receipt:
+        """What was accepted before under this key, also when it is on its way to the disk right now. Raises `refusal`
+        when nothing was.
+        """
         if key is None or self.failed is not None:
-            return None
+            raise refusal
         for receipt in list(self._receipts):
             first = receipt.command
             if first is not None and (first.principal, first.key) == (principal, key):
                 with suppress(EnginehouseError):
                     await receipt.wait()
-        return await self.store.key(principal, key)
+        replay = await self.store.key(principal, key)
+        if replay is None:
+            raise refusal
+        return self._check_replay(Receipt(replay=replay, done=True), digest)
 
     def _check_work(self, cell: Cell, body: Any) -> None:
-        if isinstance(body, Submit) and cell.state is not State.DISPOSED:
+        if isinstance(body, Submit):
             self.pools.of(cell).check_run(self.now())
         if self.store.statistics().queued_bytes > BACKLOG_BYTES:
             raise Overloaded("Too much waits for the disk; nothing was accepted. Send it again soon.", retry_after_s=1)
@@ -387,12 +346,17 @@ class Supervisor:
             tag = commit.write.tag
             if commit.replay is not None:
                 tag.replay = commit.replay
+                if tag.counted is not None:
+                    self.pools.of(tag.cell).uncount_run(tag.counted)
                 self._resolve(tag)
                 continue
             for row in commit.write.rows:
                 self._fold(row)
             if isinstance(tag, Journaling):
                 tag.committed(commit.write.rows)
+            elif isinstance(tag, list):
+                for cell, rows in tag:
+                    cell.committed(rows)
             elif isinstance(tag, Receipt):
                 tag.seq = commit.write.rows[0].seq if commit.write.rows else 0
                 if tag.command is not None:
@@ -402,8 +366,9 @@ class Supervisor:
     def _resolve(self, receipt: Receipt) -> None:
         if receipt.spawns is not None:
             self._spawning.discard(receipt.spawns.id)
-            if receipt.spawns.pool in self.pools:
-                self.pools.get(receipt.spawns.pool).spawning -= 1
+            pool = self.pools.get(receipt.spawns.pool)
+            pool.spawning -= 1
+            pool.on_their_way.discard(receipt.spawns.key or "")
             self.births.unpark_all()
         self._receipts.discard(receipt)
         receipt.resolve()
@@ -436,19 +401,12 @@ class Supervisor:
             if row.type == "engine.spawned":
                 self.views[row.uid] = view
                 self.ids[row.engine_id] = row.uid
-            elif row.type in RUN_ENDS and row.data.get("usage"):
+            elif row.type in RUN_ENDS and row.data.get("usage") and row.pool in self.pools:
                 self.pools.get(row.pool).add_usage(row.data["usage"])
             self._snapshot(row, view)
-            watcher = self._watchers.get(row.uid)
-            if watcher is not None:
-                watcher.unpark_all()
-        self._show(row)
-
-    def _show(self, row: Row) -> None:
-        self.ring.publish(row)
-        ring = self.rings.get(row.uid)
-        if ring is not None:
-            ring.publish(row)
+            self.expiry.moved(row.uid)
+            self.watchers.folded(view)
+        self.rings.publish(row)
 
     def _snapshot(self, row: Row, view: View) -> None:
         count = self._since_snapshot.get(row.uid, 0) + 1
@@ -490,35 +448,13 @@ class Supervisor:
         if view.usage and view.spec.pool in self.pools:
             self.pools.get(view.spec.pool).add_usage(view.usage)
 
-    def join(self, uid: str | None) -> Ring:
-        """The ring a reader of one engine, or of all, reads; an engine has one while it has readers."""
-        if uid is None:
-            return self.ring
-        ring = self.rings.get(uid)
-        if ring is None:
-            ring = self.rings[uid] = Ring(ENGINE_RING, lost=self.folded)
-        ring.readers += 1
-        return ring
-
-    def leave(self, uid: str | None, ring: Ring) -> None:
-        if uid is not None:
-            ring.readers -= 1
-            if not ring.readers and self.rings.get(uid) is ring:
-                del self.rings[uid]
-
     # -- watching ----------------------------------------------------------------------------------------------------
-    async def watch(self, uid: str, reached: Callable[[View], bool]) -> View:
-        """Wait until the view of an engine, as it is seen, satisfies `reached`."""
-        while not reached(self.views[uid]):
-            lot = self._watchers.setdefault(uid, trio.lowlevel.ParkingLot())
-            try:
-                await lot.park()
-            finally:
-                if not lot and self._watchers.get(uid) is lot:
-                    del self._watchers[uid]
-            if self.failed is not None:
-                raise self.failed
-        return self.views[uid]
+    async def watch(self, uid: str, look: Callable[[View], T | None]) -> T:
+        """The first true thing that `look` sees in an engine's view: now, or after a row of it was folded.
+
+        Raises StoreUnavailable or ShuttingDown when nothing will be folded any more.
+        """
+        return await self.watchers.watch(self.views[uid], look)
 
     async def next_birth(self) -> None:
         """Until the next engine is born, or failed to be."""
@@ -537,21 +473,32 @@ class Supervisor:
     def fail(self, error: StoreUnavailable) -> None:
         """Fail-stop: nobody is acknowledged any more, everybody who waits is told."""
         self.failed = error
-        for receipt in list(self._receipts):
-            receipt.error = receipt.error or error
-            self._resolve(receipt)
-        for lot in self._watchers.values():
-            lot.unpark_all()
-        self.wake_streams()
+        self.deadlines.stop()
+        self._tell(self.failure)
+        self.rings.wake()
 
-    def wake_streams(self) -> None:
-        for ring in (self.ring, *self.rings.values()):
-            ring.wake()
+    def failure(self) -> StoreUnavailable:
+        """The failure of the store, anew for each who is told, since a raised exception belongs to its raiser."""
+        assert self.failed is not None
+        error = type(self.failed)(self.failed.detail, **self.failed.extra)
+        error.__cause__ = self.failed
+        return error
+
+    @staticmethod
+    def _gone() -> ShuttingDown:
+        return ShuttingDown("The house is closed. Send it again to the next one.", retry_after_s=5)
+
+    def _tell(self, error: Callable[[], EnginehouseError]) -> None:
+        """Whoever waits for a row that will not come."""
+        for receipt in list(self._receipts):
+            receipt.error = receipt.error or error()
+            self._resolve(receipt)
+        self.watchers.end(error)
 
     async def close(self, grace_s: float) -> None:
         """Park what is up, wait until it is, and until its rows are durable. Bounded by the scope it is called in."""
         self.closing = True
-        self.wake_streams()
+        self.rings.wake()
         cells = list(self.cells.values())
         for cell in cells:
             cell.shut_down(grace_s)
@@ -565,11 +512,17 @@ class Supervisor:
     def abandon(self) -> None:
         """The house is torn down: whatever still lives is cancelled, and its exit decides nothing."""
         self.gone = True
+        self.deadlines.stop()
         for cell in self.cells.values():
             if cell.actor is not None:
                 cell.actor.scope.cancel()
             if cell.nap is not None:
                 cell.nap.cancel()
+
+    def ended(self) -> None:
+        """The writer has ended: who still waits is told."""
+        if self.failed is None:
+            self._tell(self._gone)
 
 
 def acceptance(spec: Spec, incarnation: int, command: Command) -> tuple[Row, ...]:

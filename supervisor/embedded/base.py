@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import trio
 
+from protocol import errors
 from protocol.edge import as_json
 from protocol.errors import EnginehouseError, InvalidState, NotFound, ValidationFailed
 from protocol.events import encode
@@ -53,6 +54,15 @@ def page_of(found: list[Any], limit: int, show: Callable[[Any], T], seq: Callabl
     return Page(items=[show(item) for item in items], next_cursor=str(seq(items[-1])) if more and items else None)
 
 
+ERRORS = {c.slug: c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, EnginehouseError)}
+
+
+def refusal(problem: dict[str, Any]) -> EnginehouseError:
+    """What a command was rejected with, from its record."""
+    extra = {name: value for name, value in problem.items() if name not in ("slug", "detail")}
+    return ERRORS.get(problem.get("slug", ""), InvalidState)(problem.get("detail", ""), **extra)
+
+
 class Base:
     """Holds the supervisor."""
 
@@ -72,13 +82,12 @@ class Base:
         )
 
     async def _run(self, id: str) -> Run:
-        for view in self.supervisor.views.values():
-            if id in view.runs:
-                return view.runs[id]
+        """The run as it is seen; the store may be a batch ahead of that."""
         record = await self.supervisor.store.get("run", id)
         if not isinstance(record, Run):
             raise NotFound(f"There is no run {id!r}.")
-        return record
+        view = self.supervisor.views.get(record.uid)
+        return view.runs.get(id, record) if view is not None else record
 
     async def _record(self, kind: str, id: str, what: str) -> Record:
         record = await self.supervisor.store.get(kind, id)
@@ -95,10 +104,12 @@ class Base:
         return list(await self.supervisor.store.list(kind, query))
 
     async def _accepted(self, receipt: Receipt) -> Accepted:
-        """The 202 of a command, also of one that is a replay."""
+        """The 202 of a command, also of one that is a replay. Raises again what the first was rejected with."""
         if receipt.replay is not None:
             record = await self._record("command", receipt.replay.command_id, "command")
             assert isinstance(record, CommandRecord)
+            if record.state == "rejected":
+                raise refusal(record.problem or {})
             return Accepted(
                 command_id=record.id, engine_id=record.engine_id, type=record.type, state=record.state,
                 seq=record.seq, run_id=record.run_id, replayed=True,
@@ -112,26 +123,26 @@ class Base:
         )  # fmt: skip
 
     # -- waiting -----------------------------------------------------------------------------------------------------
-    async def _settled(self, uid: str, command_id: str) -> CommandInfo:
-        """Wait until a command has its one end."""
-        await self.supervisor.watch(uid, lambda view: command_id not in view.owed)
-        record = await self._record("command", command_id, "command")
-        assert isinstance(record, CommandRecord)
-        return command_info(record)
-
     async def _effect(self, uid: str, accepted: Accepted) -> CommandInfo:
         """Wait until the effect of a command is reached; InvalidState when a later one made that impossible."""
-        done = await self._settled(uid, accepted.command_id)  # what it causes at once is seen from here on
-        reached, lost = EFFECTS.get(accepted.type, (None, None))
-        if reached is not None and lost is not None:
-            view = await self.supervisor.watch(uid, lambda view: reached(view) or lost(view, accepted.seq))
-            if not reached(view):
-                raise InvalidState(
-                    f"A later command made this {accepted.type} unreachable; engine {view.spec.id} is {view.state}.",
-                    state=view.state.value,
-                    allowed=[],
-                )
-        return done
+        reached, lost = EFFECTS.get(accepted.type, AT_ONCE)
+
+        def look(view: View) -> tuple[bool, State] | None:
+            if accepted.command_id in view.owed:  # what it causes is in one write with its settling
+                return None
+            there = reached(view)
+            return (there, view.state) if there or lost(view) else None
+
+        there, state = await self.supervisor.watch(uid, look)
+        if not there:
+            raise InvalidState(
+                f"A later command made this {accepted.type} unreachable; engine {accepted.engine_id} is {state}.",
+                state=state.value,
+                allowed=[],
+            )
+        record = await self._record("command", accepted.command_id, "command")
+        assert isinstance(record, CommandRecord)
+        return command_info(record)
 
     async def _within(self, wait_s: float | None, fn: Callable[[], Any]) -> Any:
         """The result of `fn`, or None when it took longer than `wait_s`."""
@@ -147,29 +158,29 @@ class Base:
 
 
 ENDED = (State.STOPPED, State.FAILED, State.DISPOSED)
-Reached = Callable[[View], bool]
-Lost = Callable[[View, int], bool]
-EFFECTS: dict[str, tuple[Reached, Lost]] = {
+Seen = Callable[[View], bool]
+AT_ONCE: tuple[Seen, Seen] = (lambda view: True, lambda view: False)
+EFFECTS: dict[str, tuple[Seen, Seen]] = {
     "pause": (
         lambda view: view.state not in (State.RUNNING, State.STARTING, State.PAUSING) and bool(view.holds),
-        lambda view, seq: not view.holds or view.state in ENDED,
+        lambda view: not view.holds or view.state in ENDED,
     ),
     "resume": (
         lambda view: bool(view.holds) or view.state not in (State.PAUSING, State.PAUSED, State.STARTING),
-        lambda view, seq: view.state is State.DISPOSED,
+        lambda view: view.state is State.DISPOSED,
     ),
     "start": (
         lambda view: view.state in (State.RUNNING, State.PAUSED),
-        lambda view, seq: view.state in (*ENDED, State.STOPPING),
+        lambda view: view.state in (*ENDED, State.STOPPING),
     ),
     "restart": (
         lambda view: view.state in (State.RUNNING, State.PAUSED),
-        lambda view, seq: view.state in ENDED,
+        lambda view: view.state in ENDED,
     ),
     "stop": (
         lambda view: view.state in ENDED,
-        lambda view, seq: view.state in (State.STARTING, State.RUNNING),
+        lambda view: view.state in (State.STARTING, State.RUNNING),
     ),
-    "dispose": (lambda view: view.state is State.DISPOSED, lambda view, seq: False),
+    "dispose": (lambda view: view.state is State.DISPOSED, lambda view: False),
 }
 """When the effect of a control command is seen, and when it never will be."""

@@ -83,8 +83,9 @@ class Engines(Base):
 
     async def _spawn(self, spec: Spec, new: NewEngine, caller: Caller) -> tuple[EngineInfo, Accepted]:
         receipt = await self.supervisor.spawn(
-            spec, Spawn(start=new.start), principal=caller.principal, key=caller.key, digest=fingerprint(caller, new)
-        )
+            spec, Spawn(start=new.start), principal=caller.principal, key=caller.key,
+            digest=fingerprint(caller, new, spec.key),
+        )  # fmt: skip
         accepted = await self._accepted(receipt)
         uid = receipt.replay.uid if receipt.replay is not None else spec.uid
         cell = self.supervisor.cells.get(uid)
@@ -226,18 +227,19 @@ class Engines(Base):
     async def command(
         self, engine: str, body: Any, caller: Caller = NOBODY, *, wait_s: float | None = None
     ) -> tuple[Accepted, CommandInfo | None]:
-        view = self.supervisor.view(engine)
-        cell = self.supervisor.cells.get(view.spec.uid)
-        if isinstance(body, Dispose) and (cell is None or view.state is State.DISPOSED):
-            raise EngineDisposed(f"Engine {engine} is disposed.")
+        house = self.supervisor
+        view = house.view(engine)
+        cell = house.cells.get(view.spec.uid)
         digest = fingerprint(caller, engine, body)
         if cell is None:
-            raise EngineDisposed(f"Engine {engine} is disposed. Spawn it anew if you need it.")
-        receipt = await self.supervisor.accept(
-            cell, self._meant(cell, body, caller), principal=caller.principal, key=caller.key, digest=digest
-        )
+            gone = EngineDisposed(f"Engine {engine} is disposed. Spawn it anew if you need it.")
+            receipt = await house.replay_or(gone, caller.principal, caller.key, digest)
+        else:
+            receipt = await house.accept(
+                cell, self._meant(cell, body, caller), principal=caller.principal, key=caller.key, digest=digest
+            )
         accepted = await self._accepted(receipt)
-        uid = receipt.replay.uid if receipt.replay is not None else cell.spec.uid
+        uid = receipt.replay.uid if receipt.replay is not None else view.spec.uid
         done = await self._within(wait_s, lambda: self._effect(uid, accepted))
         return accepted, done
 
@@ -296,7 +298,7 @@ class Engines(Base):
             await house.accept(
                 cell, body, principal=caller.principal, key=caller.key, digest=fingerprint(caller, engine, body)
             )
-        return disposed(await house.watch(uid, lambda view: view.state is State.DISPOSED))
+        return await house.watch(uid, lambda view: disposed(view) if view.state is State.DISPOSED else None)
 
     async def dispose_many(
         self, engines: Sequence[str], caller: Caller = NOBODY, *, force: bool = False, grace_s: float | None = None

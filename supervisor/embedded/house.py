@@ -56,7 +56,7 @@ class EmbeddedHouse(Pools, Runs, People):
                         seq = rows[-1].seq if len(rows) == SCAN else until
                 if items or not wait_s or house.closing:
                     break
-                await house.ring.lot.park()
+                await house.rings.house.lot.park()
         era = house.store.era
         return EventPage(items=items, next_after=event_id(era, seq), latest=event_id(era, house.folded))
 
@@ -111,7 +111,7 @@ class EmbeddedHouse(Pools, Runs, People):
     def announce_closing(self) -> None:
         """Refuse new commands and end every stream with `server.closing`; engines go on until the house closes."""
         self.supervisor.closing = True
-        self.supervisor.wake_streams()
+        self.supervisor.rings.wake()
 
 
 def _version() -> str:

@@ -117,7 +117,7 @@ class People(Base):
             body = load(Signal, letter.body)
         receipt = await self.supervisor.accept(
             cell, body, principal=caller.principal, key=caller.key, digest=digest, retry_of=letter.run_id,
-            more=(self._letter_row(letter, "redelivered", caller),),
+            more=lambda command: (self._letter_row(letter, "redelivered", caller, command_id=command.id),),
         )  # fmt: skip
         return await self._accepted(receipt)
 
@@ -125,8 +125,8 @@ class People(Base):
         letter = await self._dead_letter(id)
         await self.supervisor.write_and_wait((self._letter_row(letter, "discarded", caller),))
 
-    def _letter_row(self, letter: DeadLetter, what: str, caller: Caller) -> Row:
+    def _letter_row(self, letter: DeadLetter, what: str, caller: Caller, **more: str) -> Row:
         return Row(
             type=f"dead_letter.{what}", time=self.supervisor.stamp(), uid=letter.uid, engine_id=letter.engine_id,
-            pool=letter.pool, data={"id": letter.id}, run_id=letter.run_id, principal=caller.principal,
+            pool=letter.pool, data={"id": letter.id, **more}, run_id=letter.run_id, principal=caller.principal,
         )  # fmt: skip

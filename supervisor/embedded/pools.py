@@ -17,6 +17,7 @@ from protocol.specs import PoolSpec
 from protocol.states import State
 from protocol.wire import EngineInfo, NewEngine, NewPool, PatchPool, PoolCommand, PoolInfo, PoolResult
 from protocol.writes import Document
+from supervisor.drain import drain
 from supervisor.embedded.base import NOBODY
 from supervisor.embedded.engines import Engines
 from supervisor.house import Caller
@@ -69,7 +70,7 @@ class Pools(Engines):
         if id == DEFAULT:
             raise PoolBusy("The default pool stays.")
         if pool.engines or pool.spawning:
-            if not force:
+            if not force or pool.spawning:
                 raise PoolBusy(f"Pool {id} has {pool.engines} engines. Dispose of them, or delete with force.")
             engines = [cell.spec.id for cell in pool.cells.values()]
             results = await self.dispose_many(engines, caller, force=True)
@@ -97,6 +98,7 @@ class Pools(Engines):
                 return info, False
             if key in found.on_their_way:
                 await house.next_birth()
+                house.check_open()
                 continue
             template = found.spec.template
             if template is None:
@@ -105,13 +107,8 @@ class Pools(Engines):
                     errors=[{"loc": ["pool"], "msg": "no template", "type": "template"}],
                 )
             new = NewEngine(kind=template.kind, config=template.config, labels=template.labels, pool=pool)
-            found.on_their_way.add(key)
-            try:
-                info, _ = await self._spawn(self._spec(new, key=key), new, caller)
-            finally:
-                found.on_their_way.discard(key)
-                house.births.unpark_all()
-            return info, True
+            info, accepted = await self._spawn(self._spec(new, key=key), new, caller)
+            return info, not accepted.replayed
 
     # -- as one ------------------------------------------------------------------------------------------------------
     async def pool_command(self, id: str, command: PoolCommand, caller: Caller = NOBODY) -> Sequence[PoolResult]:
@@ -123,7 +120,7 @@ class Pools(Engines):
             return await self.dispose_many(engines, caller, force=command.force, grace_s=command.grace_s)
         if command.type == "drain":
             await self._keep(replace(pool.spec, draining=True))
-            self.supervisor.drain(pool)
+            drain(self.supervisor, pool)
             return [PoolResult(id=cell.spec.id, ok=True, state=cell.state.value) for cell in cells]
         if command.type in ("start", "resume") and pool.spec.draining:
             await self._keep(replace(pool.spec, draining=False))

@@ -132,7 +132,8 @@ class Runs(Base):
 
     async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[bytes]:
         found = await self._run(run)
-        ring = self.supervisor.join(found.uid)
+        house = self.supervisor
+        ring = house.rings.join(found.uid, house.folded)
         try:
             while True:
                 open_still = self._is_open(run, found.uid)
@@ -141,13 +142,13 @@ class Runs(Base):
                 if data:
                     after += len(data)
                     yield data
-                elif not open_still or self.supervisor.closing or self.supervisor.failed is not None:
+                elif not open_still or house.over:
                     return
                 else:
-                    while ring.next == place and self._is_open(run, found.uid) and not self.supervisor.closing:
+                    while ring.next == place and self._is_open(run, found.uid) and not house.over:
                         await ring.lot.park()
         finally:
-            self.supervisor.leave(found.uid, ring)
+            house.rings.leave(found.uid, ring)
 
     def _is_open(self, run: str, uid: str) -> bool:
         view = self.supervisor.views.get(uid)
