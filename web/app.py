@@ -118,7 +118,7 @@ def create_app(
         limits=limits or Limits(),
         wall=wall,
         heartbeat_s=heartbeat_s,
-        openapi=_openapi(),
+        openapi=_openapi,
     )
     return Api(services)
 

@@ -17,7 +17,7 @@ __all__ = ["Services"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """`wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: the
+    """`wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
     document, as bytes; `in_flight`: (principal, key) of requests that are no command and are being answered now.
     """
 
@@ -26,7 +26,7 @@ class Services:
     limits: Limits
     wall: Callable[[], float]
     heartbeat_s: float
-    openapi: bytes
+    openapi: Callable[[], bytes]
     rates: Rates = field(default_factory=Rates)
     streams: Streams = field(default_factory=Streams)
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

@@ -271,6 +271,25 @@ async def test_a_reader_that_goes_before_its_answer_leaves_nothing_open(
         assert server.app.services.streams.statistics().open == {}
 
 
+async def test_a_reader_that_takes_nothing_is_cut_and_the_others_do_not_notice(
+    house: RecordingHouse, clock: MockClock
+) -> None:
+    async with served(house) as server, server.ask(EVENTS) as stalled:
+        await stalled.head()
+        slow = await feed_of(house)
+        began = trio.current_time()
+        slow.put(*[Frame(event="big", id=f"0000abcd.{n}", data=b"x" * 1_000_000) for n in range(20)])
+        async with server.ask(EVENTS) as reader:
+            await reader.head()
+            await reader.chunk()
+            fast = await feed_of(house)
+            fast.put(row(1))
+            assert b"0000abcd.1" in await reader.chunk()
+            assert trio.current_time() - began < 1
+            await trio.sleep(40)
+            assert (slow.open, fast.open) == (False, True)
+
+
 async def test_a_shutdown_says_goodbye_to_every_reader_and_does_not_wait_for_the_grace(
     house: RecordingHouse, clock: MockClock
 ) -> None:
