@@ -26,6 +26,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 import trio
@@ -52,6 +53,7 @@ OK: Final = 0
 UNAVAILABLE: Final = os.EX_UNAVAILABLE
 IO_ERROR: Final = os.EX_IOERR
 CONFIG: Final = os.EX_CONFIG
+LATE_S: Final = 1.5  # what may be left of an end after its grace
 HTTP_SHARE: Final = 0.4  # of the grace, for requests in hand; the rest is for engines to park
 
 
@@ -81,13 +83,20 @@ def run(loaded: Loaded) -> int:
 async def _main(loaded: Loaded, state: Path) -> int:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
-            stop = _Stop()
+            stop = _Stop(state, loaded.settings.server.grace_s)
             nursery.start_soon(stop.listen, signals)
+            nursery.start_soon(stop.see_to_it)
             nursery.start_soon(watch_loop)
             code = OK
+            refused: Exception | None = None
             with stop.fast:
-                code = await _live(loaded, state, stop)
+                try:
+                    code = await _live(loaded, state, stop)
+                except (Problem, SettingsError, Refused) as error:
+                    refused = error  # raised below, where no nursery wraps it in a group
             nursery.cancel_scope.cancel()
+    if refused is not None:
+        raise refused
     return code
 
 
@@ -139,10 +148,13 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
 class _Stop:
     """Signals: the first asks, the second insists. `fast`: everything below it ends at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: Path, grace_s: float) -> None:
+        self._state = state
+        self._grace_s = grace_s
         self.asked = trio.Event()
         self.fast = trio.CancelScope()
         self.house: EmbeddedHouse | None = None
+        self._insisted = trio.Event()
 
     async def listen(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
@@ -155,9 +167,21 @@ class _Stop:
             else:
                 log.warning("stopping at once", signal=name)
                 self.asked.set()
+                self._insisted.set()
                 if self.house is not None:
                     self.house.supervisor.abandon()
                 self.fast.cancel()
+
+    async def see_to_it(self) -> None:
+        """An engine that shields itself from cancellation cannot keep the process: by then the journal is closed."""
+        await self.asked.wait()
+        with trio.move_on_after(self._grace_s + LATE_S):
+            await self._insisted.wait()
+            await trio.sleep(LATE_S)
+        log.error("leaving by force: something does not end")
+        DaemonFile.remove(self._state)
+        sys.stdout.flush()
+        os._exit(OK)
 
 
 class _KeyDocuments:
@@ -216,9 +240,10 @@ def _other(loaded: Loaded, state: Path) -> int:
             f"Another daemon holds {state} and does not say where it is; look into its log in {state / 'logs'}."
         )
     server = loaded.settings.server
-    asked = [f":{server.port}"] if loaded.explicit("server.port") and server.port else []
-    asked += [server.host] if loaded.explicit("server.host") else []
-    if any(part not in daemon.url for part in asked):
+    there = urlsplit(daemon.url)
+    port = server.port if loaded.explicit("server.port") and server.port else there.port
+    host = server.host if loaded.explicit("server.host") else there.hostname
+    if (host, port) != (there.hostname, there.port):
         raise Refused(
             f"The daemon of {state} runs at {daemon.url} (pid {daemon.pid}); stop it, or name another state_dir."
         )

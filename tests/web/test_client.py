@@ -266,7 +266,7 @@ async def test_a_piece_of_the_output_and_how_much_there_is() -> None:
     answers = Answers(
         httpx2.Response(206, content=b"lo", headers={"content-range": "bytes 3-4/5"}),
         httpx2.Response(200, content=b"hello"),
-        refusal(416, "range-not-satisfiable", size=5),
+        refusal(416, "range-not-satisfiable", size_bytes=5),
     )
     async with house_of(answers) as house:
         assert await house.output("run_1", after=3, limit=10) == (b"lo", 5)

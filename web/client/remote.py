@@ -273,7 +273,7 @@ class RemoteHouse:
         try:
             answer = await self._connection.call("GET", path("runs", run, "output"), headers=headers)
         except RangeNotSatisfiable as error:
-            if error.extra.get("size") == after:
+            if error.extra.get("size_bytes") == after:
                 return b"", after
             raise
         if answer.status == 200:

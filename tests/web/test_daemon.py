@@ -1,0 +1,143 @@
+"""`enginehouse serve` as a process: its files, its exit codes, its end, and what comes back after a kill."""
+
+import json
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from protocol.wire import NewEngine, NewRun
+from supervisor.house import Filter, Frame
+from web.client import open_remote
+
+Serving = Callable[..., Any]
+Enginehouse = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_it_says_where_it_is_and_leaves_its_files_to_its_owner_alone(serving: Serving, tmp_path: Path) -> None:
+    daemon = serving(tmp_path)
+    assert daemon.url in daemon.said
+    assert daemon.file["pid"] == daemon.process.pid
+    assert daemon.state.stat().st_mode & 0o777 == 0o700
+    modes = {path.name: path.stat().st_mode & 0o077 for path in daemon.state.iterdir() if path.name != "daemon.lock"}
+    assert set(modes.values()) == {0}, modes
+    assert len(daemon.key) >= 32
+    assert daemon.stop() == 0
+    assert not (daemon.state / "daemon.json").exists()
+    events = [json.loads(line)["event"] for line in (daemon.state / "logs/enginehouse.jsonl").read_text().splitlines()]
+    assert (events[0], events[-1]) == ("ready", "stopped")
+
+
+def test_a_folder_that_is_held_answers_with_the_address_of_its_holder(
+    serving: Serving, enginehouse: Enginehouse, tmp_path: Path
+) -> None:
+    daemon = serving(tmp_path)
+    second = enginehouse(tmp_path, "serve")
+    assert (second.returncode, second.stdout.strip()) == (0, daemon.url)
+    other = enginehouse(tmp_path, "serve", "--port", "4")
+    assert other.returncode == 69
+    assert daemon.url in other.stderr
+    assert enginehouse(tmp_path, "serve", "--port", daemon.url.rpartition(":")[2]).returncode == 0
+
+
+def test_a_busy_port_that_was_asked_for_is_told_and_otherwise_a_free_one_is_taken(
+    serving: Serving, enginehouse: Enginehouse, tmp_path: Path
+) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = str(busy.getsockname()[1])
+        refused = enginehouse(tmp_path, "serve", "--port", port)
+        assert (refused.returncode, f"Port {port} is in use" in refused.stderr) == (69, True)
+        assert not list(tmp_path.rglob("journal.db")), "the house was opened before its port was known to be free"
+        daemon = serving(tmp_path, "--port", port, ENGINEHOUSE_SERVER__PORT_FALLBACK="true")
+        assert daemon.url != f"http://127.0.0.1:{port}"
+        assert daemon.stop() == 0
+
+
+def test_a_wrong_configuration_is_78_and_one_sentence(enginehouse: Enginehouse, tmp_path: Path) -> None:
+    for names in ({"ENGINEHOUSE_PORT": "many"}, {"ENGINEHOUSE_HOST": "0.0.0.0"}, {"ENGINEHOUSE_HOST": "192.0.2.1"}):
+        proxied = {"ENGINEHOUSE_SERVER__BEHIND_PROXY": "true"} if "192.0.2.1" in names.values() else {}
+        wrong = enginehouse(tmp_path, "serve", **names, **proxied)
+        assert wrong.returncode == 78, wrong
+        assert wrong.stderr.startswith("error: ENGINEHOUSE_")
+        assert wrong.stderr.count("\n") == 1
+
+
+def test_a_weak_or_open_admin_key_is_78(enginehouse: Enginehouse, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "admin.key").write_text("short\n")
+    (state / "admin.key").chmod(0o600)
+    wrong = enginehouse(tmp_path, "serve", ENGINEHOUSE_STATE_DIR=str(state), ENGINEHOUSE_PORT="0")
+    assert (wrong.returncode, "admin.key" in wrong.stderr) == (78, True)
+
+
+def test_an_unknown_name_in_the_environment_is_reported(serving: Serving, tmp_path: Path) -> None:
+    daemon = serving(tmp_path, ENGINEHOUSE_PROT="1", ENGINEHOUSE_PORT="0")
+    assert "ENGINEHOUSE_PROT" in daemon.said
+    assert daemon.stop() == 0
+
+
+async def test_a_unix_socket_serves_alone(serving: Serving, tmp_path: Path) -> None:
+    path = tmp_path / "house.sock"
+    names = {"ENGINEHOUSE_SERVER__ENABLED": "false", "ENGINEHOUSE_SERVER__UNIX_SOCKET": str(path)}
+    daemon = serving(tmp_path, "--log-level", "info", **names)
+    assert daemon.url == f"unix:{path}"
+    async with open_remote(daemon.url, api_key=daemon.key) as house:
+        assert (await house.health()).status == "healthy"
+    assert await trio.to_thread.run_sync(daemon.stop) == 0
+    assert not path.exists()
+
+
+async def test_a_signal_ends_it_in_the_midst_of_streams_and_runs(serving: Serving, tmp_path: Path) -> None:
+    daemon = serving(tmp_path, "--port", "0", ENGINEHOUSE_SERVER__GRACE_S="3")
+    frames: list[Frame] = []
+    async with open_remote(daemon.url, api_key=daemon.key, give_up_s=0) as house:
+        await house.spawn(NewEngine(kind="probe", id="a"))
+        async with house.events(Filter(engine="a")) as stream:
+            await house.submit("a", NewRun(input={"steps": 1000, "step_s": 0.1}))
+            began = trio.current_time()
+            assert await trio.to_thread.run_sync(daemon.stop) == 0
+            assert trio.current_time() - began < 5
+            while "server.closing" not in [frame.event for frame in frames]:
+                frames += await stream.receive()
+
+
+async def test_a_second_signal_does_not_wait(serving: Serving, tmp_path: Path) -> None:
+    daemon = serving(tmp_path, "--port", "0", ENGINEHOUSE_SERVER__GRACE_S="60")
+    async with open_remote(daemon.url, api_key=daemon.key) as house:
+        await house.spawn(NewEngine(kind="probe", id="a"))
+        await house.submit("a", NewRun(input={"steps": 1, "step_s": 50, "ignore_cancel_s": 50}))
+    daemon.process.send_signal(signal.SIGINT)
+    began = trio.current_time()
+    await trio.to_thread.run_sync(daemon.stop)
+    assert trio.current_time() - began < 12
+
+
+async def test_after_a_kill_engines_and_streams_go_on(serving: Serving, tmp_path: Path) -> None:
+    first = serving(tmp_path, "--port", "0")
+    port = first.url.rpartition(":")[2]
+    async with open_remote(first.url, api_key=first.key) as house:
+        await house.spawn(NewEngine(kind="probe", id="a"))
+        async with house.events(after="0") as stream:
+            seen = [frame.id for frame in await stream.receive() if frame.id]
+            assert await trio.to_thread.run_sync(first.stop, signal.SIGKILL) == -signal.SIGKILL
+            assert (first.state / "daemon.json").exists()
+            second = await trio.to_thread.run_sync(serving, tmp_path, "--port", port)
+            done, _ = await house.submit("a", NewRun(input="still here"), wait_s=30)
+            assert done.result["text"] == "still here"
+            types: list[str] = []
+            while "run.completed" not in types:
+                frames = await stream.receive()
+                types += [frame.event for frame in frames]
+                seen += [frame.id for frame in frames if frame.id]
+        page = await house.event_page(after="0", limit=1000, wait_s=1)
+    assert seen == list(dict.fromkeys(seen))
+    assert seen == [item["id"] for item in page.items][: len(seen)]
+    assert second.file["pid"] != first.process.pid
+    assert await trio.to_thread.run_sync(second.stop) == 0

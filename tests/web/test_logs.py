@@ -1,0 +1,78 @@
+"""The daemon's log: one object per line, nothing that could repaint a terminal, and a size."""
+
+import io
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from web.logs import LogFile, opened_log
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_line_is_one_object_with_time_level_and_what_was_bound(tmp_path: Path) -> None:
+    with opened_log(tmp_path / "logs", "info") as file:
+        structlog.get_logger("x").info("hello\nworld", path=tmp_path, n=1)
+        with structlog.contextvars.bound_contextvars(engine="a"):
+            structlog.get_logger("x").warning("later")
+    first, second = lines(file.path)
+    assert (first["event"], first["level"], first["n"], first["path"]) == ("hello\nworld", "info", 1, str(tmp_path))
+    assert first["timestamp"].endswith("Z")
+    assert second["engine"] == "a"
+    assert file.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_below_the_level_is_not_written(tmp_path: Path) -> None:
+    with opened_log(tmp_path, "warning") as file:
+        structlog.get_logger().info("no")
+        structlog.get_logger().error("yes")
+    assert [line["event"] for line in lines(file.path)] == ["yes"]
+
+
+def test_libraries_and_exceptions_are_in_the_same_log(tmp_path: Path) -> None:
+    with opened_log(tmp_path, "info") as file:
+        logging.getLogger("somebody").warning("careful %s", "now")
+        try:
+            raise ValueError("inside")
+        except ValueError:
+            structlog.get_logger().exception("failed")
+    library, failed = lines(file.path)
+    assert (library["event"], library["source"]) == ("careful now", "somebody")
+    assert "ValueError: inside" in failed["exception"]
+
+
+def test_a_terminal_gets_readable_lines_without_control_characters(tmp_path: Path) -> None:
+    screen = Terminal()
+    with opened_log(tmp_path, "info", screen=screen):
+        structlog.get_logger().info("ready", url="http://x", text="\x1b[2Jgone")
+    line = screen.getvalue()
+    assert "info    ready url=http://x text='\\x1b[2Jgone'" in line
+    assert "\x1b" not in line
+
+
+def test_what_is_no_terminal_gets_nothing(tmp_path: Path) -> None:
+    screen = io.StringIO()
+    with opened_log(tmp_path, "info", screen=screen):
+        structlog.get_logger().info("ready")
+    assert screen.getvalue() == ""
+
+
+def test_the_file_begins_anew_when_it_is_full_and_some_old_ones_are_kept(tmp_path: Path) -> None:
+    file = LogFile(tmp_path, limit_bytes=100)
+    for n in range(70):
+        file.write(b"%09d\n" % n)
+    file.close()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["enginehouse.jsonl", *(f"enginehouse.jsonl.{age}" for age in range(1, 5))]
+    assert (tmp_path / "enginehouse.jsonl.1").read_bytes().startswith(b"000000050")
+    assert all(path.stat().st_size <= 110 for path in tmp_path.iterdir())
