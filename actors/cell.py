@@ -56,6 +56,7 @@ class Cell(Journaling):
         self.about: Command | None = None
         self._stop_by: tuple[str | None, str] = (None, "")
         self._idle: Timer | None = None
+        self._idle_since: float | None = None
 
     def __repr__(self) -> str:
         return f"<Cell {self.spec.id} {self.state} #{self.incarnation}>"
@@ -135,6 +136,7 @@ class Cell(Journaling):
         self._note_holds()
         if self._idle is not None:
             self._idle.cancel()
+            self._idle = None
         if self.state is State.RUNNING:
             self.fire(Trigger.HOLD)
         actor = self.actor
@@ -188,9 +190,7 @@ class Cell(Journaling):
     def receive(self, envelope: Envelope, *, front: bool = False) -> None:
         """An accepted envelope enters the mailbox; the one place where work wakes a dormant engine."""
         self.mailbox.deliver(envelope, front=front)
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+        self._not_idle()
         self.wake()
         self.lot.unpark_all()
 
@@ -199,9 +199,7 @@ class Cell(Journaling):
         if self.state is not State.RUNNING and self.step(Verb.SIGNAL) is Step.REFUSED:
             raise self.refusal("signal")
         self.mailbox.offer(envelope)
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+        self._not_idle()
         if self.state is State.DORMANT:
             self.wake()
         elif self.lot:
@@ -215,13 +213,23 @@ class Cell(Journaling):
                 self.boot("wake")
 
     def idle(self) -> None:
-        """Nothing to do: go dormant after a while, if that is wanted."""
+        """Nothing to do: go dormant after a while, if that is wanted; the while stands still when held."""
         idle_s = self.host.idle_s(self)
-        if idle_s is not None and (self._idle is None or not self._idle.active):
-            self._idle = self.host.at(self.host.now() + idle_s, self._passivate)
+        if idle_s is None or self._idle is not None or self.held or self.actor is None:
+            return
+        now = self.actor.clock.time()
+        if self._idle_since is None:
+            self._idle_since = now
+        self._idle = self.host.at(self.host.now() + max(self._idle_since + idle_s - now, 0), self._passivate)
+
+    def _not_idle(self) -> None:
+        self._idle_since = None
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
 
     def _passivate(self) -> None:
-        self._idle = None
+        self._idle = self._idle_since = None
         actor = self.actor
         quiet = actor is not None and not actor.working and not self.busy and not len(self.mailbox)
         if self.state is State.RUNNING and quiet:
@@ -345,8 +353,7 @@ class Cell(Journaling):
         self.requests.withdraw_all("disposed")
         self.requests.close()
         self.runs.close()
-        if self._idle is not None:
-            self._idle.cancel()
+        self._not_idle()
         self.holds = {}
         self.fire(Trigger.DISPOSED, {"leaks": self.leaks, "dead_letters": dead, "by": by})
 
@@ -368,9 +375,7 @@ class Cell(Journaling):
     def exited(self, actor: Incarnation, exit: Exit) -> float | None:
         """The one recorded end of an incarnation. Seconds until it boots again, when it backs off."""
         actor.unwatch()
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+        self._not_idle()
         if self.actor is not actor:  # disposed as a leak before it came to its end
             return None
         with self.turn():

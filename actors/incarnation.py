@@ -2,8 +2,8 @@
 
 Three kinds of scope live here, and only the cell cancels them: the incarnation's own (shielded; its deadline is the one
 shrinking budget of stop, dispose and shutdown), the run's, and those of the pausable clock. `working` are the tasks
-whose author's code may be running right now; a task leaves it while it waits in the runtime. Held, with nobody working,
-is paused.
+that callbacks run in, `resting` those of any task that wait in the runtime right now. Held, with everybody who works at
+rest, is paused.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Cut(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class InHand:
-    """The run in hand. The first cut wins."""
+    """The run in hand. The first cut wins, but a cancel also wins over one that would start the run again."""
 
     envelope: Envelope
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -55,7 +55,8 @@ class InHand:
     usage: dict[str, float] = field(default_factory=dict)
 
     def cancel(self, cut: Cut, *, by: str | None = None, reason: str = "", through: str | None = None) -> None:
-        if self.cut is None:
+        again = (Cut.PAUSED, Cut.STALLED, Cut.STOPPING)  # cuts after which the run may be started once more
+        if self.cut is None or (cut is Cut.CANCELLED and self.cut in again):
             self.cut, self.by, self.reason, self.through = cut, by, reason, through
             self.scope.cancel()
 
@@ -74,6 +75,7 @@ class Incarnation:
         self.nursery: trio.Nursery | None = None
         self.run: InHand | None = None
         self.working: set[trio.lowlevel.Task] = set()
+        self.resting: set[trio.lowlevel.Task] = set()
         self.at_process: set[trio.lowlevel.Task] = set()
         self.told = False
         self.quiescer: trio.lowlevel.Task | None = None
@@ -107,8 +109,20 @@ class Incarnation:
 
     @property
     def quiescent(self) -> bool:
-        """Nobody works; a task that waits for a frozen process does not."""
-        return not (self.working - self.at_process) if self.frozen else not self.working
+        """Whether nobody's code goes on before the gate opens."""
+        return all(self.rests(task) for task in self.working)
+
+    def rests(self, task: trio.lowlevel.Task) -> bool:
+        """Whether a task waits in the runtime, or for a frozen process, or for children of its own that all do."""
+        if task in self.resting or (self.frozen and task in self.at_process):
+            return True
+        families = task.child_nurseries
+        # That the parent waits at the end of its innermost nursery is known to trio 0.35 by a private name only.
+        return (
+            bool(families)
+            and families[-1]._parent_waiting_in_aexit  # noqa: SLF001 - as said above; test_pause turns red without it
+            and all(self.rests(child) for family in families for child in family.child_tasks)
+        )
 
     @property
     def shut(self) -> bool:
@@ -136,22 +150,43 @@ class Incarnation:
                 return
             if not self.shut or trio.lowlevel.current_task() is self.quiescer:
                 return
-            await self.cell.lot.park()
+            try:
+                await self.cell.lot.park()
+            except trio.Cancelled:
+                await self._hold_back()
+                raise
+
+    async def _hold_back(self) -> None:
+        """A cancellation that is not the runtime's (a deadline of the author's own) waits for the release too."""
+        with trio.CancelScope(shield=True):
+            while self.shut and not self.cell.ending and not self._cut_off:
+                await self.cell.lot.park()
+
+    @property
+    def _cut_off(self) -> bool:
+        """Whether the run, or the incarnation, was cancelled or crashed."""
+        if self.run is not None and self.run.cut is not None:
+            return True
+        return self.scope.cancel_called or (self.nursery is not None and self.nursery.cancel_scope.cancel_called)
 
     async def quietly(self, wait: Callable[[], Awaitable[None]] | None) -> None:
-        """Wait, then pass the gate; meanwhile this task does not count as working."""
+        """Wait, then pass the gate, also with an error; meanwhile this task rests."""
         task = trio.lowlevel.current_task()
-        counted = task in self.working
-        self.working.discard(task)
-        if counted and self.cell.held:
+        outermost = task not in self.resting
+        self.resting.add(task)
+        if self.cell.held:
             self.cell.lot.unpark_all()
         try:
             if wait is not None:
                 await wait()
+        except BaseException:
+            await self.gate()
+            raise
+        else:
             await self.gate()
         finally:
-            if counted:
-                self.working.add(task)
+            if outermost:
+                self.resting.discard(task)
 
     # -- ending ------------------------------------------------------------------------------------------------------
     def budget(self, grace_s: float) -> None:
@@ -161,7 +196,7 @@ class Incarnation:
     def ask_to_end(self) -> None:
         """A run that waits in the runtime does nothing that could be finished: it is cut at once."""
         hand = self.run
-        if hand is not None and hand.task is not None and hand.task not in self.working:
+        if hand is not None and hand.task is not None and self.rests(hand.task):
             hand.cancel(Cut.STOPPING)
 
     @property

@@ -100,6 +100,8 @@ async def _inhabit(cell: Cell, actor: Incarnation) -> None:
             if not cell.ending:
                 cell.ready()
         await _serve(cell, actor, engine)
+        while actor.quiescing:  # on_pause or on_resume is running: one callback at a time
+            await cell.lot.park()
         actor.step = "stopping"
         await engine.on_stop(actor.ctx)
         while actor.run is not None:
@@ -190,17 +192,16 @@ async def _run(cell: Cell, actor: Incarnation, engine: Engine, hand: InHand) -> 
                 if first.result is not None:
                     data["result"] = as_json(first.result)
     finally:
-        actor.working.discard(task)
         actor.unwatch()
         with trio.CancelScope(shield=True):
             await output.close()
-        cell.lot.unpark_all()
     with cell.turn():
         if hand.scope.cancelled_caught:
             cell.runs.cut(hand)
         else:
             cell.runs.finish(envelope, how, {**data, "usage": dict(hand.usage)})
         actor.run = None
+    actor.working.discard(task)  # not before its end is said: until then the engine is not quiet
     cell.lot.unpark_all()
 
 
