@@ -24,6 +24,7 @@ from protocol.runs import RunStatus
 from protocol.specs import PoolSpec
 from protocol.states import Aim, State, Trigger
 from protocol.view import Owed, View
+from supervisor.drain import drain
 
 if TYPE_CHECKING:
     from supervisor.supervisor import Supervisor
@@ -43,25 +44,45 @@ async def recover(house: Supervisor) -> None:
         house.views[snapshot.uid] = load(View, snapshot.body)
     for row in await store.tail():
         house.views[row.uid] = fold(house.views.get(row.uid), row)
-    house.folded = (await store.bounds()).latest
+    house.folded = house.rings.house.lost = (await store.bounds()).latest  # what was is in the journal alone
     views = sorted(house.views.values(), key=lambda view: view.spec.uid)
-    for view in views:
-        house.ids[view.spec.id] = view.spec.uid
+    house.views = {view.spec.uid: view for view in views}
+    for view in sorted(views, key=lambda view: (view.state is not State.DISPOSED, view.seq)):
+        house.ids[view.spec.id] = view.spec.uid  # of those that had the id, the one that lives, else the last
         house.pools_used(view)
     digests = {view.spec.uid: await _digests(house, view) for view in views if view.runs}
-    cells: list[Cell] = []
+    owed: dict[Cell, list[Command]] = {}
     for view in views:
         if view.state is not State.DISPOSED:
             cell = house.make_cell(view.spec)
-            restore(cell, view, digests.get(view.spec.uid, {}))
-            cells.append(cell)
+            owed[cell] = restore(cell, view, digests.get(view.spec.uid, {}))
         elif view.owed:
             _refuse(house, view)
-    for cell in cells:
+    _go_on(house, owed)
+    await house.write_and_wait(())  # behind all that was just decided: nobody sees the state of before
+
+
+def _go_on(house: Supervisor, owed: dict[Cell, list[Command]]) -> None:
+    """Who was up has its place in the pool again before those who waited for one, and they in the order they came."""
+    up = [cell for cell in owed if cell.state is State.PAUSED and not cell.held]
+    waiting = sorted(owed.keys() - set(up), key=lambda cell: _since(house.views[cell.spec.uid]))
+    for cell in up:
+        _redeliver(cell, owed[cell])
         if cell.state is State.PAUSED and not cell.held and cell.actor is None:
             with cell.turn():
                 cell.boot("recovery")
+    for cell in waiting:
+        _redeliver(cell, owed[cell])
         cell.wake()
+        house.expiry.watch(cell)
+    for pool in house.pools:
+        if pool.spec.draining:
+            drain(house, pool)
+
+
+def _since(view: View) -> int:
+    """Since which `seq` an engine owes something."""
+    return min((owed.seq for owed in view.owed.values()), default=0)
 
 
 async def _digests(house: Supervisor, view: View) -> dict[str, Digest]:
@@ -78,8 +99,11 @@ async def _digests(house: Supervisor, view: View) -> dict[str, Digest]:
     return found
 
 
-def restore(cell: Cell, view: View, digests: dict[str, Digest]) -> None:
-    """Make the cell what its view says, and settle what the death of the last house left open."""
+def restore(cell: Cell, view: View, digests: dict[str, Digest]) -> list[Command]:
+    """Make the cell what its view says, and settle what the death of the last house left open. The commands that it
+    still owes (but for its runs, which are queued again), in order.
+    """
+    owed = [_command(o, view) for o in sorted(view.owed.values(), key=lambda o: o.seq) if o.type != "submit"]
     cell.state, cell.aim = view.state, view.aim
     cell.holds = dict(view.holds)
     cell.incarnation = view.incarnation
@@ -97,10 +121,11 @@ def restore(cell: Cell, view: View, digests: dict[str, Digest]) -> None:
             if cell.aim in (None, Aim.RESTART):
                 cell.aim = Aim.PARKED
             cell.rest()
-    for owed in sorted(view.owed.values(), key=lambda owed: owed.seq):
-        if owed.type == "submit":
-            continue
-        command = _command(owed, view)
+    return owed
+
+
+def _redeliver(cell: Cell, owed: list[Command]) -> None:
+    for command in owed:
         if isinstance(command.body, Signal) and cell.state is not State.DISPOSED:
             with cell.turn():
                 cell.receive(Envelope(command.body.name, command.body.payload, command=command, at=cell.host.now()))
@@ -134,12 +159,20 @@ def _command(owed: Owed, view: View) -> Command:
 def _refuse(house: Supervisor, view: View) -> None:
     """A disposed engine owes nothing: commands that were accepted in its last batch get their one end."""
     error = EngineDisposed(f"Engine {view.spec.id} was disposed before this was delivered.")
-    rows = tuple(
-        Row(
-            type="command.rejected", time=house.stamp(), uid=view.spec.uid, engine_id=view.spec.id,
-            pool=view.spec.pool, incarnation=view.incarnation, command_id=owed.id, principal=owed.principal,
-            data={"problem": {"slug": error.slug, "detail": error.detail}},
-        )
-        for owed in view.owed.values()
-    )  # fmt: skip
-    house.write(rows)
+    problem = {"slug": error.slug, "detail": error.detail}
+    common: dict[str, Any] = {
+        "time": house.stamp(), "uid": view.spec.uid, "engine_id": view.spec.id, "pool": view.spec.pool,
+        "incarnation": view.incarnation,
+    }  # fmt: skip
+    rows: list[Row] = []
+    for owed in view.owed.values():
+        if owed.run_id in view.runs:
+            ended = {"by": None, "reason": error.slug, "error": problem}
+            rows.append(Row(type="run.cancelled", data=ended, run_id=owed.run_id, **common))
+        rows.append(
+            Row(
+                type="command.rejected", data={"problem": problem}, command_id=owed.id, principal=owed.principal,
+                **common,
+            )
+        )  # fmt: skip
+    house.write(tuple(rows))

@@ -1,0 +1,123 @@
+"""kill -9 of the daemon under load, over and over: what was acknowledged is there, once, and no stream has a hole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+
+from protocol.errors import Unavailable
+from protocol.events import Row
+from supervisor import Caller, Filter, NewEngine, NewRun, SqliteStore
+from supervisor.store.audit import verify_chain, verify_records
+from tests.e2e.daemons import Daemon, running
+
+CYCLES = 25
+CLIENTS = 4
+READERS = 2
+ACKS_PER_LIFE = (3, 17, 8, 29, 1)
+"""After how many more acknowledgements the next kill comes, in turn."""
+
+
+class Load:
+    """What clients and readers saw."""
+
+    def __init__(self) -> None:
+        self.acknowledged: dict[str, str] = {}
+        self.seen: dict[int, list[str]] = {}
+        self.enough = trio.Event()
+        self.wanted = 0
+
+    def want(self, more: int) -> None:
+        self.wanted, self.enough = len(self.acknowledged) + more, trio.Event()
+
+    def acknowledge(self, key: str, run_id: str) -> None:
+        self.acknowledged[key] = run_id
+        if len(self.acknowledged) >= self.wanted:
+            self.enough.set()
+
+
+async def submit_for_ever(daemon: Daemon, load: Load, name: str) -> None:
+    """One key after the other; each is repeated until it is acknowledged."""
+    async with daemon.client() as house:
+        number = 0
+        while True:
+            number += 1
+            key = f"{name}-{number}"
+            try:
+                run, _ = await house.submit(f"engine-{number % 3}", NewRun(input={"steps": 2}), Caller(key=key))
+            except Unavailable:
+                number -= 1
+                continue
+            load.acknowledge(key, run.id)
+
+
+async def read_for_ever(daemon: Daemon, load: Load, reader: int, ready: trio.Event) -> None:
+    """One subscription through every kill: it reconnects by Last-Event-ID on its own."""
+    seen = load.seen[reader] = []
+    async with daemon.client() as house, house.events(Filter(), after="0") as events:
+        while True:
+            for frame in await events.receive():
+                assert frame.event not in ("gap", "end"), frame
+                if frame.id is not None:
+                    seen.append(frame.id)
+            ready.set()
+
+
+async def test_25_kills_lose_nothing_that_was_acknowledged_and_show_each_event_once(tmp_path: Path) -> None:
+    load = Load()
+    async with running(tmp_path / "state") as daemon:
+        async with daemon.client() as house:
+            for number in range(3):
+                await house.spawn(NewEngine(kind="probe", id=f"engine-{number}"))
+        async with trio.open_nursery() as nursery:
+            started = [trio.Event() for _ in range(READERS)]
+            for reader in range(READERS):
+                nursery.start_soon(read_for_ever, daemon, load, reader, started[reader])
+            for event in started:
+                await event.wait()
+            for client in range(CLIENTS):
+                nursery.start_soon(submit_for_ever, daemon, load, f"client-{client}")
+            for cycle in range(CYCLES):
+                load.want(ACKS_PER_LIFE[cycle % len(ACKS_PER_LIFE)])
+                with trio.fail_after(60):
+                    await load.enough.wait()
+                await daemon.kill()
+                await daemon.start()
+            nursery.cancel_scope.cancel()
+        async with daemon.client() as house:
+            latest = (await house.event_page(after="0", limit=1)).latest
+            for reader in range(READERS):
+                with trio.fail_after(30):
+                    await catch_up(daemon, load.seen[reader], latest)
+        assert await daemon.stop() == 0
+    await check_journal(tmp_path / "state" / "journal.db", load)
+
+
+async def catch_up(daemon: Daemon, seen: list[str], latest: str) -> None:
+    """Read on from where the reader was, as a client that comes back later does."""
+    until = int(latest.rpartition(".")[2])
+    async with daemon.client() as house, house.events(Filter(), after=seen[-1]) as events:
+        while int(seen[-1].rpartition(".")[2]) < until:
+            seen += [frame.id for frame in await events.receive() if frame.id is not None]
+
+
+async def check_journal(path: Path, load: Load) -> None:
+    store = SqliteStore(path)
+    await store.open()
+    rows: list[Row] = []
+    while page := await store.read(after=len(rows)):
+        rows += page
+    assert [row.seq for row in rows] == list(range(1, len(rows) + 1)), "seq is dense"
+    runs = {row.run_id: row.command_id for row in rows if row.type == "run.queued" and "input" in row.data}
+    assert set(load.acknowledged.values()) <= runs.keys(), "every acknowledged run is in the journal"
+    assert len(set(load.acknowledged.values())) == len(load.acknowledged), "one run for each key"
+    accepted = [row.command_id for row in rows if row.type == "command.accepted" and row.data["type"] == "submit"]
+    unacknowledged = len(accepted) - len(load.acknowledged)
+    assert 0 <= unacknowledged <= CLIENTS, "a repeated key made no second run"
+    for reader, seen in load.seen.items():
+        numbers = [int(event.rpartition(".")[2]) for event in seen]
+        assert numbers == list(range(1, numbers[-1] + 1)), f"reader {reader} saw each event once and in order"
+    assert await verify_chain(store) is None
+    assert await verify_records(store) == []
+    await store.close()
