@@ -12,7 +12,7 @@ say({ type: "hello", protocol: 1 });
 
 for await (const line of createInterface({ input: process.stdin })) {
   const { type, id, input } = JSON.parse(line);
-  if (type === "stop") break;
+  if (type === "stop") process.exit();
   if (type !== "run") continue;
   if (typeof input !== "string") {
     say({ type: "error", id, slug: "bad-input", detail: "Give a text." });

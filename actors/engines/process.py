@@ -20,7 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from actors.context import Context, RunContext
 from actors.engine import CannotStart, Config, Engine, Finished, RunFailed, RunInput
 from actors.engines import jsonl
-from actors.engines.program import LOG_LINE_BYTES, Ended, Program
+from actors.engines.program import LOG_LINE_BYTES, Program, ProgramFailed
 from actors.engines.programs import Environment, Text, Word, cannot_start, environment
 from actors.lines import Lines
 from actors.processes import SpawnFailed
@@ -140,7 +140,7 @@ class ProcessEngine(Engine):
             await self._ready(ctx)
         if limit.cancelled_caught:
             missed = "said no hello" if speaks and not self._greeted.is_set() else "was not ready"
-            raise Ended(self._program.sentence(f"{missed} within {left_s:.3g} s"))
+            raise ProgramFailed(self._program.sentence(f"{missed} within {round(left_s, 1):g} s"))
 
     async def on_run(self, ctx: RunContext, run: RunInput) -> Any:
         """Hand the run over, and do what the program says about it until it says how it ended."""
@@ -200,13 +200,13 @@ class ProcessEngine(Engine):
             self._to_run.close()
             return
         if program.blame:
-            raise Ended(program.sentence(program.blame))
-        how = f"exit status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+            raise ProgramFailed(program.sentence(program.blame))
+        how = f"exit status {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
         where = " in the middle of a line" if program.half else "" if self._over.is_set() else " in the middle of a run"
         early = self.config.protocol == "jsonl" and not self._greeted.is_set()
         if code == 0 and not where and not early:
             raise Finished
-        raise Ended(program.sentence(f"ended with {how}{where}{' before it said hello' if early else ''}"))
+        raise ProgramFailed(program.sentence(f"ended with {how}{where}{' before it said hello' if early else ''}"))
 
     # -- the program speaks ------------------------------------------------------------------------------------------
     def _say(self, type: str, **members: Any) -> None:
@@ -234,7 +234,7 @@ class ProcessEngine(Engine):
             try:
                 message = jsonl.parse_line(line)
             except jsonl.Broken as error:
-                raise Ended(self._program.sentence(f"does not speak the protocol: {error}")) from None
+                raise ProgramFailed(self._program.sentence(f"does not speak the protocol: {error}")) from None
             if isinstance(message, jsonl.Hello):
                 self._greet(message)
             elif message.id is None:

@@ -18,7 +18,7 @@ from actors.context import Context
 from actors.lines import Lines, LineTooLong
 from actors.processes import Process
 
-__all__ = ["LOG_LINE_BYTES", "Ended", "Program"]
+__all__ = ["LOG_LINE_BYTES", "Program", "ProgramFailed"]
 
 LOG_LINE_BYTES = 8 << 10
 LAST_LINES, LAST_BYTES = 20, 4 << 10
@@ -31,7 +31,7 @@ DRAIN_S = 0.5
 READ_BYTES = 1 << 16
 
 
-class Ended(Exception):
+class ProgramFailed(Exception):
     """The program is gone, or had to be given up, though nobody asked it to end; the sentence says how."""
 
 
@@ -65,11 +65,11 @@ class Program:
         self._say, self._said = trio.open_memory_channel[bytes](WAITING)
 
     def say(self, line: bytes) -> None:
-        """Have the program told. Raises Ended when it reads nothing; a program that is gone is told nothing."""
+        """Have the program told. Raises ProgramFailed when it reads nothing; a program that is gone is told nothing."""
         try:
             self._say.send_nowait(line)
         except trio.WouldBlock:
-            raise Ended(self.sentence(f"does not read its standard input: {WAITING} messages wait")) from None
+            raise ProgramFailed(self.sentence(f"does not read its standard input: {WAITING} messages wait")) from None
         except trio.BrokenResourceError:
             return
 
@@ -86,7 +86,7 @@ class Program:
     async def attend(self, ctx: Context) -> int:
         """Run its streams until it has ended: its exit status, negative for a signal. Cancelled: they are closed.
 
-        Raises Ended for a line that is too long, and what `heard` raises.
+        Raises ProgramFailed for a line that is too long, and what `heard` raises.
         """
         try:
             async with trio.open_nursery(strict_exception_groups=True) as nursery:
@@ -117,7 +117,8 @@ class Program:
                 for line in self._lines.feed(data):
                     await self._heard(line)
             except LineTooLong as error:
-                raise Ended(self.sentence(f"does not speak the protocol: {error}, {error.begins!r}...")) from None
+                what = f"does not speak the protocol: {error}, {error.begins[:40]!r}..."
+                raise ProgramFailed(self.sentence(what)) from None
         self.half = self._lines.rest()
 
     async def _read_error(self, ctx: Context) -> None:

@@ -8,13 +8,14 @@ after it another with the exit status; the order to write the second follows the
 they have read ahead when a command is interrupted.
 
 The shell is interactive, for that alone lets Ctrl-C end a loop and spare the shell, and gives every command a process
-group of its own to be signalled. Its standard error, where it would put prompts, is /dev/null. A command's standard
-input is a file, or /dev/null: a program that asks a question gets the end of file and not silence.
+group of its own to be signalled. What it says of itself, such as prompts, goes to /dev/null. A command's standard input
+is a file, or /dev/null: a program that asks a question gets the end of file and not silence.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import termios
@@ -44,6 +45,9 @@ FLAGS = {"bash": ("--norc", "--noprofile", "--noediting", "-i")}
 PREPARE = 'unset HISTFILE; HISTSIZE=0; ( : ); stty() { command stty "$@" </dev/tty; }'
 """The first command of a session. The subshell makes bash note the terminal's modes as they are then, to which it goes
 back after a job that was killed; `stty` means the terminal, which is not the standard input here."""
+
+TIOCGPTPEER = 0x5441
+"""Opens the other side of a terminal without its name (ioctl_tty(2), Linux 4.13); `termios` knows it from 3.13 on."""
 
 Sink = Callable[[bytes], Awaitable[None]]
 
@@ -101,10 +105,12 @@ class Session:
         assert isinstance(terminal, Terminal)
         self._process = process
         self._terminal = terminal
+        # Between two commands nobody else may have the terminal open, and that would read as its end.
+        self._other_side = fcntl.ioctl(terminal.fd, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         self._eof = trio.Event()
         self._closed = False
         self._orders, self._heard = orders, heard
-        self._job: Job | None = None
+        self.job: Job | None = None  # the command in hand
         self._files: list[int] = []
 
     @classmethod
@@ -117,7 +123,7 @@ class Session:
         """
         heard, orders = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            start = ["/bin/sh", "-c", 'exec "$@" <"$0" 2>/dev/null', _path(heard), shell]
+            start = ["/bin/sh", "-c", 'exec "$@" <"$0" >/dev/null 2>&1', _path(heard), shell]
             process = await ctx.spawn_process(
                 [*start, *FLAGS.get(PurePath(shell).name, ("-i",))], cwd=cwd, env=env, pty=size
             )
@@ -133,7 +139,7 @@ class Session:
 
     def begin(self, job: Job, command: str, stdin: str | None = None) -> None:
         """Have the shell run a command; there is one at a time. Its output comes out as the program wrote it."""
-        self._job = job
+        self.job = job
         with contextlib.suppress(termios.error):
             modes = termios.tcgetattr(self._terminal.fd)
             modes[1] &= ~termios.OPOST
@@ -157,12 +163,17 @@ class Session:
             self._process.signal(signal.SIGKILL)
             await job.done.wait()
 
+    def kill(self) -> None:
+        """SIGKILL to the command alone; whoever cannot wait for its end, because all is frozen, does no more."""
+        self._signal(signal.SIGKILL)
+
     def close(self) -> None:
         """Hang up: the shell, and what it runs, get SIGHUP; what runs in the foreground gets SIGTERM. Idempotent."""
         if self._closed:
             return
         self._closed = True
         self._signal(signal.SIGTERM)
+        self._let_go()
         self._terminal.close()
         for descriptor in (self._orders, self._heard):
             os.close(descriptor)
@@ -175,6 +186,7 @@ class Session:
                 nursery.start_soon(self._read, ctx)
                 async with ctx.process_wait():
                     await self._process.wait()
+                self._let_go()
                 with trio.move_on_after(DRAIN_S):
                     await self._eof.wait()
                 nursery.cancel_scope.cancel()
@@ -183,13 +195,18 @@ class Session:
             self._finish(code if code is None or code >= 0 else 128 - code)
             self.close()
 
+    def _let_go(self) -> None:
+        if self._other_side >= 0:
+            os.close(self._other_side)
+            self._other_side = -1
+
     async def _read(self, ctx: Context) -> None:
         with contextlib.suppress(trio.ClosedResourceError):
             while data := await self._receive(ctx):
-                if self._job is not None:
-                    await self._heard_from(self._job, data)
-            if self._job is not None:
-                await self._job.take(self._job.marks.rest())
+                if self.job is not None:
+                    await self._heard_from(self.job, data)
+            if self.job is not None:
+                await self.job.take(self.job.marks.rest())
         self._eof.set()
 
     async def _receive(self, ctx: Context) -> bytes:
@@ -207,7 +224,7 @@ class Session:
                 self._finish(int(piece))
 
     def _finish(self, status: int | None) -> None:
-        job, self._job = self._job, None
+        job, self.job = self.job, None
         for descriptor in self._files:
             os.close(descriptor)
         self._files.clear()

@@ -62,6 +62,7 @@ class Shell(Engine):
     def __init__(self, config: ShellConfig) -> None:
         super().__init__(config)
         self._session: Session | None = None
+        self._held = False
 
     async def on_start(self, ctx: Context) -> None:
         """CannotStart: there is no such directory or shell, or the shell does not take commands."""
@@ -77,16 +78,14 @@ class Shell(Engine):
     async def on_run(self, ctx: RunContext, run: RunInput) -> dict[str, Any]:
         """RunFailed: `exit-status`, `timeout` (both with the result kept), `cannot-start` for a new session."""
         wanted = Command(command=run.input) if isinstance(run.input, str) else load(Command, run.input)
-        session = self._session
-        if session is None or not session.usable:
-            session = await self._begin_anew(ctx)
+        session = await self._idle_session(ctx)
         job, began = Job(ctx.output), ctx.time()
         session.begin(job, wanted.command, wanted.stdin)
         try:
             in_time = await _settled(ctx, job, wanted.timeout_s)
         except trio.Cancelled:
             with trio.CancelScope(shield=True):
-                await session.end(job)
+                await self._end(session, job)
             raise
         if not job.done.is_set():
             with trio.CancelScope(shield=True):
@@ -108,12 +107,30 @@ class Shell(Engine):
             raise RunFailed("exit-status", f"The command ended with exit status {job.status}.", result)
         return result
 
+    async def on_pause(self, ctx: Context) -> None:
+        self._held = True
+
+    async def on_resume(self, ctx: Context) -> None:
+        self._held = False
+
     async def on_stop(self, ctx: Context) -> None:
         """The command in hand ends at once: its terminal hangs up."""
         if self._session is not None:
             self._session.close()
 
-    async def _begin_anew(self, ctx: Context) -> Session:
+    async def _end(self, session: Session, job: Job) -> None:
+        """The command is not wanted any more. Held, the session may be frozen: the next run waits for it then."""
+        if self._held:
+            session.kill()
+        else:
+            await session.end(job)
+
+    async def _idle_session(self, ctx: Context) -> Session:
+        session = self._session
+        if session is not None and session.job is not None:
+            await session.end(session.job)
+        if session is not None and session.usable:
+            return session
         ctx.log("The shell had ended; this is a new session.", level="warning")
         try:
             return await self._begin(ctx)
@@ -128,10 +145,10 @@ class Shell(Engine):
         job = Job()
         session.begin(job, PREPARE)
         await job.done.wait()
-        if job.status != 0:
+        if job.status != 0 or not job.begun.is_set():
             session.close()
-            said = job.text.strip() or f"status {job.status}"
-            raise RunFailed("cannot-start", f"The shell {config.shell!r} does not take commands: {said}.")
+            ended = f" and ended with status {job.status}" if job.status is not None else ""
+            raise RunFailed("cannot-start", f"The shell {config.shell!r} does not take commands{ended}.")
         self._session = session
         return session
 

@@ -1,14 +1,19 @@
 """A house, and engines in it: what the tests of the built-in kinds share."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import trio
 
-from protocol.wire import NewEngine, NewRun, RunInfo
-from supervisor import EmbeddedHouse, open_supervisor
+from protocol.commands import Start
+from protocol.specs import Policy, Restart
+from protocol.wire import EngineInfo, NewEngine, NewRun, RunInfo
+from supervisor import EmbeddedHouse, Filter, open_supervisor
 
-Run = Callable[..., Awaitable[RunInfo]]
+NEVER = Restart(policy=Policy.TEMPORARY)
 
 
 @pytest.fixture
@@ -17,25 +22,57 @@ async def house() -> AsyncIterator[EmbeddedHouse]:
         yield opened
 
 
-@pytest.fixture
-def spawn(house: EmbeddedHouse) -> Callable[..., Awaitable[str]]:
-    """`await spawn(kind, spec..., **config)` is a running engine's id."""
+class Driver:
+    """What a test does with engines, and waits for in their events; nothing of it polls."""
 
-    async def spawn(kind: str, spec: dict[str, Any] | None = None, /, **config: Any) -> str:
-        engine, _ = await house.spawn(NewEngine(kind=kind, config=config, **(spec or {})))
-        await house.command(engine.id, {"type": "start"}, wait_s=10)
+    def __init__(self, house: EmbeddedHouse) -> None:
+        self.house = house
+
+    async def spawn(self, kind: str, config: Mapping[str, Any], **spec: Any) -> str:
+        """The id of an engine that is up, or came to its end at boot."""
+        engine, _ = await self.house.spawn(
+            NewEngine(kind=kind, config=dict(config), start=False, **{"restart": NEVER, **spec})
+        )
+        await self.house.command(engine.id, Start(), wait_s=20)
         return engine.id
 
-    return spawn
+    async def last_exit(self, kind: str, config: Mapping[str, Any], **spec: Any) -> dict[str, Any]:
+        """How an engine ends that cannot go on."""
+        engine, _ = await self.house.spawn(
+            NewEngine(kind=kind, config=dict(config), start=False, **{"restart": NEVER, **spec})
+        )
+        async with self.seen(engine.id, "engine.stopped", "engine.failed"):
+            await self.house.start(engine.id)
+        info: EngineInfo = await self.house.get(engine.id)
+        assert info.last_exit is not None
+        return info.last_exit
 
-
-@pytest.fixture
-def run(house: EmbeddedHouse) -> Run:
-    """`await run(engine, input)` is the run at its end."""
-
-    async def run(engine: str, input: Any, **more: Any) -> RunInfo:
-        info, _ = await house.submit(engine, NewRun(input=input, **more), wait_s=20)
+    async def run(self, engine: str, input: Any, **more: Any) -> RunInfo:
+        """The run at its end."""
+        info, _ = await self.house.submit(engine, NewRun(input=input, **more), wait_s=20)
         assert info.finished_at, f"still {info.status} after 20 s"
         return info
 
-    return run
+    async def submit(self, engine: str, input: Any) -> str:
+        info, _ = await self.house.submit(engine, NewRun(input=input))
+        return info.id
+
+    @asynccontextmanager
+    async def seen(self, engine: str, *types: str, holding: str = "", within_s: float = 20) -> AsyncIterator[None]:
+        """Leaves the block when an event of one of the types that holds this text came since it was entered."""
+        async with self.house.events(Filter(engine=engine, types=types)) as events:
+            yield
+            with trio.fail_after(within_s):
+                while not any(
+                    frame.event in types and holding in shown(frame.data) for frame in await events.receive()
+                ):
+                    pass
+
+
+def shown(data: bytes) -> str:
+    return str(json.loads(data)["data"])
+
+
+@pytest.fixture
+def drive(house: EmbeddedHouse) -> Driver:
+    return Driver(house)
