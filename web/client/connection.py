@@ -12,7 +12,7 @@ import math
 import random
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote, urlencode
@@ -32,6 +32,7 @@ Query = Iterable[tuple[str, object]]
 
 API: Final = "/api/v1"
 READ_S: Final = 30.0
+CLOSE_S: Final = 5.0
 WAIT_S: Final = 60  # the longest `Prefer: wait` that a house grants
 
 
@@ -177,8 +178,12 @@ class Connection:
             if response.status_code >= 400:
                 body = await response.aread()
                 raise error_of(response.status_code, response.headers, body)
-            async with aclosing(response.aiter_raw()) as chunks:
+            chunks = response.aiter_raw()
+            try:
                 yield response.status_code, chunks
+            finally:
+                with trio.move_on_after(CLOSE_S, shield=True):
+                    await _end(chunks)
         finally:
             await response.aclose()
 
@@ -230,6 +235,19 @@ async def opened(url: str, api_key: str | None, retry: Retry) -> AsyncIterator[C
     )  # fmt: skip
     async with httpx2.AsyncClient(transport=transport, base_url=base, headers=headers, trust_env=False) as client:
         yield Connection(client, url, retry)
+
+
+async def _end(chunks: AsyncIterator[bytes]) -> None:
+    """End an iteration that may stand in the middle (httpx2 2.16).
+
+    It is a chain of generators, and closing the outermost leaves the others to the garbage collector, which complains.
+    A read that is cancelled ends them all; what was in the buffers comes first.
+    """
+    left: bytes | None = b""
+    with suppress(httpx2.StreamError, httpx2.TransportError), trio.CancelScope() as scope:
+        scope.cancel()
+        while left is not None:
+            left = await anext(chunks, None)
 
 
 def _again(error: EnginehouseError | httpx2.TransportError, repeatable: bool) -> bool:
