@@ -2,8 +2,8 @@
 
 A stream is one coroutine in one scope: subscribe, send, leave. What goes wrong before the first byte (an unknown
 engine, a position that is gone) is still an ordinary problem. The bytes of a frame are the bytes of the journal;
-whatever is pending is written in one piece, since the cost is in the writes (four times the events per second at
-100 readers).
+whatever is pending is written in one piece, since the cost is in the writes. A reader gets a first frame at once and
+then at most one piece in `_PACE_S`: at 100 readers that made 82,000 deliveries a second of 24,000, on two shared cores.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
+
+import trio
 
 from supervisor.house import Frame, Subscription
 from web.asgi import Send
@@ -32,6 +34,7 @@ _HELLO: Final = b": enginehouse\nretry: %d\n\n" % RETRY_MS
 _HEARTBEAT: Final = b": heartbeat\n\n"
 _CLOSING: Final = Frame(event="server.closing", id=None, data=b'{"retry_s":%d}' % (RETRY_MS // 1000))
 _LAST: Final = frozenset({"end", "server.closing"})
+_PACE_S: Final = 0.01
 _SETTLED_S: Final = 0.05
 _GONE: Final = Answer(204, (), b"")
 
@@ -68,6 +71,9 @@ class EventStream:
 
     async def _follow(self, send: Send, frames: list[Frame]) -> None:
         while not (frames and frames[-1].event in _LAST):
+            if frames:
+                with self.streams.waiting(_PACE_S):
+                    await trio.sleep_forever()
             frames = await self._next(self.heartbeat_s)
             if not frames and self.streams.closing:
                 frames = [_CLOSING]

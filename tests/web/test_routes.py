@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from protocol.commands import Approve, Pause
 from protocol.errors import EngineBusy, InvalidState, MailboxFull, NotFound, UnknownSlice
@@ -308,7 +309,7 @@ async def test_a_key_that_is_no_visible_ascii_is_422(house: RecordingHouse, ask:
 
 
 async def test_two_posts_that_are_no_command_with_one_key_are_not_answered_at_once(
-    house: RecordingHouse, ask: Client
+    house: RecordingHouse, ask: Client, autojump_clock: MockClock
 ) -> None:
     async def slow() -> PoolInfo:
         await trio.sleep(1)

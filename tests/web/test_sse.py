@@ -132,6 +132,23 @@ async def test_whatever_is_pending_is_one_write(house: RecordingHouse, clock: Mo
         assert await reader.chunk() == encode(frames)
 
 
+async def test_a_first_frame_comes_at_once_and_what_follows_closely_is_one_write(
+    house: RecordingHouse, clock: MockClock
+) -> None:
+    async with served(house) as server, server.ask(EVENTS) as reader:
+        await reader.head()
+        await reader.chunk()
+        feed, began = await feed_of(house), trio.current_time()
+        feed.put(row(1))
+        assert await reader.chunk() == encode([row(1)])
+        assert trio.current_time() == began
+        feed.put(row(2))
+        await trio.sleep(0.005)
+        feed.put(row(3))
+        assert await reader.chunk() == encode([row(2), row(3)])
+        assert trio.current_time() - began == pytest.approx(0.01)
+
+
 async def test_silence_is_filled_with_a_heartbeat_comment(house: RecordingHouse, clock: MockClock) -> None:
     async with served(house, heartbeat_s=15.0) as server, server.ask(EVENTS) as reader:
         await reader.head()
