@@ -98,7 +98,7 @@ def _apply(cell: Cell, step: Step, command: Command) -> bool | None:
                 reason=body.reason,
             )
         case Step.CANCEL:
-            cell.runs.cancel(body, command)
+            return cell.runs.cancel(body, command)
         case Step.REPLY:
             request, decision = cell.requests.resolve(body)
             cell.requests.decide(request, decision, by=command.principal or "nobody")

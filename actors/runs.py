@@ -6,7 +6,7 @@ command.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from actors.digest import Digest
@@ -49,10 +49,13 @@ def queued_data(body: Submit, retry_of: str | None) -> dict[str, Any]:
 
 @dataclass(slots=True, eq=False)
 class OpenRun:
-    """A run that has not ended. `ttl`: when it is given up if it still waits."""
+    """A run that has not ended. `ttl`: when it is given up if it still waits; `cancels`: what asked for its end while it
+    was in hand, settled with it.
+    """
 
     envelope: Envelope
     ttl: Timer | None = None
+    cancels: list[Command] = field(default_factory=list)
 
 
 class Runs:
@@ -152,19 +155,21 @@ class Runs:
             raise NotFound(f"Engine {self._cell.spec.id} has no open run {run_id}.")
         raise InvalidState(f"Run {run_id} is {status} already.", state=status.value, allowed=[])
 
-    def cancel(self, body: Cancel, command: Command) -> None:
-        """Withdraw a queued run; cut the one in hand."""
+    def cancel(self, body: Cancel, command: Command) -> bool | None:
+        """Withdraw a queued run; cut the one in hand, and settle the command with its end (None): a house that dies
+        before that finds the command again, and the run queued.
+        """
         run_id = body.run_id or self.active_id
         assert run_id is not None
         envelope = self.open[run_id].envelope
         if envelope in self._cell.mailbox.hand:
             hand = self.hand
             assert hand is not None
+            self.open[run_id].cancels.append(command)
             hand.cancel(Cut.CANCELLED, by=command.principal, reason=body.reason, through=command.id)
-        else:
-            self._withdraw(
-                envelope, "cancelled", {"by": command.principal, "reason": body.reason, "through": command.id}
-            )
+            return None
+        self._withdraw(envelope, "cancelled", {"by": command.principal, "reason": body.reason, "through": command.id})
+        return True
 
     def _expire(self, envelope: Envelope) -> None:
         if self._cell.mailbox.find(envelope.run_id or "") is envelope:
@@ -200,6 +205,8 @@ class Runs:
                 cell.note(
                     f"command.{settles or SETTLES[how]}", outcome, command_id=command.id, principal=command.principal
                 )
+            for cancel in found.cancels:
+                cell.complete(cancel, how == "cancelled")
             if cell.stalled:
                 cell.stalled = False
 
@@ -250,6 +257,11 @@ class Runs:
     def interrupted(self, envelope: Envelope, *, lost: bool, cause: str, policy: OnInterrupt | None = None) -> None:
         """Leave it in its resting place, and from there at once to where the policy says."""
         cell = self._cell
+        cancels = self.open[envelope.run_id or ""].cancels
+        if cancels:  # it was on its way out already
+            data = {"by": cancels[0].principal, "reason": cancels[0].body.reason, "through": cancels[0].id}
+            self.finish(envelope, "cancelled", data)
+            return
         envelope.lost += lost
         policy = policy or cell.spec.on_interrupt
         with cell.turn():

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from actors.cell import Cell
-from protocol.commands import Dispose, Pause, Restart, Resume, Spawn, Start, Stop, Submit
+from protocol.commands import Cancel, Dispose, Pause, Restart, Resume, Spawn, Start, Stop, Submit
 from protocol.errors import (
     EngineDisposed,
     EngineExists,
@@ -260,6 +260,8 @@ class Engines(Base):
             return replace(body, mode=mode, holder=body.holder or caller.principal or "nobody")
         elif isinstance(body, Resume):
             return replace(body, holder=body.holder or caller.principal or "nobody")
+        elif isinstance(body, Cancel) and body.run_id is None:  # what is active now, not when this is delivered
+            return replace(body, run_id=cell.runs.active_id)
         return body
 
     async def start(self, engine: str, caller: Caller = NOBODY) -> Accepted:
