@@ -109,7 +109,11 @@ class Incarnation:
 
     @property
     def quiescent(self) -> bool:
-        """Whether nobody's code goes on before the gate opens."""
+        """Whether nobody's code goes on before the gate opens. A run that was taken works, also before its task has
+        begun.
+        """
+        if self.run is not None and self.run.task is None:
+            return False
         return all(self.rests(task) for task in self.working)
 
     def rests(self, task: trio.lowlevel.Task) -> bool:
