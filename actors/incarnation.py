@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["Cut", "InHand", "Incarnation"]
 
 
+ROUNDING_S = 1e-6
+"""What a sum of clock times may be wrong by: less than this is nothing to wait for."""
+
+
 class Cut(StrEnum):
     """Why a run's scope was cancelled."""
 
@@ -225,8 +229,9 @@ class Incarnation:
         still_s = self.clock.time() - self.progress_at
         if self.cell.requests.pending_of(hand.envelope.run_id):
             still_s = 0.0
-        if still_s < stall_s:
-            self._stall = self.cell.host.at(self.cell.host.now() + stall_s - still_s, self.watch)
+        left_s = stall_s - still_s
+        if left_s > ROUNDING_S:
+            self._stall = self.cell.host.at(self.cell.host.now() + left_s, self.watch)
         elif not self.cell.stalled:
             self.cell.stall(still_s)
 
