@@ -97,13 +97,15 @@ class Context:
     def _emit(self, type: str, data: Mapping[str, Any] | None) -> None:
         if is_reserved(type) or "." not in type:
             raise ValueError(f"{type!r} is not a type of your own: use '<kind>.<name>', with no reserved first word")
+        cell = self._speaking()
         self._progressed()
-        self._cell.note(type, dict(data or {}), run_id=self._run_id)
+        cell.note(type, dict(data or {}), run_id=self._run_id)
 
     def update(self, slice: str, value: Any) -> None:
         """Set a slice of the public state. Never waits; it travels as a JSON Patch, quick repeats as one."""
+        cell = self._speaking()
         self._progressed()
-        self._cell.update(slice, as_json(value), self._run_id)
+        cell.update(slice, as_json(value), self._run_id)
 
     def slice(self, name: str) -> Any:
         """The slice's present value, also what an earlier incarnation left; None when it was never set."""
@@ -111,12 +113,13 @@ class Context:
 
     def log(self, text: str, *, level: str = "info", **fields: Any) -> None:
         """A line for people (`log.line`). Past its budget lines are counted and become one `log.dropped`."""
-        self._cell.log(text, level, as_json(fields), self._run_id)
+        self._speaking().log(text, level, as_json(fields), self._run_id)
 
     def progress(self, data: Mapping[str, Any] | None = None) -> None:
         """Show that the run advances (transient), and reset the stall watch."""
+        cell = self._speaking()
         self._progressed()
-        self._cell.transient("run.progress", dict(data or {}), run_id=self._run_id)
+        cell.transient("run.progress", dict(data or {}), run_id=self._run_id)
 
     def usage(self, **amounts: float) -> None:
         """Add to what this run has used (`tokens`, `cost_usd`, ...)."""
@@ -177,7 +180,7 @@ class Context:
         """
         if default is not None and all(o.id != default for o in options):
             raise ValidationFailed(f"The default {default!r} is none of the options.")
-        cell = self._cell
+        cell = self._speaking()
         asked: dict[str, Any] = {
             "kind": kind.value,
             "title": title,
@@ -226,6 +229,14 @@ class Context:
         return ProcessWait(self._cell, self._incarnation)
 
     # -- within ------------------------------------------------------------------------------------------------------
+    def _speaking(self) -> Cell:
+        """The cell, for as long as this incarnation is its actor. Raises trio.ClosedResourceError for a task that was
+        named as a leak and goes on all the same: its engine is disposed.
+        """
+        if self._cell.actor is not self._incarnation:
+            raise trio.ClosedResourceError(f"this incarnation of {self._cell.spec.id} is over")
+        return self._cell
+
     @property
     def _run_id(self) -> str | None:
         return self._run.id if self._run else None

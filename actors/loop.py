@@ -141,6 +141,8 @@ async def _handle(cell: Cell, actor: Incarnation, engine: Engine, envelope: Enve
         actor.working.discard(task)
         if cell.held:
             cell.lot.unpark_all()
+    if cell.actor is not actor:  # a leak by now: its envelope has had its end
+        return
     command = envelope.command
     if command is not None:
         data = {"changed": True, "result": as_json(value)}
@@ -159,7 +161,7 @@ async def _run(cell: Cell, actor: Incarnation, engine: Engine, hand: InHand) -> 
         id=envelope.run_id, input=envelope.payload, attempt=envelope.attempt, resumed=envelope.resumed,
         labels=dict(envelope.labels or {}),
     )  # fmt: skip
-    output = _output(cell, run)
+    output = _output(cell, actor, run)
     how, data = "completed", {}
     actor.working.add(task)
     try:
@@ -195,6 +197,8 @@ async def _run(cell: Cell, actor: Incarnation, engine: Engine, hand: InHand) -> 
         actor.unwatch()
         with trio.CancelScope(shield=True):
             await output.close()
+    if cell.actor is not actor:  # a leak by now: its run has had its end
+        return
     with cell.turn():
         if hand.scope.cancelled_caught:
             cell.runs.cut(hand)
@@ -235,13 +239,13 @@ async def quiesce(cell: Cell, actor: Incarnation) -> None:
         cell.lot.unpark_all()
 
 
-def _output(cell: Cell, run: RunInput) -> Output:
+def _output(cell: Cell, actor: Incarnation, run: RunInput) -> Output:
     return Output(
         cell.host.runs_directory,
         run.id,
         attempt=run.attempt,
         publish=lambda data: cell.transient("run.output", data, run_id=run.id),
-        chunk=lambda data: cell.note("run.output_chunk", data, run_id=run.id),
+        chunk=lambda data: cell.note("run.output_chunk", data, run_id=run.id) if cell.actor is actor else None,
         later=lambda seconds, fn: cell.host.at(cell.host.now() + seconds, fn),
     )
 
