@@ -417,7 +417,7 @@ class Supervisor:
         self._since_snapshot[row.uid] = 0
         if row.type == "engine.disposed":
             self._since_snapshot.pop(row.uid)
-            view.slices, view.runs, view.requests = {}, {}, {}
+            view.slices = {}  # runs and requests have their ends in this very batch, or are about to get them
             self._forget_soon(row.uid)
         if self.failed is None:
             self.store.submit(
