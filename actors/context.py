@@ -196,11 +196,15 @@ class Context:
         async def wait() -> None:
             while request.state is RequestState.PENDING:
                 await cell.lot.park()
-            if request.state is RequestState.ANSWERED:
-                cell.requests.use(request)
+            await cell.barrier()
+
+        async def use() -> None:
+            cell.requests.use(request)
             await cell.barrier()
 
         await self._quietly(wait)
+        if request.state is RequestState.ANSWERED:  # used only now: an answer given while held outlives a restart
+            await self._quietly(use)
         if request.decision is None:
             raise RequestExpired(f"Nobody decided {title!r}: {request.reason or 'its deadline passed'}.")
         return request.decision
