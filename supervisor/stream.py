@@ -119,7 +119,7 @@ class Stream:
         if self._ended or self._ring is None:
             raise trio.EndOfChannel
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._snapshot:
+        if self._snapshot and self._after is None:  # who resumes has the state, and must miss nothing
             self._snapshot = False
             return [self._snapshot_frame()]
         while True:
@@ -198,8 +198,14 @@ class Stream:
     def _snapshot_frame(self) -> Frame:
         house = self._house
         uids = [self._uid] if self._uid is not None else list(house.views)
-        views = [house.views[uid] for uid in uids if house.views[uid].state is not State.DISPOSED]
-        wanted = self._filter.slices
+        wanted, pools, kinds = self._filter.slices, self._filter.pools, self._filter.kinds
+        views = [
+            view
+            for view in (house.views[uid] for uid in uids)
+            if view.state is not State.DISPOSED
+            and (not pools or view.spec.pool in pools)
+            and (not kinds or view.spec.kind in kinds)
+        ]
         data: dict[str, Any] = {
             "slices": {
                 view.spec.id: {
@@ -208,9 +214,8 @@ class Stream:
                     if not wanted or name in wanted
                 }
                 for view in views
-                if not self._filter.pools or view.spec.pool in self._filter.pools
             },
             "engines": [as_json(house.info(view)) for view in views],
         }
-        self._seq = max(self._seq, house.folded) if self._after is None else self._seq
+        self._seq = house.folded
         return Frame(event="snapshot", id=self._id(self._seq), data=encode(data))

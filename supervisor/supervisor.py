@@ -19,6 +19,7 @@ import trio
 
 from actors.cell import Cell
 from actors.delivery import check, deliver
+from actors.engine import Config
 from actors.journaling import Journaling
 from actors.kinds import Kinds
 from actors.ref import Ref
@@ -27,6 +28,7 @@ from protocol.commands import Command, Signal, Submit
 from protocol.decide import Decision, Exit
 from protocol.edge import as_json, dump
 from protocol.errors import (
+    BadInput,
     EngineDisposed,
     EngineExists,
     EnginehouseError,
@@ -44,6 +46,7 @@ from protocol.states import State
 from protocol.view import View
 from protocol.wire import EngineInfo
 from protocol.writes import Commit, Document, Snapshot, Write
+from supervisor.absent import absent
 from supervisor.deadlines import Deadline, Deadlines
 from supervisor.expiry import Expiry
 from supervisor.groups import Groups
@@ -388,8 +391,11 @@ class Supervisor:
 
     def make_cell(self, spec: Spec) -> Cell:
         """The cell of an engine that was just spawned or recovered."""
-        kind = self.kinds.get(spec.kind)
-        cell = Cell(self, spec, kind, self.kinds.parse_config(spec.kind, spec.config))
+        try:
+            kind, config = self.kinds.get(spec.kind), self.kinds.parse_config(spec.kind, spec.config)
+        except BadInput as error:
+            kind, config = absent(error.detail), Config()
+        cell = Cell(self, spec, kind, config)
         self.cells[spec.uid] = cell
         self.pools.joined(cell)
         return cell

@@ -41,22 +41,25 @@ class EmbeddedHouse(Pools, Runs, People):
         uid = house.view(filter.engine).spec.uid if filter.engine is not None else None
         shows = visible(house, filter, uid)
         items: list[dict[str, Any]] = []
-        with trio.move_on_after(wait_s):
-            while True:
-                until = house.folded
-                while seq < until and len(items) < limit:
-                    rows = await house.store.read(after=seq, until=until, uid=uid, run_id=filter.run, limit=SCAN)
-                    for row in rows:
-                        if shows(row):
-                            items.append(json.loads(row.wire))
-                            if len(items) == limit:
-                                seq = row.seq
-                                break
-                    else:
-                        seq = rows[-1].seq if len(rows) == SCAN else until
-                if items or not wait_s or house.closing:
-                    break
-                await house.rings.house.lot.park()
+        ring = house.rings.house
+        deadline = trio.current_time() + wait_s
+        while True:
+            until = house.folded
+            while seq < until and len(items) < limit:
+                rows = await house.store.read(after=seq, until=until, uid=uid, run_id=filter.run, limit=SCAN)
+                for row in rows:
+                    if shows(row):
+                        items.append(json.loads(row.wire))
+                        if len(items) == limit:
+                            seq = row.seq
+                            break
+                else:
+                    seq = rows[-1].seq if len(rows) == SCAN else until
+            if items or trio.current_time() >= deadline or house.over:
+                break
+            with trio.move_on_at(deadline):
+                while house.folded == until and not house.over:
+                    await ring.lot.park()
         era = house.store.era
         return EventPage(items=items, next_after=event_id(era, seq), latest=event_id(era, house.folded))
 

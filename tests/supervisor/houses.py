@@ -1,14 +1,14 @@
 """What the tests of the supervisor stand on: a house in virtual time, stores that are slow or break, small engines."""
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
 
 from actors.engine import Engine, RunInput
-from protocol.errors import StoreUnavailable
+from protocol.errors import EnginehouseError, StoreUnavailable
 from protocol.events import Row
 from protocol.writes import Write
 from supervisor import Caller, EmbeddedHouse, NewEngine, NewRun, open_supervisor
@@ -16,6 +16,8 @@ from supervisor.store.contract import Store
 from supervisor.store.memory import Journal, MemoryStore
 
 EPOCH = 1_767_225_600.0
+PATIENCE_S = 5000.0
+"""In virtual time this is nothing; what takes longer never comes."""
 ALICE, BOB = Caller(principal="user:alice"), Caller(principal="user:bob")
 
 
@@ -50,7 +52,8 @@ class BreakingStore(MemoryStore):
 async def a_house(journal: Journal | None = None, **options: Any) -> AsyncIterator[EmbeddedHouse]:
     """A house on a journal that outlives it, with a seeded randomness and the test's time of day."""
     options.setdefault("store", MemoryStore(journal))
-    async with open_supervisor(wall=wall, random=random.Random(1), **options) as house:
+    options.setdefault("wall", wall)
+    async with open_supervisor(random=random.Random(1), **options) as house:
         yield house
 
 
@@ -112,7 +115,8 @@ async def spawn(house: EmbeddedHouse, id: str, kind: str = "sleeper", **members:
 async def until(house: EmbeddedHouse, engine: str, *states: str) -> None:
     """Wait until the engine is seen in one of these states."""
     view = house.supervisor.view(engine)
-    await house.supervisor.watch(view.spec.uid, lambda view: view.state.value in states)
+    with trio.fail_after(PATIENCE_S):
+        await house.supervisor.watch(view.spec.uid, lambda view: view.state.value in states)
 
 
 async def run_until(house: EmbeddedHouse, run: str, *statuses: str) -> None:
@@ -126,13 +130,20 @@ async def run_until(house: EmbeddedHouse, run: str, *statuses: str) -> None:
         seen.append(live.status.value if live else "ended")
         return seen[-1] in statuses
 
-    await house.supervisor.watch(found.uid, look)
+    with trio.fail_after(PATIENCE_S):
+        await house.supervisor.watch(found.uid, look)
 
 
 async def submit(house: EmbeddedHouse, engine: str, input: Any, **members: Any) -> str:
     """A run that was accepted: its id."""
     run, _ = await house.submit(engine, NewRun(input=input, **members))
     return run.id
+
+
+async def regardless(fn: Callable[..., Awaitable[object]], *args: Any) -> None:
+    """Await it, whatever the house answers."""
+    with suppress(EnginehouseError):
+        await fn(*args)
 
 
 async def journaled(store: Store, select: Callable[[Row], bool] = lambda row: True) -> list[Row]:
