@@ -2,16 +2,31 @@
 
 import json
 import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.docs.blocks import Block, blocks, pages
+from web.cli.exits import EXITS
 
 ROOT = Path(__file__).parent.parent.parent
 FENCES = {"python", "python daemon", "console", "json", "toml", "text"}
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
+SEEN = {
+    "README.md": (
+        "Python 3",
+        r"checking protocol/\w+.py.*state +paused.*let me look.*bash.*checking supervisor/\w+.py.*status +completed",
+        "engine.paused.*engine.resumed.*run.completed",
+        "build is disposed of",
+    ),
+    "http-api.md": ('"decision":', "(?i)idempotent-replayed: true", "event: run.completed", '"leaks": ?\\[\\]'),
+    "operations.md": ("status +healthy", "engine.started +night", "night is disposed of"),
+}
+"""What the commands of a page print, in this order."""
 FILE = re.compile(r"`((?:protocol|actors|supervisor|web|docs|examples|tests|bench)/[\w./-]+)`")
 
 
@@ -48,3 +63,29 @@ def test_every_link_to_a_page_of_ours_leads_there(page: Path) -> None:
 @pytest.mark.parametrize("page", pages(ROOT), ids=lambda page: page.name)
 def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     assert [path for path in FILE.findall(page.read_text()) if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("block", blocks(ROOT, "python", "daemon"), ids=str)
+def test_a_program_that_needs_a_daemon_runs(block: Block, served: Mapping[str, str], tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", block.text], env=dict(served), cwd=tmp_path, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in blocks(ROOT, "console")}))
+def test_the_commands_of_a_page_do_what_they_say(
+    page: str, served: Mapping[str, str], program: Callable[[str], str]
+) -> None:
+    program("curl")
+    lines = [line for block in blocks(ROOT, "console") if block.page == page for line in block.text.splitlines()]
+    script = "set -e -o pipefail\n" + "\n".join(line.removeprefix("$ ") for line in lines)
+    done = subprocess.run(
+        [program("bash"), "-c", script], env=dict(served), cwd=ROOT, capture_output=True, text=True, timeout=100,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for wanted in SEEN.get(page, ()):
+        assert re.search(wanted, done.stdout, re.DOTALL), done.stdout
+
+
+def test_the_table_of_exit_codes_is_the_one_of_the_command_line() -> None:
+    table = (ROOT / "docs/operations.md").read_text().partition("## Exit codes")[2].partition("##")[0]
+    assert {int(code) for code in re.findall(r"^\| ([0-9]+) \|", table, re.MULTILINE)} == set(EXITS)
