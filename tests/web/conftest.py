@@ -54,7 +54,7 @@ def enginehouse() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(home: Path, *arguments: str, **names: str) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-c", PROGRAM, *arguments]
         return subprocess.run(
-            line, env=environment(home, **names), capture_output=True, text=True, timeout=60, check=False
+            line, cwd=home, env=environment(home, **names), capture_output=True, text=True, timeout=60, check=False
         )
 
     return run
@@ -68,7 +68,12 @@ def serving() -> Iterator[Callable[..., Daemon]]:
     def start(home: Path, *arguments: str, **names: str) -> Daemon:
         command = [sys.executable, "-c", PROGRAM, "serve", *(arguments or ("--port", "0"))]
         process = subprocess.Popen(
-            command, env=environment(home, **names), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=home,
+            env=environment(home, **names),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         started.append(process)
         assert process.stdout is not None

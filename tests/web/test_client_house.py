@@ -113,6 +113,16 @@ async def test_keys_make_one_effect_and_input_is_checked_far_away(tmp_path: Path
         assert caught.value.extra["errors"]
 
 
+async def test_a_wait_that_was_too_short_goes_on_under_its_key(tmp_path: Path) -> None:
+    async with remote(tmp_path) as house:
+        await house.spawn(NewEngine(kind="probe", id="a"))
+        work, caller = NewRun(input={"steps": 15, "step_s": 0.1}), Caller(key="k")
+        first, _ = await house.submit("a", work, caller, wait_s=0.5)
+        assert first.status == "running"
+        again, accepted = await house.submit("a", work, caller, wait_s=20)
+        assert (again.id, again.status, accepted.replayed) == (first.id, "completed", True)
+
+
 async def test_without_its_key_nothing_is_told(tmp_path: Path) -> None:
     async with remote(tmp_path, key="another-key-that-is-long-enough-too") as house:
         with pytest.raises(Unauthenticated):

@@ -26,10 +26,12 @@ def test_it_says_where_it_is_and_leaves_its_files_to_its_owner_alone(serving: Se
     modes = {path.name: path.stat().st_mode & 0o077 for path in daemon.state.iterdir() if path.name != "daemon.lock"}
     assert set(modes.values()) == {0}, modes
     assert len(daemon.key) >= 32
+    daemon.process.send_signal(signal.SIGHUP)
     assert daemon.stop() == 0
     assert not (daemon.state / "daemon.json").exists()
     events = [json.loads(line)["event"] for line in (daemon.state / "logs/enginehouse.jsonl").read_text().splitlines()]
     assert (events[0], events[-1]) == ("ready", "stopped")
+    assert "settings are read at the start only; restart the daemon to change them" in events
 
 
 def test_a_folder_that_is_held_answers_with_the_address_of_its_holder(
@@ -141,3 +143,10 @@ async def test_after_a_kill_engines_and_streams_go_on(serving: Serving, tmp_path
     assert seen == [item["id"] for item in page.items][: len(seen)]
     assert second.file["pid"] != first.process.pid
     assert await trio.to_thread.run_sync(second.stop) == 0
+
+
+def test_a_journal_that_cannot_be_opened_is_74(enginehouse: Enginehouse, tmp_path: Path) -> None:
+    (tmp_path / "state/journal.db").mkdir(parents=True)
+    failed = enginehouse(tmp_path, "serve", ENGINEHOUSE_STATE_DIR=str(tmp_path / "state"), ENGINEHOUSE_PORT="0")
+    assert (failed.returncode, failed.stderr.startswith("error: ")) == (74, True), failed.stderr
+    assert not (tmp_path / "state/daemon.json").exists()

@@ -63,7 +63,11 @@ def run(
         await _copy(house, started.id, sys.stderr if asked.json else sys.stdout)
         return await house.run(started.id)
 
-    done = asked.house(work)
+    try:
+        done = asked.house(work)
+    except KeyboardInterrupt:
+        print(f"the run goes on; `enginehouse runs --engine {engine}` shows it", file=sys.stderr)
+        raise
     if asked.json:
         asked.record(done)
     else:
@@ -152,9 +156,13 @@ def _new(
 
 
 async def _copy(house: RemoteHouse, run: str, out: Any) -> None:
+    last = b"\n"
     async with aclosing(house.follow(run)) as pieces:
         async for piece in pieces:
             _write(piece, out)
+            last = piece[-1:] or last
+    if last != b"\n" and out.isatty():
+        _write(b"\n", out)
 
 
 def _write(piece: bytes, out: Any) -> None:

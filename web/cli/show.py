@@ -22,8 +22,9 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, empty: s
     if not rows:
         print(empty, file=sys.stderr)
         return
-    lines = [[cell(row.get(column)) for column in columns] for row in rows]
-    if sys.stdout.isatty():
+    people = sys.stdout.isatty()
+    lines = [[cell(row.get(column), wide=not people) for column in columns] for row in rows]
+    if people:
         _terminal(lines, columns)
         return
     widths = [max(len(line[i]) for line in (list(columns), *lines)) for i in range(len(columns))]

@@ -1,0 +1,268 @@
+"""The commands, in process, against a real daemon."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from supervisor.house import Filter
+from tests.web.conftest import PROGRAM, environment
+from web.cli import main
+from web.client import open_remote
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(daemon: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """`cli("list")` gives (exit code, stdout, stderr); the daemon is found by its state folder, as on a machine."""
+    for name in (
+        "ENGINEHOUSE_URL",
+        "ENGINEHOUSE_API_KEY",
+        "ENGINEHOUSE_HOST",
+        "ENGINEHOUSE_PORT",
+        "ENGINEHOUSE_CONFIG",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ENGINEHOUSE_STATE_DIR", str(daemon.state))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(list(arguments))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def probe(cli: Cli, request: pytest.FixtureRequest) -> str:
+    """A probe of this test alone."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:60].strip("-")
+    assert cli("spawn", "probe", "--id", name)[:2] == (0, f"{name}\n")
+    return name
+
+
+def test_status_tells_how_the_house_is(cli: Cli, daemon: Any) -> None:
+    code, out, _ = cli("status")
+    assert code == 0
+    assert re.search(rf"url +{daemon.url}\nstatus +healthy", out)
+    assert json.loads(cli("status", "--json")[1])["pid"] == daemon.process.pid
+
+
+def test_an_engine_is_spawned_listed_shown_and_disposed_of(cli: Cli, tmp_path: Path) -> None:
+    code, out, _ = cli(
+        "spawn", "shell", "--id", "sh", "--cwd", str(tmp_path), "--label", "a=b", "--config", "rows=50", "--no-start"
+    )
+    assert (code, out) == (0, "sh\n")
+    shown = json.loads(cli("show", "sh", "--json")[1])
+    assert (shown["config"]["cwd"], shown["config"]["rows"], shown["labels"]) == (str(tmp_path), 50, {"a": "b"})
+    assert [engine["id"] for engine in json.loads(cli("list", "--label", "a=b", "--json")[1])] == ["sh"]
+    assert re.search(r"^sh +shell +default +stopped", cli("list", "--kind", "shell")[1], re.MULTILINE)
+    assert cli("dispose", "sh")[:2] == (0, "sh is disposed of\n")
+    assert cli("show", "sh")[0] == 3
+
+
+def test_run_waits_and_its_exit_code_is_the_runs(cli: Cli, probe: str) -> None:
+    code, out, err = cli("run", probe, "hello")
+    assert (code, json.loads(out)["text"]) == (0, "hello")
+    assert re.match(r"run_\w+ completed in", err)
+    code, _, err = cli("run", probe, "--input", '{"steps": 2, "fail_at": 1}')
+    assert (code, " failed" in err) == (1, True)
+    code, out, _ = cli("run", probe, "--input", '{"steps": 2, "fail_at": 1}', "--json")
+    assert (code, json.loads(out)["status"]) == (1, "failed")
+
+
+def test_run_follows_the_output(cli: Cli, probe: str) -> None:
+    code, out, err = cli("run", probe, "--input", '{"steps": 3, "output_bytes": 100, "step_s": 0.01}', "--follow")
+    assert (code, len(out.strip()) >= 90) == (0, True)
+    run = err.split()[0]
+    assert cli("logs", run)[1] == out.removesuffix("\n")
+    assert cli("logs", run, "--follow")[1] == out.removesuffix("\n")
+
+
+def test_submit_gives_the_id_and_cancel_takes_it(cli: Cli, probe: str) -> None:
+    _, out, _ = cli("submit", probe, "--input", '{"steps": 1000, "step_s": 0.05}')
+    run = out.strip()
+    assert cli("cancel", run, "--reason", "enough")[0] == 0
+    code, out, _ = cli("events", "--run", run, "--after", "0", "--json")  # ends with the run
+    types = [json.loads(line)["type"] for line in out.splitlines()]
+    assert (code, "run.queued" in types, types[-2:]) == (0, True, ["run.cancelled", "end"])
+    assert json.loads(cli("show", run, "--json")[1])["status"] == "cancelled"
+    again = cli("retry", run)[1].strip()
+    assert json.loads(cli("show", again, "--json")[1])["retry_of"] == run
+    assert run in cli("runs", "--engine", probe)[1]
+
+
+def test_an_engine_is_steered(cli: Cli, probe: str) -> None:
+    assert cli("pause", probe, "--wait", "10", "--reason", "lunch")[:2] == (0, f"{probe}: pause completed\n")
+    assert cli("pause", probe, "--wait", "10")[1] == f"{probe}: pause completed (it was so already)\n"
+    assert re.search(r"^pause .*lunch|^pause ", cli("why", probe)[1], re.MULTILINE)
+    assert cli("resume", probe, "--wait", "10")[0] == 0
+    assert cli("stop", probe, "--wait", "10", "--grace", "1")[0] == 0
+    assert cli("start", probe, "--wait", "10")[0] == 0
+    assert cli("restart", probe, "--wait", "10")[0] == 0
+    assert json.loads(cli("show", probe, "--json")[1])["incarnation"] == 3
+    assert "event" not in cli("processes", probe)[1]
+    assert json.loads(cli("state", probe)[1])["seq"] > 0
+    assert cli("state", probe, "nothing")[0] == 3
+
+
+def test_a_wrong_mode_or_kind_is_input_that_cannot_be_meant(cli: Cli, probe: str) -> None:
+    code, _, err = cli("pause", probe, "--mode", "gently")
+    assert (code, err.startswith("error: mode: ")) == (2, True)
+    assert cli("spawn", "nothing-like-that")[0] == 2
+    assert cli("spawn", "probe", "--config", "x")[0] == 2
+
+
+async def asked_in(daemon: Any, run: str) -> None:
+    """Returns when the run has asked."""
+    opened = Filter(run=run, types=("request.opened",))
+    async with open_remote(daemon.url, api_key=daemon.key) as house, house.events(opened, after="0") as stream:
+        await stream.receive()
+
+
+async def started(daemon: Any, engine: str) -> None:
+    """Returns when a run of the engine has started."""
+    begun = Filter(engine=engine, types=("run.started",))
+    async with open_remote(daemon.url, api_key=daemon.key) as house, house.events(begun, after="0") as stream:
+        await stream.receive()
+
+
+def test_people_answer(cli: Cli, probe: str, daemon: Any) -> None:
+    options = [{"id": "go", "kind": "allow_once", "label": "Go"}, {"id": "no", "kind": "reject_once", "label": "No"}]
+    ask = {"steps": 1, "ask_at": 1, "ask": {"kind": "approval", "title": "Deploy?", "options": options}}
+    for verb in ("approve", "reject"):
+        run = cli("submit", probe, "--input", json.dumps(ask))[1].strip()
+        trio.run(asked_in, daemon, run)
+        (asked,) = json.loads(cli("requests", "--engine", probe, "--json")[1])
+        assert asked["title"] == "Deploy?"
+        request = asked["id"]
+        code, out, _ = cli(verb, request, "--comment", "so be it")
+        assert (code, out) == (0, f"{request} is answered ({verb})\n")
+        assert cli("reply", request, "--answer", "late")[0] == 4
+    assert cli("reply", "req_nothing", "--option", "go")[0] == 3
+    assert cli("reply", "req_nothing")[0] == 2
+    assert probe in cli("requests", "--decided")[1]
+
+
+def test_pools_are_made_and_commanded(cli: Cli) -> None:
+    assert cli("pools", "create", "crew", "--kind", "probe", "--max-engines", "5")[:2] == (0, "crew\n")
+    engine = cli("pools", "get", "crew", "issue-7")[1].strip()
+    assert cli("pools", "get", "crew", "issue-7")[1].strip() == engine
+    code, out, _ = cli("pools", "pause", "crew", "--reason", "night")
+    assert (code, engine in out) == (0, True)
+    assert json.loads(cli("pools", "show", "crew", "--json")[1])["max_engines"] == 5
+    assert cli("pools", "delete", "crew")[0] == 4
+    assert cli("pools", "delete", "crew", "--force")[0] == 0
+    assert "crew" not in cli("pools", "list")[1]
+
+
+def test_keys_are_shown_once_and_revoked(cli: Cli) -> None:
+    key = cli("keys", "create", "bot", "--scope", "read")[1].strip()
+    listed = cli("keys", "list")[1]
+    assert ("bot" in listed, key in listed) == (True, False)
+    assert cli("list", "--api-key", key)[0] == 0
+    code, _, err = cli("spawn", "probe", "--api-key", key)
+    assert (code, "operate" in err) == (5, True)
+    assert cli("keys", "revoke", key.split("_")[1])[0] == 0
+    assert cli("list", "--api-key", key)[0] == 5
+
+
+def test_logs_tell_what_an_engine_logged(cli: Cli, probe: str) -> None:
+    assert cli("logs", probe)[0] == 0
+    assert cli("logs", "no-such-engine")[0] == 3
+
+
+def test_dead_letters_and_kinds(cli: Cli) -> None:
+    assert cli("dead-letters", "list")[0] == 0
+    assert cli("dead-letters", "redeliver", "nothing")[0] == 3
+    assert {"probe", "shell", "process"} <= {kind["kind"] for kind in json.loads(cli("kinds", "--json")[1])}
+
+
+def test_an_error_is_one_line_for_people_and_json_for_programs(cli: Cli) -> None:
+    code, out, err = cli("show", "nothing")
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert err.startswith("error: ")
+    code, out, err = cli("show", "nothing", "--json")
+    assert json.loads(err)["error"]["slug"] == "not-found"
+
+
+@pytest.mark.parametrize("command", ["status", "list", "events"])
+def test_nobody_there_is_69_and_says_what_to_do(cli: Cli, command: str) -> None:
+    code, _, err = cli(command, "--url", "http://127.0.0.1:9")
+    assert (code, "enginehouse serve" in err) == (69, True)
+
+
+def test_an_address_that_is_none_is_78(cli: Cli) -> None:
+    code, _, err = cli("status", "--url", "127.0.0.1")
+    assert (code, "http://host:port" in err) == (78, True)
+
+
+def test_wrong_usage_is_2_and_help_tells_the_exit_codes(cli: Cli) -> None:
+    assert cli("frobnicate")[0] == 2
+    assert cli("run")[0] == 2
+    code, out, _ = cli("--help")
+    assert (code, "69: nobody answers" in out) == (0, True)
+    assert "--api-key" in cli("pools", "create", "--help")[1]
+
+
+def test_config_shows_origins_and_checks(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[server]\ngrace_s = 3")
+    monkeypatch.setenv("ENGINEHOUSE_PROT", "1")
+    code, out, err = cli("config", "show", "--config", str(tmp_path / "c.toml"))
+    assert code == 0
+    assert re.search(rf"^server\.grace_s +3 +{tmp_path / 'c.toml'}$", out, re.MULTILINE)
+    assert "ENGINEHOUSE_PROT" in err
+    assert cli("config", "check")[0] == 0
+    (tmp_path / "c.toml").write_text("[server]\ngrace_s = -3")
+    code, _, err = cli("config", "check", "--config", str(tmp_path / "c.toml"))
+    assert (code, "server.grace_s: -3 is not allowed" in err) == (78, True)
+
+
+def test_somebody_elses_supervisor_is_told_in_one_sentence(
+    enginehouse: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "shadow/supervisor").mkdir(parents=True)
+    (tmp_path / "shadow/supervisor/__init__.py").touch()
+    tree = str(Path(__file__).parents[3])
+    done = enginehouse(tmp_path, "list", PYTHONPATH=f"{tmp_path / 'shadow'}:{tree}")
+    assert (done.returncode, done.stderr.count("\n")) == (78, 1)
+    assert "somebody else's" in done.stderr
+
+
+def test_status_imports_nothing_heavy(
+    enginehouse: Callable[..., subprocess.CompletedProcess[str]], daemon: Any, tmp_path: Path
+) -> None:
+    names = {"ENGINEHOUSE_STATE_DIR": str(daemon.state), "PYTHONPROFILEIMPORTTIME": "1"}
+    done = enginehouse(tmp_path, "status", **names)
+    assert done.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert imported & {"trio", "httpx2", "quart", "hypercorn", "apsw", "pydantic_settings", "rich.table"} == set()
+
+
+def test_events_that_were_are_printed_and_the_command_ends(cli: Cli, probe: str) -> None:
+    cli("run", probe, "x")
+    code, out, _ = cli("events", "--engine", probe, "--no-follow", "--types", "run")
+    assert code == 0
+    assert [line.split()[1] for line in out.splitlines()] == ["run.queued", "run.started", "run.completed"]
+
+
+def test_ctrl_c_leaves_the_command_and_not_the_run(cli: Cli, probe: str, daemon: Any, tmp_path: Path) -> None:
+    line = [sys.executable, "-c", PROGRAM, "run", probe, "--input", '{"steps": 1000, "step_s": 0.05}']
+    env = environment(tmp_path, ENGINEHOUSE_STATE_DIR=str(daemon.state), PYTHONUNBUFFERED="1")
+    with subprocess.Popen([*line, "--follow"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        trio.run(started, daemon, probe)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, b"Traceback" in err) == (130, False), err
+    (run,) = json.loads(cli("runs", "--engine", probe, "--json")[1])
+    assert run["status"] == "running"
+    assert cli("cancel", run["id"])[0] == 0
