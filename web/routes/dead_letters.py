@@ -14,7 +14,7 @@ from web.routes.commands import CommandAccepted, acceptance
 section = Section("dead letters")
 
 
-@section.get("/dead-letters", Scope.READ)
+@section.get("/dead-letters", Scope.READ, NotFound)
 async def list_dead_letters(
     call: Call,
     *,

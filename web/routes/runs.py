@@ -78,7 +78,7 @@ async def submit_run(call: Call, engine: str, body: NewRun) -> Reply[StartedRun]
     return accepted(started(run), location(run), replayed=command.replayed, reached=ended, wait_s=wait_s)
 
 
-@section.get("/runs", Scope.READ)
+@section.get("/runs", Scope.READ, NotFound)
 async def list_runs(
     call: Call,
     *,
