@@ -266,7 +266,7 @@ class Cell(Journaling):
         if self.held:
             if self.state is not State.PAUSED:
                 self.fire(Trigger.PARK, {"cause": "held"})
-            self._settle_waiting(changed=True)
+            self.settle_waiting(changed=True)
             return True
         if not self.host.admit(self):
             self.waiting_for_place = [*(self.waiting_for_place or []), *([command] if command else [])]
@@ -336,7 +336,7 @@ class Cell(Journaling):
                 case Aim.PARKED:
                     self.fire(Trigger.PARK, {"cause": "shutdown"})
                 case Aim.STOPPED:
-                    self._settle_waiting(changed=False)
+                    self.settle_waiting(changed=False)
                     self.requests.withdraw_all("stopped")
                     self.fire(Trigger.ENDED, {"by": by, "reason": reason})
                 case Aim.DISPOSED:
@@ -346,7 +346,7 @@ class Cell(Journaling):
 
     def bury(self, by: str | None) -> None:
         """The end of the engine: everything still owed gets its one end, then `disposed`."""
-        self._settle_waiting(changed=False)
+        self.settle_waiting(changed=False)
         dead = 0
         for envelope in self.mailbox.bury():
             dead += envelope.command is not None
@@ -358,7 +358,7 @@ class Cell(Journaling):
         self.holds = {}
         self.fire(Trigger.DISPOSED, {"leaks": self.leaks, "dead_letters": dead, "by": by})
 
-    def _settle_waiting(self, *, changed: bool) -> None:
+    def settle_waiting(self, *, changed: bool) -> None:
         """It waits for a place no more: what asked for one has come to this."""
         for command in self.waiting_for_place or ():
             self.complete(command, changed)

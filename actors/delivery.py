@@ -75,6 +75,8 @@ def _apply(cell: Cell, step: Step, command: Command) -> bool | None:
     """Carry out one step; True: it changed what state, aim and holds do not show; None: settled later."""
     body = command.body
     match step:
+        case Step.REPEAT if isinstance(body, Stop) and cell.waiting_for_place is not None:
+            cell.settle_waiting(changed=False)  # it is stopped, and was about to start
         case Step.REPEAT:
             return False
         case Step.NOTED | Step.HOLD | Step.RELEASE | Step.WAKE if isinstance(body, Pause):
