@@ -117,6 +117,7 @@ class ProcessEngine(Engine):
     async def on_start(self, ctx: Context) -> None:
         """CannotStart: there is no such program or directory, or it speaks another version of the protocol."""
         config = self.config
+        boot_s = trio.current_effective_deadline() - trio.current_time()
         try:
             process = await ctx.spawn_process(config.argv, cwd=config.cwd, env=environment(config.env))
         except SpawnFailed as error:
@@ -133,14 +134,13 @@ class ProcessEngine(Engine):
         if speaks:
             self._say("hello", protocol=jsonl.PROTOCOL, engine_id=ctx.engine_id, incarnation=ctx.incarnation)
         # A moment before the runtime's own limit, which knows nothing of last words.
-        left_s = trio.current_effective_deadline() - trio.current_time()
-        with trio.move_on_after(left_s * 0.95) as limit:
+        with trio.move_on_at(trio.current_effective_deadline() - 0.05 * boot_s) as limit:
             if speaks:
                 await self._greeted.wait()
             await self._ready(ctx)
         if limit.cancelled_caught:
             missed = "said no hello" if speaks and not self._greeted.is_set() else "was not ready"
-            raise ProgramFailed(self._program.sentence(f"{missed} within {round(left_s, 1):g} s"))
+            raise ProgramFailed(self._program.sentence(f"{missed} within {round(boot_s, 1):g} s"))
 
     async def on_run(self, ctx: RunContext, run: RunInput) -> Any:
         """Hand the run over, and do what the program says about it until it says how it ended."""
@@ -153,7 +153,7 @@ class ProcessEngine(Engine):
             with said:
                 return await self._follow(ctx, said)
         finally:
-            if not self._over.is_set():
+            if not self._over.is_set() and not self._program.ended.is_set():
                 with trio.CancelScope(shield=True):
                     await self._cancel()
 
@@ -171,6 +171,7 @@ class ProcessEngine(Engine):
     async def on_stop(self, ctx: Context) -> None:
         """Told to stop, and after half of the grace signalled; at once when it does not speak, or may be frozen."""
         program = self._program
+        self._over.set()  # nobody waits any more for the end of a run that was cancelled
         if self.config.protocol == "jsonl" and not self._held:
             left_s = trio.current_effective_deadline() - trio.current_time()
             self._say("stop")

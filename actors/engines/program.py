@@ -36,7 +36,7 @@ class ProgramFailed(Exception):
 
 
 class Program:
-    """See the module. `ended` is set when it has ended and everything it said was read.
+    """See the module. `ended`: it has, and everything it said was read, or nobody attends to it any more.
 
     Args:
         name: What sentences call it.
@@ -102,7 +102,7 @@ class Program:
             self._said.close()
             with trio.CancelScope(shield=True):
                 await self.process.aclose()
-        self.ended.set()
+            self.ended.set()
         return code
 
     async def _read(self, ctx: Context, silent: trio.Event) -> None:

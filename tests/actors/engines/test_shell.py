@@ -202,7 +202,7 @@ async def test_a_frozen_command_can_be_cancelled_and_the_session_lives_on(drive:
 @pytest.mark.parametrize("frozen", [False, True])
 async def test_dispose_ends_the_command_at_once_and_leaves_nothing(drive: Any, shell: str, frozen: bool) -> None:
     async with drive.seen(shell, "run.output", holding="begun"):
-        run = await drive.submit(shell, "setsid sleep 1000 & echo begun; sleep 1000")
+        run = await drive.submit(shell, "setsid sleep 1000 & sleep 1000 & echo begun; wait")
     pids = [row.pid for row in await drive.house.processes(shell)]
     assert len(pids) == 3
     if frozen:

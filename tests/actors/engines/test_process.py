@@ -1,0 +1,313 @@
+"""The process kind: real programs, as they are and speaking JSON lines, driven through a real house."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from protocol.commands import Signal
+from protocol.errors import UnsupportedCommand, ValidationFailed
+from protocol.specs import PauseMode
+from protocol.wire import NewEngine, ReplyBody
+from supervisor import EmbeddedHouse
+
+HELLO = """echo '{"type":"hello","protocol":1}'; """
+
+
+def plain(script: str, **more: Any) -> dict[str, Any]:
+    return {"argv": ["sh", "-c", script], "protocol": "none", **more}
+
+
+def speaking(script: str, **more: Any) -> dict[str, Any]:
+    return {"argv": ["sh", "-c", HELLO + script], **more}
+
+
+@pytest.fixture
+async def counter(drive: Any, root: Path) -> str:
+    """The example program in Python."""
+    engine: str = await drive.spawn("process", {"argv": [sys.executable, str(root / "examples/jsonl_engine.py")]})
+    return engine
+
+
+# -- a program that speaks ------------------------------------------------------------------------------------------
+async def test_a_run_is_sent_to_the_program_and_its_answer_is_the_result(drive: Any, counter: str) -> None:
+    run = await drive.run(counter, {"count": 3})
+    assert (run.status, run.result) == ("completed", {"counted": 3})
+    assert await drive.house.output(run.id) == (b"1\n2\n3\n", 6)
+    assert (await drive.house.slice(counter, "counted")).value == 3
+    assert (await drive.run(counter, {"count": 1})).result == {"counted": 1}
+
+
+async def test_the_program_may_fail_a_run(drive: Any, counter: str) -> None:
+    run = await drive.run(counter, "what")
+    assert (run.status, run.error) == ("failed", {"slug": "bad-input", "detail": 'Give {"count": <number>}.'})
+
+
+@pytest.mark.parametrize("option, status", [("yes", "completed"), ("no", "failed")])
+async def test_the_program_may_ask_a_human(drive: Any, counter: str, option: str, status: str) -> None:
+    async with drive.seen(counter, "request.opened"):
+        run = await drive.submit(counter, {"count": 1, "ask": True})
+    [request] = (await drive.house.requests()).items
+    assert (request.title, request.kind) == ("Shall I count?", "approval")
+    async with drive.seen(counter, "run.completed", "run.failed"):
+        await drive.house.reply(request.id, ReplyBody(option=option))
+    assert (await drive.house.run(run)).status == status
+
+
+async def test_a_cancelled_run_is_ended_by_the_program_which_lives_on(drive: Any, counter: str) -> None:
+    async with drive.seen(counter, "run.output", holding="'1"):
+        run = await drive.submit(counter, {"count": 10**9})
+    async with drive.seen(counter, "run.cancelled", within_s=4):
+        await drive.house.cancel(run)
+    assert (await drive.run(counter, {"count": 1})).result == {"counted": 1}
+    assert (await drive.house.get(counter)).incarnation == 1
+
+
+async def test_a_frozen_run_can_be_cancelled_and_the_program_lives_on(drive: Any, counter: str) -> None:
+    async with drive.seen(counter, "run.output", holding="'1"):
+        run = await drive.submit(counter, {"count": 10**9})
+    await drive.house.pause(counter, wait_s=5)
+    async with drive.seen(counter, "run.cancelled", within_s=1):
+        await drive.house.cancel(run)
+    await drive.house.resume(counter, wait_s=5)
+    assert (await drive.run(counter, {"count": 1})).result == {"counted": 1}
+    assert (await drive.house.get(counter)).incarnation == 1
+
+
+async def test_a_program_that_ignores_a_cancellation_is_killed(drive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.engines.process.CANCEL_S", 0.05)
+    engine = await drive.spawn("process", speaking("cat >/dev/null"))
+    async with drive.seen(engine, "run.started"):
+        run = await drive.submit(engine, 1)
+    async with drive.seen(engine, "engine.failed", holding="did not end a cancelled run within 0.05 s"):
+        await drive.house.cancel(run)
+    assert (await drive.house.run(run)).status == "cancelled"
+
+
+async def test_a_frozen_run_goes_on_where_it_was(drive: Any, counter: str) -> None:
+    async with drive.seen(counter, "run.output", holding="'1"):
+        run = await drive.submit(counter, {"count": 50})
+    await drive.house.pause(counter, wait_s=5)
+    async with drive.seen(counter, "run.completed"):
+        await drive.house.resume(counter)
+    info = await drive.house.run(run)
+    assert (info.attempts, info.result) == (1, {"counted": 50})
+
+
+async def test_soft_waits_for_the_end_of_the_run(drive: Any, counter: str) -> None:
+    async with drive.seen(counter, "run.output", holding="'1"):
+        run = await drive.submit(counter, {"count": 50})
+    await drive.house.pause(counter, mode=PauseMode.SOFT, wait_s=10)
+    assert (await drive.house.run(run)).status == "completed"
+
+
+async def test_a_signal_reaches_the_program(drive: Any, counter: str) -> None:
+    async with drive.seen(counter, "process.signalled", holding="{'name': 'x', 'payload': [1]}"):
+        await drive.house.command(counter, Signal(name="x", payload=[1]))
+
+
+async def test_stop_is_said_to_the_program_before_it_is_signalled(drive: Any, tmp_path: Path) -> None:
+    script = "while read -r line; do case $line in *stop*) echo stopped > said; exit;; esac; done"
+    engine = await drive.spawn("process", speaking(script, cwd=str(tmp_path)))
+    await drive.house.dispose(engine)
+    assert (tmp_path / "said").read_text() == "stopped\n"
+
+
+async def test_a_run_may_use_the_grace_of_a_stop(drive: Any, root: Path) -> None:
+    script = f"""
+import json, sys
+sys.path.insert(0, {str(root / "examples")!r})
+from jsonl_engine import say
+say("hello", protocol=1)
+for line in sys.stdin:
+    match json.loads(line):
+        case {{"type": "run", "id": id}}: say("output", id=id, text="begun")
+        case {{"type": "stop"}}: say("result", id=id, result="in time"); break
+"""
+    engine = await drive.spawn("process", {"argv": [sys.executable, "-c", script]})
+    async with drive.seen(engine, "run.output"):
+        run = await drive.submit(engine, 1)
+    await drive.house.dispose(engine, force=True)
+    assert (await drive.house.run(run)).result == "in time"
+
+
+async def test_a_run_in_hand_at_a_stop_is_cancelled(drive: Any) -> None:
+    engine = await drive.spawn("process", speaking("cat >/dev/null"))
+    async with drive.seen(engine, "run.started"):
+        run = await drive.submit(engine, 1)
+    assert (await drive.house.dispose(engine, force=True, grace_s=0.2)).leaks == []
+    assert (await drive.house.run(run)).status == "cancelled"
+
+
+async def test_a_program_in_another_language(drive: Any, program: Callable[[str], str], root: Path) -> None:
+    engine = await drive.spawn("process", {"argv": [program("node"), str(root / "examples/jsonl-engine.mjs")]})
+    async with drive.seen(engine, "process.counted", holding="{'words': 3}"):
+        assert (await drive.run(engine, "one two  three")).result == {"words": 3}
+    assert (await drive.run(engine, 5)).error["slug"] == "bad-input"
+    before = trio.current_time()
+    await drive.house.dispose(engine)
+    assert trio.current_time() - before < 4
+
+
+@pytest.mark.parametrize(
+    "script, says",
+    [
+        ("echo junk", "is not JSON: 'junk'"),
+        ("echo 5", "no message"),
+        ("echo '{}'", "no message"),
+        ("""echo '{"type":"hello"}'""", "message `hello` is wrong: protocol"),
+        ("head -c 1100000 /dev/zero; sleep 9", "longer than 1048576 bytes"),
+        ("printf '{'", "ended with exit status 0 in the middle of a line before it said hello"),
+        ("exit 0", "ended with exit status 0 before it said hello"),
+        ("exec sleep 9", "said no hello within 0.2 s"),
+        (HELLO + 'echo \'{"type":"event","name":"UPPER"}\'; sleep 9', "message `event` is wrong: name"),
+        (HELLO + "kill -9 $$", "ended with signal 9 (Killed)"),
+        (HELLO + "exit 3", "ended with exit status 3"),
+        (HELLO + "printf '{\"type'", "in the middle of a line"),
+    ],
+)
+async def test_what_breaks_the_protocol_is_a_crash_with_a_sentence(drive: Any, script: str, says: str) -> None:
+    argv = ["sh", "-c", f"echo last words >&2; {script}"]
+    ended = await drive.last_exit("process", {"argv": argv}, boot_s=0.2 if "sleep 9" in script else 10)
+    assert ended["cause"] == "crashed"
+    assert says in ended["error"]
+    assert len(ended["error"]) < 1000
+
+
+async def test_the_sentence_ends_with_the_last_lines_of_standard_error(drive: Any) -> None:
+    ended = await drive.last_exit("process", {"argv": ["sh", "-c", "seq 100 >&2; exit 3"]})
+    assert ended["error"].endswith("Its last lines on standard error:\n" + "\n".join(map(str, range(81, 101))))
+
+
+async def test_an_end_in_the_middle_of_a_run_is_a_crash_even_with_status_0(drive: Any) -> None:
+    engine = await drive.spawn("process", speaking("read -r hello; read -r run"))
+    async with drive.seen(engine, "engine.failed", holding="exit status 0 in the middle of a run"):
+        run = await drive.submit(engine, 1)
+    info = await drive.house.run(run)
+    assert (info.status, info.error["slug"]) == ("failed", "interrupted")
+
+
+async def test_unknown_members_and_messages_are_ignored(drive: Any) -> None:
+    script = """echo '{"type":"new","x":1}'; echo '{"type":"log","text":"hi","new":1}'; cat >/dev/null"""
+    engine, _ = await drive.house.spawn(NewEngine(kind="process", config=speaking(script), start=False))
+    async with drive.seen(engine.id, "log.line", holding="does not know: new"):
+        await drive.house.start(engine.id)
+    assert (await drive.house.get(engine.id)).state == "running"
+
+
+async def test_a_program_that_does_not_read_is_a_crash(drive: Any) -> None:
+    engine = await drive.spawn("process", speaking("exec sleep 1000"))
+    async with drive.seen(engine, "engine.failed", holding="does not read its standard input"):
+        for _ in range(80):
+            await drive.house.command(engine, Signal(name="x", payload="y" * 10_000))
+
+
+# -- a program as it is ---------------------------------------------------------------------------------------------
+async def test_its_lines_are_logged(drive: Any) -> None:
+    engine, _ = await drive.house.spawn(
+        NewEngine(kind="process", config=plain("echo out; echo err >&2; exec sleep 1000"), start=False)
+    )
+    async with (
+        drive.seen(engine.id, "log.line", holding="'text': 'out'"),
+        drive.seen(engine.id, "log.line", holding="'text': 'err'"),
+    ):
+        await drive.house.start(engine.id)
+
+
+async def test_exit_status_0_is_the_good_end_and_another_is_a_crash(drive: Any) -> None:
+    assert (await drive.last_exit("process", plain("exit 0")))["cause"] == "finished"
+    ended = await drive.last_exit("process", plain("echo oh no >&2; exit 3"))
+    assert (ended["cause"], ended["error"]) == (
+        "crashed",
+        "ProgramFailed: 'sh' ended with exit status 3. Its last lines on standard error:\noh no",
+    )
+
+
+async def test_it_takes_no_runs(drive: Any) -> None:
+    engine = await drive.spawn("process", plain("exec sleep 1000"))
+    with pytest.raises(UnsupportedCommand):
+        await drive.submit(engine, 1)
+
+
+@pytest.mark.parametrize("ready", [{"line": "ready [0-9]+"}, {"line": "y 5"}, {"delay_s": 0.01}])
+async def test_readiness_is_waited_for(drive: Any, ready: dict[str, Any]) -> None:
+    engine = await drive.spawn("process", plain("echo ready 5; exec sleep 1000", ready=ready))
+    assert (await drive.house.get(engine)).state == "running"
+
+
+async def test_a_port_that_accepts_is_readiness(drive: Any) -> None:
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    serve = f"import socket; s = socket.create_server(('127.0.0.1', {port})); [s.accept() for _ in iter(int, 1)]"
+    engine = await drive.spawn(
+        "process", {"argv": [sys.executable, "-c", serve], "protocol": "none", "ready": {"port": port}}
+    )
+    assert (await drive.house.get(engine)).state == "running"
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    await stream.aclose()
+
+
+async def test_what_is_never_ready_is_a_crash(drive: Any) -> None:
+    ended = await drive.last_exit("process", plain("echo no; exec sleep 9", ready={"line": "yes"}), boot_s=0.1)
+    assert "was not ready within 0.1 s" in ended["error"]
+
+
+async def test_it_is_stopped_with_its_own_signal(drive: Any, tmp_path: Path) -> None:
+    script = "trap 'echo INT > got; exit' INT; echo ready; while :; do sleep 0.01; done"
+    config = plain(script, stop_signal="SIGINT", cwd=str(tmp_path), ready={"line": "ready"})
+    engine = await drive.spawn("process", config)
+    await drive.house.dispose(engine)
+    assert (tmp_path / "got").read_text() == "INT\n"
+
+
+async def test_what_ignores_its_signal_is_killed_after_the_grace(drive: Any) -> None:
+    engine = await drive.spawn(
+        "process", plain("trap '' TERM; echo ready; while :; do sleep 1; done", ready={"line": "ready"})
+    )
+    before = trio.current_time()
+    assert (await drive.house.dispose(engine, grace_s=0.2)).leaks == []
+    assert 0.2 <= trio.current_time() - before < 2
+
+
+async def test_a_frozen_program_is_disposed_of_at_once(drive: Any) -> None:
+    engine = await drive.spawn("process", plain("exec sleep 1000"))
+    await drive.house.pause(engine, wait_s=5)
+    with trio.fail_after(3):
+        assert (await drive.house.dispose(engine, grace_s=20)).leaks == []
+
+
+# -- configs --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "config, says",
+    [
+        ({"argv": ["no-such-program"]}, "no program 'no-such-program'"),
+        ({"argv": ["true"], "cwd": "/nowhere"}, "No such file or directory"),
+        ({"argv": ["sh", "-c", """echo '{"type":"hello","protocol":2}'; sleep 9"""]}, "speaks version 2"),
+    ],
+)
+async def test_what_no_retry_mends_is_failed_with_a_sentence(drive: Any, config: dict[str, Any], says: str) -> None:
+    ended = await drive.last_exit("process", config)
+    assert ended["cause"] == "unmendable"
+    assert says in ended["error"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"argv": []},
+        {"argv": ["a\0b"]},
+        {"argv": ["a"], "protocol": "xml"},
+        {"argv": ["a"], "ready": {}},
+        {"argv": ["a"], "ready": {"line": "(open"}},
+        {"argv": ["a"], "ready": {"port": 1, "delay_s": 1}},
+        {"argv": ["a"], "stop_signal": "STOP"},
+    ],
+)
+async def test_a_config_that_cannot_be_meant_is_refused(house: EmbeddedHouse, config: dict[str, Any]) -> None:
+    with pytest.raises(ValidationFailed):
+        await house.spawn(NewEngine(kind="process", config=config))
