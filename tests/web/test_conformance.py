@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from trio.testing import MockClock
 
 from supervisor import open_supervisor
 from tests.web.doubles import SPEC, Client, client
@@ -66,7 +65,7 @@ async def ask(asker: Client, pick: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_random_requests_get_answers_that_the_document_names(autojump_clock: MockClock, seed: int) -> None:
+async def test_random_requests_get_answers_that_the_document_names(seed: int) -> None:
     pick = random.Random(seed)
     async with open_supervisor() as house:
         asker = client(house)
