@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Any
@@ -9,9 +10,8 @@ from typing import Any
 import typer
 from typer.main import get_command
 
-from protocol.errors import Denied, EnginehouseError
 from web.cli import engines, events, house, keys, letters, people, pools, runs, show
-from web.cli.exits import EXITS, INTERRUPTED, exit_of
+from web.cli.exits import EXITS, INTERRUPTED
 from web.places import Problem
 
 __all__ = ["app", "run"]
@@ -46,9 +46,6 @@ def run(arguments: list[str]) -> int:
         return int(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except EnginehouseError as error:
-        _tell(error, as_json="--json" in arguments)
-        return exit_of(error)
     except Problem as error:
         show.error(str(error))
         return os.EX_CONFIG
@@ -56,20 +53,25 @@ def run(arguments: list[str]) -> int:
         # The reader has enough (`| head`). Nothing more may be written, not even by the interpreter at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
-        if not hasattr(error, "format_message"):
-            raise
-        usage: Any = error  # typer's usage errors: its classes are private, what they offer is not
-        usage.show()
-        return int(getattr(error, "exit_code", 2))
+    except Exception as error:  # noqa: BLE001 - what is not of the house is raised again
+        if hasattr(error, "format_message"):
+            usage: Any = error  # typer's usage errors: its classes are private, what they offer is not
+            usage.show()
+            return int(usage.exit_code)
+        return _failed(error, as_json="--json" in arguments)
 
 
-def _tell(error: EnginehouseError, *, as_json: bool) -> None:
+def _failed(error: Exception, *, as_json: bool) -> int:
+    """The line and the exit code of an error of the house; anything else is a bug of ours and goes on."""
+    from protocol.errors import Denied, EnginehouseError  # 0.1 s that a command which succeeds does not need
+    from web.cli.exits import exit_of
+
+    if not isinstance(error, EnginehouseError):
+        raise error
     if as_json:
-        import json
-
         body = {"slug": error.slug, "detail": error.detail, **error.extra}
         print(json.dumps({"error": body}, default=str), file=sys.stderr)
-        return
-    advice = " Here: --api-key or ENGINEHOUSE_API_KEY." if isinstance(error, Denied) else ""
-    show.error(error.detail + advice)
+    else:
+        advice = " Here: --api-key or ENGINEHOUSE_API_KEY." if isinstance(error, Denied) else ""
+        show.error(error.detail + advice)
+    return exit_of(error)

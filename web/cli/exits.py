@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from protocol.errors import BadInput, Busy, Conflict, Denied, EnginehouseError, Missing, Unavailable
+if TYPE_CHECKING:
+    from protocol.errors import EnginehouseError
 
 __all__ = ["EXITS", "FAILED", "INTERRUPTED", "exit_of"]
 
@@ -24,16 +25,12 @@ EXITS: Final = {
     INTERRUPTED: "interrupted with Ctrl-C",
 }
 
-_BRANCHES: Final[tuple[tuple[type[EnginehouseError], int], ...]] = (
-    (BadInput, 2),
-    (Missing, 3),
-    (Conflict, 4),
-    (Busy, 4),
-    (Denied, 5),
-    (Unavailable, 69),
-)
-
 
 def exit_of(error: EnginehouseError) -> int:
     """The exit code of an error of the house."""
-    return next((code for branch, code in _BRANCHES if isinstance(error, branch)), FAILED)
+    from protocol.errors import BadInput, Busy, Conflict, Denied, Missing, Unavailable
+
+    branches: tuple[tuple[type[EnginehouseError], int], ...] = (
+        (BadInput, 2), (Missing, 3), (Conflict, 4), (Busy, 4), (Denied, 5), (Unavailable, 69),
+    )  # fmt: skip
+    return next((code for branch, code in branches if isinstance(error, branch)), FAILED)

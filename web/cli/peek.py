@@ -11,7 +11,6 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
-from web.client.errors import Unreachable, error_of
 from web.client.locate import Place
 
 __all__ = ["peek"]
@@ -43,9 +42,13 @@ def peek(place: Place, *paths: str, timeout_s: float = 10.0) -> list[Any]:
             response = connection.getresponse()
             body = response.read()
             if response.status >= 400:
+                from web.client.errors import error_of
+
                 raise error_of(response.status, dict(response.getheaders()), body)
             found.append(json.loads(body))
     except (OSError, http.client.HTTPException, ValueError) as error:
+        from web.client.errors import Unreachable
+
         raise Unreachable(
             f"Nobody answers at {place.url} ({error}): start the house with `enginehouse serve`, or name its URL."
         ) from None

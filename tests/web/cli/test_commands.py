@@ -245,7 +245,10 @@ def test_status_imports_nothing_heavy(
     done = enginehouse(tmp_path, "status", **names)
     assert done.returncode == 0
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert imported & {"trio", "httpx2", "quart", "hypercorn", "apsw", "pydantic_settings", "rich.table"} == set()
+    assert (
+        imported & {"protocol", "trio", "httpx2", "quart", "hypercorn", "apsw", "pydantic_settings", "rich.table"}
+        == set()
+    )
 
 
 def test_events_that_were_are_printed_and_the_command_ends(cli: Cli, probe: str) -> None:
