@@ -47,7 +47,7 @@ class Cut(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class InHand:
-    """The run in hand. The first cut wins, but a cancel also wins over one that would start the run again."""
+    """The run in hand. The first cut wins."""
 
     envelope: Envelope
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -59,8 +59,7 @@ class InHand:
     usage: dict[str, float] = field(default_factory=dict)
 
     def cancel(self, cut: Cut, *, by: str | None = None, reason: str = "", through: str | None = None) -> None:
-        again = (Cut.PAUSED, Cut.STALLED, Cut.STOPPING)  # cuts after which the run may be started once more
-        if self.cut is None or (cut is Cut.CANCELLED and self.cut in again):
+        if self.cut is None:
             self.cut, self.by, self.reason, self.through = cut, by, reason, through
             self.scope.cancel()
 

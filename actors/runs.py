@@ -124,9 +124,9 @@ class Runs:
     def restore(self, run: Run, command: Command, digest: Digest) -> None:
         """A run that the journal says is open, back in the queue; what was in hand is dealt with by `interrupt`."""
         envelope = self.envelope(command)
-        envelope.attempt, envelope.lost = run.attempts + 1, run.lost
+        envelope.attempt, envelope.lost, envelope.resumed = run.attempts + 1, run.lost, run.resumed
         ttl_s = None
-        if run.queue_ttl_s is not None and run.status is RunStatus.QUEUED:
+        if run.queue_ttl_s is not None and run.status is RunStatus.QUEUED and not run.attempts:
             ttl_s = max(run.queue_ttl_s - (self._cell.host.wall() - epoch_ms(run.created_at) / 1000), 0.0)
         self._register(envelope, digest, ttl_s)
         mailbox = self._cell.mailbox
@@ -172,7 +172,7 @@ class Runs:
         return True
 
     def _expire(self, envelope: Envelope) -> None:
-        if self._cell.mailbox.find(envelope.run_id or "") is envelope:
+        if envelope.attempt == 1 and self._cell.mailbox.find(envelope.run_id or "") is envelope:
             error = {"slug": "queue-ttl", "detail": "It waited in the queue for longer than its queue_ttl_s."}
             with self._cell.turn():
                 self._withdraw(envelope, "timed_out", {"error": error}, settles="expired")
@@ -278,7 +278,8 @@ class Runs:
                 envelope.attempt += 1
                 envelope.resumed = policy is OnInterrupt.RESUME
                 cell.mailbox.put_back(envelope)
-                cell.note("run.queued", {"again": True, "attempt": envelope.attempt}, run_id=envelope.run_id)
+                data = {"again": True, "attempt": envelope.attempt, "resumed": envelope.resumed}
+                cell.note("run.queued", data, run_id=envelope.run_id)
 
     def bury(self, envelope: Envelope, reason: str, by: str | None) -> None:
         """A queued envelope of a disposed engine."""

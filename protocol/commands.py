@@ -85,7 +85,9 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submit:
-    """Queue a run. `queue_ttl_s`: how long it may wait; `timeout_s`: how long it may work (both None: for ever)."""
+    """Queue a run. `queue_ttl_s`: how long it may wait for its first start; `timeout_s`: how long it may work (both
+    None: for ever).
+    """
 
     __pydantic_config__ = STRICT
     input: Any

@@ -63,7 +63,9 @@ RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One run's record. `error`: {slug, detail}; `attempts` counts starts; `lost` those that a crash took."""
+    """One run's record. `error`: {slug, detail}; `attempts` counts starts; `lost` those that a crash took; `front`: it
+    goes before what is queued; `resumed`: its next start goes on from a checkpoint.
+    """
 
     id: str
     uid: str
@@ -90,6 +92,7 @@ class Run:
     cancelled_by: str | None = None
     reason: str | None = None
     front: bool = False
+    resumed: bool = False
     output_bytes: int = 0
     seq: int = 0
 
@@ -98,7 +101,7 @@ def fold_run(run: Run | None, row: Row) -> Run | None:
     """The run's record after one of its rows, changed in place; a new one for its first `run.queued`.
 
     `run.queued` {input, priority, labels, timeout_s, queue_ttl_s, retry_of} opens it; with `again` it goes back in the
-    queue (in front). `request.*` rows carry `open`, the number of the run's requests that still wait.
+    queue (in front), `resumed` when it goes on from a checkpoint. `request.*` rows carry `open`, the number of the run's requests that still wait.
     """
     data = row.data
     if row.type == "run.queued" and run is None:
@@ -112,7 +115,7 @@ def fold_run(run: Run | None, row: Row) -> Run | None:
         return None
     match row.type:
         case "run.queued":
-            run.status, run.front = RunStatus.QUEUED, True
+            run.status, run.front, run.resumed = RunStatus.QUEUED, True, data.get("resumed", False)
         case "run.started":
             run.status, run.front, run.attempts = RunStatus.RUNNING, False, data["attempt"]
             run.started_at = run.started_at or row.time

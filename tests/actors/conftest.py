@@ -10,7 +10,8 @@ from tests.actors.stage import OpenStage, opened
 
 @pytest.fixture
 def stage(tmp_path: Path) -> OpenStage:
-    """`async with stage(Walker) as on:` opens a house that knows these kinds. pytest-trio sets a clock for those tests
-    only that name it themselves, so each test names `autojump_clock` too; it begins at second 0.
+    """`stage(Walker)` opens a house that knows these kinds, in an `async with`.
+
+    pytest-trio gives a clock to those tests only that name it themselves: each names `autojump_clock`, too.
     """
     return partial(opened, tmp_path)

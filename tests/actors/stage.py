@@ -1,8 +1,8 @@
 """A house on virtual time, with short words for what tests do to its engines.
 
-Wall time and monotonic time are one clock that begins at 0, so the time of a row is the second in which it happened. When
-the stage is left, every mailbox must be balanced, every accepted command must have had its one end or be owed, and what
-is seen of an engine must be what it is.
+Wall time and monotonic time are one clock that begins at 0, so the time of a row is the second in which it happened.
+When the stage is left, every mailbox must be balanced, every accepted command must have had its one end or be owed, and
+what is seen of an engine must be what it is.
 """
 
 from __future__ import annotations
