@@ -11,11 +11,11 @@ import trio
 from actors.ref import Ref
 from protocol.errors import NotFound, UnknownKind
 from protocol.ids import event_id
-from protocol.states import State
 from protocol.wire import HealthInfo, KindInfo
 from supervisor.embedded.people import People
 from supervisor.embedded.pools import Pools
 from supervisor.embedded.runs import Runs
+from supervisor.health import checks, worst
 from supervisor.house import EventPage, Filter, House
 from supervisor.statistics import HouseStatistics, statistics
 from supervisor.stream import Stream, position, visible
@@ -76,31 +76,9 @@ class EmbeddedHouse(Pools, Runs, People):
     # -- the house ---------------------------------------------------------------------------------------------------
     async def health(self) -> HealthInfo:
         house = self.supervisor
-        store = house.store.statistics()
-        states: dict[str, int] = {}
-        for cell in house.cells.values():
-            states[cell.state] = states.get(cell.state, 0) + 1
-        before = trio.current_time()
-        await trio.lowlevel.checkpoint()
-        lag_s = trio.current_time() - before
-        checks: dict[str, dict[str, Any]] = {
-            "store": {
-                "status": "unhealthy" if house.failed else "healthy",
-                "queued_writes": store.queued_writes,
-                "queued_bytes": store.queued_bytes,
-                "last_commit_s": round(store.last_commit_s, 6),
-                "rows": store.rows,
-            },
-            "event_loop": {"status": "degraded" if lag_s > 0.5 else "healthy", "lag_s": round(lag_s, 6)},
-            "engines": {
-                "status": "degraded" if states.get(State.FAILED) else "healthy",
-                **{str(k): v for k, v in states.items()},
-            },
-        }
-        found = {check["status"] for check in checks.values()}
-        status = next(s for s in ("unhealthy", "degraded", "healthy") if s in found)
+        found = await checks(house)
         return HealthInfo(
-            status=status, uptime_s=round(house.now() - house.started_at, 3), version=_version(), checks=checks
+            status=worst(found), uptime_s=round(house.now() - house.started_at, 3), version=_version(), checks=found
         )
 
     def ref(self, engine: str) -> Ref:
