@@ -92,13 +92,16 @@ def _apply(cell: Cell, step: Step, command: Command) -> bool | None:
             return cell.boot("restart" if body.type == "restart" else body.type, command)
         case Step.STOP | Step.STOP_NOW | Step.RAISE | Step.ENDED | Step.DISPOSED:
             assert isinstance(body, Stop | Restart | Dispose)
+            if step is Step.DISPOSED:  # settled first: `engine.disposed` is to be the last row
+                cell.complete(command, changed=True)
             grace_s = cell.spec.grace_s if body.grace_s is None else body.grace_s
-            return cell.end(
+            changed = cell.end(
                 AIMS[verb_of(body)],
                 0.0 if step is Step.STOP_NOW else grace_s,
                 by=command.principal,
                 reason=body.reason,
             )
+            return None if step is Step.DISPOSED else changed
         case Step.CANCEL:
             return cell.runs.cancel(body, command)
         case Step.REPLY:

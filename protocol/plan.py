@@ -44,7 +44,7 @@ class Step(StrEnum):
     RELEASE = "release"
     STOP = "stop"
     STOP_NOW = "stop, grace 0"
-    RAISE = "aim rises"
+    RAISE = "aim rises"  # or stays, and only the budget shrinks
     ENDED = "ended"
     DISPOSED = "disposed"
     QUEUE = "queue"
@@ -119,11 +119,8 @@ def plan(verb: Verb, state: State, *, actor: bool, aim: Aim | None = None, held:
         if step is Step.QUEUE and aim >= Aim.STOPPED:
             return Step.REFUSED
         if step is Step.RAISE and verb is not Verb.DISPOSE:
-            wanted = AIMS[verb]
-            if aim == wanted or (verb is Verb.STOP and aim > wanted):
-                return Step.REPEAT
-            if aim > wanted:
-                return Step.REFUSED
+            if aim > AIMS[verb]:
+                return Step.REPEAT if verb is Verb.STOP else Step.REFUSED
     return step
 
 

@@ -139,7 +139,9 @@ class Stage:
                 seen = (view.state, view.aim, view.holds, view.incarnation, view.stalled, set(view.runs))
                 assert seen == (cell.state, cell.aim, cell.holds, cell.incarnation, cell.stalled, set(cell.runs.open))
             if view.state == "disposed":
-                assert rows[-1].type == "engine.disposed"
+                types = [row.type for row in rows]
+                after = types[types.index("engine.disposed") + 1 :]
+                assert set(after) <= {"command.rejected"}
 
 
 OpenStage = Callable[..., AbstractAsyncContextManager[Stage]]
