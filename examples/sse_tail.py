@@ -12,11 +12,11 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import trio
 
+from protocol.errors import EnginehouseError
 from supervisor import Filter
 from web.client import open_remote
 from web.client.locate import locate
@@ -41,5 +41,9 @@ def line(event: dict[str, Any]) -> None:
 if __name__ == "__main__":
     place = locate(os.environ)
     print(f"following {place.url}, Ctrl-C ends it", file=sys.stderr)
-    with suppress(KeyboardInterrupt):
+    try:
         trio.run(lambda: tail(place.url, place.api_key, tuple(sys.argv[1:]), line))
+    except KeyboardInterrupt:
+        pass
+    except EnginehouseError as error:
+        sys.exit(f"error: {error.detail}")

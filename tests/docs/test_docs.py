@@ -19,7 +19,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 SEEN = {
     "README.md": (
         "Python 3",
-        r"checking protocol/\w+.py.*state +paused.*let me look.*bash.*checking supervisor/\w+.py.*status +completed",
+        r"checking actors/\w+.py.*state +paused.*let me look.*bash.*checking web/\w+.py.*status +completed",
         "engine.paused.*engine.resumed.*run.completed",
         "build is disposed of",
     ),
