@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -311,6 +311,31 @@ async def test_output_is_followed_across_connections_until_the_run_has_ended(
     assert text == b"one two three"
     asked = [request.url.query for request in answers.asked if request.url.path.endswith("/output")]
     assert asked == [b"after=%d&follow=true" % n for n in (0, 4, 4, 8)]
+
+
+async def test_following_goes_on_where_it_was_cancelled(autojump_clock: MockClock) -> None:
+    class Slow(httpx2.AsyncByteStream):
+        def __init__(self, text: bytes, then_s: float) -> None:
+            self.text, self.then_s = text, then_s
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield self.text
+            await trio.sleep(self.then_s)
+
+    answers = Answers(
+        httpx2.Response(200, stream=Slow(b"one ", 10)),
+        httpx2.Response(200, stream=Slow(b"two", 0)),
+        httpx2.Response(200, json={**RUN, "output_bytes": 7}),
+    )
+    async with house_of(answers) as house, aclosing(house.follow("run_1")) as pieces:
+        assert await anext(pieces) == b"one "
+        with trio.move_on_after(1) as scope:
+            await anext(pieces)
+        assert scope.cancelled_caught
+        assert await anext(pieces) == b"two"
+        with pytest.raises(StopAsyncIteration):
+            await anext(pieces)
+    assert [request.url.query for request in answers.asked[:2]] == [b"after=0&follow=true", b"after=4&follow=true"]
 
 
 async def test_the_errors_of_the_block_leave_it_bare() -> None:

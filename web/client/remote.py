@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final, Literal, TypeVar
 
-import httpx2
 import trio
 
 from protocol import commands
 from protocol.edge import as_json
-from protocol.errors import Busy, EnginehouseError, RangeNotSatisfiable, Unavailable
+from protocol.errors import EnginehouseError, RangeNotSatisfiable
 from protocol.specs import PauseMode
 from protocol.view import Why
 from protocol.wire import (
@@ -48,6 +47,7 @@ from protocol.wire import (
 from supervisor.house import Caller, EventPage, Filter, Subscription
 from web.client.connection import WAIT_S, Answer, Connection, Retry, opened, path, read
 from web.client.errors import Unreachable
+from web.client.following import Following
 from web.client.subscription import RemoteSubscription
 
 __all__ = ["RemoteHouse", "open_remote"]
@@ -87,9 +87,10 @@ async def open_remote(
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             try:
                 yield RemoteHouse(connection, nursery, give_up_s=give_up_s, silence_s=silence_s)
-            except BaseException as raised:  # noqa: BLE001, ASYNC103 - raised below, where no nursery wraps it
+            except BaseException as raised:  # noqa: BLE001 - raised below, where no nursery wraps it in a group
                 error = raised
-            nursery.cancel_scope.cancel()
+            finally:
+                nursery.cancel_scope.cancel()
         if error is not None:
             raise error
 
@@ -283,32 +284,9 @@ class RemoteHouse:
             raise Unreachable("The answer has no readable Content-Range: check that nothing rewrites it on its way.")
         return answer.body[:limit], int(total[1])
 
-    async def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[bytes]:
+    def follow(self, run: str, *, after: int = 0) -> Following:
         """See `House.follow`. Goes on at its offset when the connection or the house went away."""
-        failures, alone_since = 0, trio.current_time()
-        headers = {"accept": "text/plain"}
-        while True:
-            wait_s = 0.0
-            try:
-                query = [("after", after), ("follow", True)]
-                where = path("runs", run, "output")
-                async with self._connection.stream(where, query=query, headers=headers, read_s=None) as (_, chunks):
-                    async for chunk in chunks:
-                        failures, alone_since = 0, trio.current_time()
-                        after += len(chunk)
-                        yield chunk  # noqa: ASYNC119 - `House.follow` asks for `aclosing`
-                # The answer also ends when the house closes; only the run itself can say that nothing follows.
-                info = await self.run(run)
-                if info.finished_at is not None and after >= info.output_bytes:
-                    return
-            except (httpx2.TransportError, Unavailable, Busy) as error:
-                problem = self._connection.unreachable(error) if isinstance(error, httpx2.TransportError) else error
-                if trio.current_time() - alone_since >= self._give_up_s or self._connection.retry.attempts == 1:
-                    raise problem from None
-                asked = problem.extra.get("retry_after_s")
-                wait_s = float(asked) if isinstance(asked, int | float) else 0.0
-            failures += 1
-            await trio.sleep(self._connection.retry.delay_s(failures, wait_s))
+        return Following(self._connection, run, after=after, give_up_s=self._give_up_s)
 
     # people
     async def requests(
