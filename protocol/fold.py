@@ -99,7 +99,8 @@ def _exited(state: State) -> Fold:
 def _disposed(view: View, row: Row) -> None:
     _move(State.DISPOSED)(view, row)
     view.leaks, view.dead_letters = row.data["leaks"], row.data["dead_letters"]
-    view.holds = {}
+    view.holds, view.slices, view.why = {}, {}, {}  # what is left is kept for long: how it ended, and how many runs
+    view.counts = {name: count for name, count in view.counts.items() if name in RUN_ENDS}
 
 
 def _stalled(view: View, row: Row) -> None:

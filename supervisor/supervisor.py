@@ -423,9 +423,8 @@ class Supervisor:
         self._since_snapshot[row.uid] = 0
         if row.type == "engine.disposed":
             self._since_snapshot.pop(row.uid)
-            view.slices = {}  # runs and requests have their ends in this very batch, or are about to get them
             self._forget_soon(row.uid)
-        if self.failed is None:
+        if self.failed is None and not self.gone:
             self.store.submit(
                 Write(snapshots=(Snapshot(uid=row.uid, seq=row.seq, engine_seq=row.engine_seq, body=dump(view)),))
             )

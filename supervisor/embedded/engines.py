@@ -23,7 +23,7 @@ from protocol.fold import fold_all
 from protocol.ids import valid_engine_id
 from protocol.records import CommandRecord
 from protocol.specs import OnInterrupt, PauseMode, Spec
-from protocol.states import State
+from protocol.states import Aim, State
 from protocol.view import SliceValue, View, Why
 from protocol.wire import (
     Accepted,
@@ -101,6 +101,10 @@ class Engines(Base):
             except NotFound:
                 view = None
             if view is not None and view.state is not State.DISPOSED:
+                cell = self.supervisor.cells.get(view.spec.uid)
+                if cell is not None and cell.aim is Aim.DISPOSED:  # it is going; whoever gets it now would lose it
+                    await self.supervisor.watch(view.spec.uid, lambda view: view.state is State.DISPOSED)
+                    continue
                 if replace(view.spec, uid="") != replace(wanted, uid=""):
                     raise EngineExists(f"Engine {id} exists with another spec. Choose another id, or dispose of it.")
                 return self._engine(view.spec.uid), False

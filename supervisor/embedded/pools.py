@@ -14,7 +14,7 @@ from protocol.edge import as_json
 from protocol.errors import EngineExists, EnginehouseError, PoolBusy, ValidationFailed
 from protocol.ids import valid_key
 from protocol.specs import PoolSpec
-from protocol.states import State
+from protocol.states import Aim, State
 from protocol.wire import EngineInfo, NewEngine, NewPool, PatchPool, PoolCommand, PoolInfo, PoolResult
 from protocol.writes import Document
 from supervisor.drain import drain
@@ -54,6 +54,9 @@ class Pools(Engines):
         pool = self.supervisor.pools.put(spec)
         await self.supervisor.record(Document(table="pool", id=spec.id, body=as_json(spec)))
         self.supervisor.give_places(pool)
+        for cell in pool.cells.values():
+            self.supervisor.expiry.watch(cell)
+            cell.lot.unpark_all()  # who is idle looks at its idle_s again
         return self._info(pool)
 
     async def patch_pool(self, id: str, patch: PatchPool, members: frozenset[str], caller: Caller = NOBODY) -> PoolInfo:
@@ -91,6 +94,9 @@ class Pools(Engines):
         while True:
             known = found.keys.get(key)
             if known is not None:
+                if house.cell(known).aim is Aim.DISPOSED:
+                    await house.watch(house.ids[known], lambda view: view.state is State.DISPOSED)
+                    continue
                 info = house.info(house.view(known))
                 if info.state in (State.STOPPED, State.FAILED):
                     await self.start(known, replace(caller, key=None))
