@@ -14,7 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["DEFAULT_PORT", "DaemonFile", "Problem", "config_file", "read_toml", "state_directory"]
+__all__ = [
+    "DEFAULT_PORT", "DaemonFile", "Problem", "admin_key_file", "config_file", "default_state_directory", "read_toml",
+    "state_directory",
+]  # fmt: skip
 
 DEFAULT_PORT: Final = 39731
 
@@ -51,12 +54,21 @@ def state_directory(environ: Mapping[str, str]) -> Path:
     named = environ.get("ENGINEHOUSE_STATE_DIR")
     if not named:
         named = read_toml(config_file(environ), must_exist=False).get("state_dir")
-    return Path(named) if isinstance(named, str) and named else default_state_directory(environ)
+    return Path(named).expanduser() if isinstance(named, str) and named else default_state_directory(environ)
 
 
 def default_state_directory(environ: Mapping[str, str]) -> Path:
     """`enginehouse` in the XDG state folder."""
     return _xdg(environ, "XDG_STATE_HOME", ".local/state") / "enginehouse"
+
+
+def admin_key_file(environ: Mapping[str, str], state: Path) -> Path:
+    """`server.admin_key_file` of the environment or the config file, or `admin.key` in the state folder."""
+    named = environ.get("ENGINEHOUSE_SERVER__ADMIN_KEY_FILE")
+    if not named:
+        server = read_toml(config_file(environ), must_exist=False).get("server")
+        named = server.get("admin_key_file") if isinstance(server, dict) else None
+    return Path(named).expanduser() if isinstance(named, str) and named else state / "admin.key"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,16 @@ def test_a_daemon_says_where_it_is_and_its_key_lies_beside(state: Path) -> None:
     assert (place.url, place.api_key, place.daemon) == (DAEMON.url, "the-admin-key", DAEMON)
 
 
+def test_the_key_is_found_where_the_daemon_was_told_to_keep_it(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.key").write_text("another-key\n")
+    (tmp_path / "config.toml").write_text(f'[server]\nadmin_key_file = "{tmp_path / "other.key"}"')
+    assert locate(env(state, ENGINEHOUSE_CONFIG=str(tmp_path / "config.toml"))).api_key == "another-key"
+    named = env(state, ENGINEHOUSE_SERVER__ADMIN_KEY_FILE=str(tmp_path / "other.key"))
+    assert locate(named).api_key == "another-key"
+    assert locate({**named, "ENGINEHOUSE_SERVER__ADMIN_KEY": "given"}).api_key == "given"
+    assert locate({**named, "ENGINEHOUSE_SERVER__ADMIN_KEY": "given"}, url="http://192.0.2.1:1").api_key is None
+
+
 def test_without_a_daemon_it_is_the_default_address(state: Path) -> None:
     assert locate(env(state)).url == "http://127.0.0.1:39731"
 

@@ -85,13 +85,15 @@ def test_an_unknown_name_in_the_environment_is_reported(serving: Serving, tmp_pa
     assert daemon.stop() == 0
 
 
-async def test_a_unix_socket_serves_alone(serving: Serving, tmp_path: Path) -> None:
+async def test_a_unix_socket_serves_alone(serving: Serving, enginehouse: Enginehouse, tmp_path: Path) -> None:
     path = tmp_path / "house.sock"
     names = {"ENGINEHOUSE_SERVER__ENABLED": "false", "ENGINEHOUSE_SERVER__UNIX_SOCKET": str(path)}
     daemon = serving(tmp_path, "--log-level", "info", **names)
     assert daemon.url == f"unix:{path}"
     async with open_remote(daemon.url, api_key=daemon.key) as house:
         assert (await house.health()).status == "healthy"
+    status = await trio.to_thread.run_sync(enginehouse, tmp_path, "status")
+    assert (status.returncode, "healthy" in status.stdout) == (0, True)
     assert await trio.to_thread.run_sync(daemon.stop) == 0
     assert not path.exists()
 

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from web.places import DEFAULT_PORT, DaemonFile, Problem, state_directory
+from web.places import DEFAULT_PORT, DaemonFile, Problem, admin_key_file, state_directory
 
 __all__ = ["Place", "locate"]
 
@@ -44,7 +44,7 @@ def locate(
     _check(url)
     api_key = api_key or environ.get("ENGINEHOUSE_API_KEY")
     if not api_key and (daemon is not None or _is_here(url)):
-        api_key = _admin_key(state / "admin.key")
+        api_key = environ.get("ENGINEHOUSE_SERVER__ADMIN_KEY") or _admin_key(admin_key_file(environ, state))
     return Place(url, api_key, state, daemon)
 
 
