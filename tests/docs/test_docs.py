@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,11 @@ def test_a_program_on_a_page_runs(
 @pytest.mark.parametrize("block", blocks(ROOT, "json"), ids=str)
 def test_json_on_a_page_is_json(block: Block) -> None:
     json.loads(block.text)
+
+
+@pytest.mark.parametrize("block", blocks(ROOT, "toml"), ids=str)
+def test_toml_on_a_page_is_toml(block: Block) -> None:
+    tomllib.loads(block.text)
 
 
 @pytest.mark.parametrize("page", pages(ROOT), ids=lambda page: page.name)
