@@ -24,7 +24,7 @@ import trio
 from actors.engine import RunFailed
 from actors.host import Timer
 
-__all__ = ["CHUNK_BYTES", "CHUNK_S", "Output"]
+__all__ = ["CHUNK_BYTES", "CHUNK_S", "Output", "in_place", "in_thread"]
 
 CHUNK_BYTES, CHUNK_S = 1 << 16, 1.0
 """A chunk ends when it is this long, or when nothing was written for so many seconds."""
@@ -32,7 +32,21 @@ CHUNK_BYTES, CHUNK_S = 1 << 16, 1.0
 CHUNKS_AHEAD = 64
 """How many chunks a run may be ahead of the disk before `write` waits."""
 
+Sync = Callable[[], OSError | None]
+Kept = Callable[[OSError | None], None]
+Ask = Callable[[Sync, Kept], None]
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def in_thread(sync: Sync, kept: Kept) -> None:
+    """Not `trio.to_thread`: the timer that may ask has no task that could wait."""
+    token = trio.lowlevel.current_trio_token()
+    trio.lowlevel.start_thread_soon(sync, lambda result: token.run_sync_soon(kept, result.unwrap()))
+
+
+def in_place(sync: Sync, kept: Kept) -> None:
+    kept(sync())
 
 
 class Output:
@@ -45,6 +59,8 @@ class Output:
         publish: Shows a frame, `{offset, text}`.
         chunk: Journals a chunk that is on the disk, `{offset, length, sha256}`.
         later: Calls a function after so many seconds.
+        ask: Does the first without holding up the loop and then calls the second with its answer. A house on a virtual
+            clock, which does not see threads, gives `in_place`.
     """
 
     def __init__(
@@ -56,11 +72,12 @@ class Output:
         publish: Callable[[dict[str, Any]], object],
         chunk: Callable[[dict[str, Any]], object],
         later: Callable[[float, Callable[[], None]], Timer],
+        ask: Ask = in_thread,
     ) -> None:
         self.path = directory / f"{run_id}.out"
         self.offset = self.path.stat().st_size if attempt > 1 and self.path.exists() else 0
         self._fresh = attempt == 1
-        self._publish, self._chunk, self._later = publish, chunk, later
+        self._publish, self._chunk, self._later, self._ask = publish, chunk, later, ask
         self._fd: int | None = None
         self._closed = False
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -164,7 +181,7 @@ class Output:
         chunks = list(self._ended)
         self._ended.clear()
         self._asked = len(chunks)
-        fd, token = self._fd, trio.lowlevel.current_trio_token()
+        fd = self._fd
 
         def sync() -> OSError | None:
             try:
@@ -183,5 +200,4 @@ class Output:
                 self._ask_disk()
             self._lot.unpark_all()
 
-        # Not `trio.to_thread`: the timer that may have brought us here has no task that could wait.
-        trio.lowlevel.start_thread_soon(sync, lambda result: token.run_sync_soon(kept, result.unwrap()))
+        self._ask(sync, kept)

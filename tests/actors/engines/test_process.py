@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from protocol.commands import Signal
+from protocol.commands import Signal, Start
 from protocol.errors import UnsupportedCommand, ValidationFailed
 from protocol.specs import PauseMode
 from protocol.wire import NewEngine, ReplyBody
@@ -194,7 +194,7 @@ async def test_unknown_members_and_messages_are_ignored(drive: Any) -> None:
     script = """echo '{"type":"new","x":1}'; echo '{"type":"log","text":"hi","new":1}'; cat >/dev/null"""
     engine, _ = await drive.house.spawn(NewEngine(kind="process", config=speaking(script), start=False))
     async with drive.seen(engine.id, "log.line", holding="does not know: new"):
-        await drive.house.start(engine.id)
+        await drive.house.command(engine.id, Start(), wait_s=5)
     assert (await drive.house.get(engine.id)).state == "running"
 
 

@@ -204,7 +204,7 @@ async def test_dispose_ends_the_command_at_once_and_leaves_nothing(drive: Any, s
     async with drive.seen(shell, "run.output", holding="begun"):
         run = await drive.submit(shell, "setsid sleep 1000 & sleep 1000 & echo begun; wait")
     pids = [row.pid for row in await drive.house.processes(shell)]
-    assert len(pids) == 3
+    assert len(pids) >= 3
     if frozen:
         await drive.house.pause(shell, wait_s=5)
     with trio.fail_after(5):
