@@ -174,7 +174,7 @@ class Cell(Journaling):
         if actor.nursery is None:
             if self.state is State.PAUSING:
                 self.quiet()
-        elif not actor.quiescing:
+        elif not (actor.quiescing or actor.nursery.cancel_scope.cancel_called):  # a nursery that ends takes no task
             actor.quiescing = True
             actor.nursery.start_soon(quiesce, self, actor)
         self.lot.unpark_all()
