@@ -20,10 +20,10 @@ HOUSE_ROWS, ENGINE_ROWS = 1024, 256
 
 class Ring:
     """`first`: the place of the oldest row kept; `next`: that of the row to come; `lost`: the highest `seq` that is not
-    in the ring any more; `readers`: how many cursors are on it.
+    in the ring any more; `readers`: how many cursors are on it; `dropped`: how many transient rows have left it.
     """
 
-    __slots__ = ("_rows", "lost", "lot", "next", "readers", "size")
+    __slots__ = ("_rows", "dropped", "lost", "lot", "next", "readers", "size")
 
     def __init__(self, size: int, lost: int = 0) -> None:
         self._rows: list[Row] = []
@@ -31,6 +31,7 @@ class Ring:
         self.next = 0
         self.readers = 0
         self.lost = lost
+        self.dropped = 0
         self.lot = trio.lowlevel.ParkingLot()
 
     @property
@@ -45,6 +46,8 @@ class Ring:
             gone, self._rows[place] = self._rows[place], row
             if gone.seq:
                 self.lost = gone.seq
+            else:
+                self.dropped += 1
         self.next += 1
         self.wake()
 
@@ -52,6 +55,10 @@ class Ring:
         """Let every reader look again."""
         if self.lot:
             self.lot.unpark_all()
+
+    def transients_before(self, place: int) -> int:
+        """How many transient rows were published before `place`, which must not be before `first`."""
+        return self.dropped + sum(1 for n in range(self.first, place) if not self._rows[n % self.size].seq)
 
     def since(self, place: int) -> Iterator[Row]:
         """The rows from `place` on, which must not be before `first`."""

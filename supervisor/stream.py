@@ -14,7 +14,7 @@ import trio
 
 from protocol.edge import as_json
 from protocol.errors import EventIdExpired, InvalidEventId, NotFound
-from protocol.events import Row, encode
+from protocol.events import TRANSIENT, Row, encode
 from protocol.ids import event_id, parse_event_id
 from protocol.runs import Run
 from protocol.states import State
@@ -84,6 +84,8 @@ class Stream:
         self._uid: str | None = None
         self._seq = 0
         self._place = 0
+        self._transients = 0  # how many were published before that place
+        self._missed = 0
         self._ended = False
         self._ring: Ring | None = None
         self._shows: Callable[[Row], bool] = lambda row: True
@@ -98,6 +100,7 @@ class Stream:
         self._shows = visible(house, wanted, self._uid)
         self._ring = house.rings.join(self._uid, house.folded)
         self._attach()
+        self._missed = 0  # what was before this reader came, nobody owed it
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -144,12 +147,17 @@ class Stream:
     def _from_ring(self) -> list[Frame]:
         ring = self._ring
         assert ring is not None
-        place = max(self._place, ring.first)
-        rows = [row for row in ring.since(place) if row.seq > self._seq or not row.seq]
+        if self._place < ring.first:
+            self._missed += ring.dropped - self._transients
+            self._place, self._transients = ring.first, ring.dropped
+        rows = [row for row in ring.since(self._place) if row.seq > self._seq or not row.seq]
         self._place = ring.next
         for row in rows:
-            self._seq = row.seq or self._seq
-        return self._frames(rows)
+            if row.seq:
+                self._seq = row.seq
+            else:
+                self._transients += 1
+        return self._missing() + self._frames(rows)
 
     async def _from_journal(self) -> list[Frame]:
         house, after = self._house, self._seq
@@ -163,7 +171,7 @@ class Stream:
             )
         self._seq = rows[-1].seq if len(rows) == PAGE else until
         self._attach()
-        return frames + self._frames(rows)
+        return frames + self._missing() + self._frames(rows)
 
     def _attach(self) -> None:
         """Where in the ring to go on: behind the last durable row that was shown already."""
@@ -173,6 +181,17 @@ class Stream:
         for place, row in enumerate(ring.since(ring.first), start=ring.first):
             if row.seq and row.seq <= self._seq:
                 self._place = place + 1
+        before = ring.transients_before(self._place)
+        self._missed += max(before - self._transients, 0)
+        self._transients = before
+
+    def _missing(self) -> list[Frame]:
+        """The transient rows that this reader was too slow for, of whichever engine, as a count."""
+        missed, self._missed = self._missed, 0
+        wanted = self._filter.types
+        if not missed or (wanted and not any(t == w or t.startswith(w + ".") for t in TRANSIENT for w in wanted)):
+            return []
+        return [Frame(event="gap", id=None, data=encode({"from": None, "to": None, "reason": "slow", "count": missed}))]
 
     def _frames(self, rows: Iterable[Row]) -> list[Frame]:
         shows = self._shows

@@ -1,11 +1,13 @@
 """What the tests of the supervisor stand on: a house in virtual time, stores that are slow or break, small engines."""
 
 import random
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
+import trio.testing
 
 from actors.engine import Engine, RunInput
 from protocol.errors import EnginehouseError, StoreUnavailable
@@ -154,3 +156,11 @@ async def journaled(store: Store, select: Callable[[Row], bool] = lambda row: Tr
 def types(rows: Sequence[Row], *families: str) -> list[str]:
     """The types of rows, of these families alone when any is named."""
     return [row.type for row in rows if not families or row.type.partition(".")[0] in families]
+
+
+def in_virtual_time(main: Callable[..., Awaitable[Any]], *args: Any, strict: bool = True) -> Any:
+    """Run a program of its own, under either setting of trio for exception groups."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", trio.TrioDeprecationWarning)  # loose groups are deprecated, and still there
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        return trio.run(main, *args, clock=clock, strict_exception_groups=strict)

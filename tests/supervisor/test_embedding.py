@@ -4,7 +4,6 @@ import contextvars
 import logging
 import os
 import threading
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from tests.supervisor.houses import (
     BreakingStore,
     SlowStore,
     a_house,
+    in_virtual_time,
     journaled,
     run_until,
     spawn,
@@ -31,12 +31,6 @@ from tests.supervisor.houses import (
 )
 
 both = pytest.mark.parametrize("strict", [True, False], ids=["strict", "loose"])
-
-
-def in_virtual_time(main: Any, *args: Any, strict: bool = True) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", trio.TrioDeprecationWarning)  # loose groups are deprecated, and still there
-        return trio.run(main, *args, clock=trio.testing.MockClock(autojump_threshold=0), strict_exception_groups=strict)
 
 
 @both
