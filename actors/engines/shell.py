@@ -1,7 +1,8 @@
 """The shell kind: one session, and every run is a command in it. How that works is told in `session.py`.
 
-What a command leaves in the session stays: directory, variables, functions, background jobs. A session ends when its
-shell does (`exit 3`, a crash): the run in hand ends with that status, and the next run begins a new session.
+What a command leaves in the session stays: directory, variables, functions, background jobs. What these write during a
+run is part of its output; between runs it is dropped. A session ends when its shell does (`exit 3`, a crash): the run
+in hand ends with that status, and the next run begins a new session.
 """
 
 from __future__ import annotations
@@ -144,9 +145,14 @@ class Shell(Engine):
         ctx.nursery.start_soon(session.attend, ctx)
         job = Job()
         session.begin(job, PREPARE)
-        await job.done.wait()
-        if job.status != 0 or not job.begun.is_set():
-            session.close()
+        try:
+            async with ctx.process_wait():
+                await job.done.wait()
+        finally:
+            ready = job.status == 0 and job.begun.is_set()
+            if not ready:
+                session.close()
+        if not ready:
             ended = f" and ended with status {job.status}" if job.status is not None else ""
             raise RunFailed("cannot-start", f"The shell {config.shell!r} does not take commands{ended}.")
         self._session = session

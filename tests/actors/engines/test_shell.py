@@ -188,6 +188,19 @@ async def test_soft_waits_for_the_end_of_the_command(drive: Any, shell: str, tmp
     assert (await drive.house.run(run)).status == "completed"
 
 
+async def test_interrupt_begins_the_command_again_after_the_resume(drive: Any, shell: str, tmp_path: Path) -> None:
+    async with drive.seen(shell, "run.output", holding="begun"):
+        run = await drive.submit(shell, "echo begun; test -e go || sleep 1000")
+    await drive.house.pause(shell, mode=PauseMode.INTERRUPT, wait_s=5)
+    assert (await drive.house.run(run)).status == "queued"
+    (tmp_path / "go").touch()
+    async with drive.seen(shell, "run.completed"):
+        await drive.house.resume(shell)
+    info = await drive.house.run(run)
+    assert (info.attempts, info.result["output"]) == (2, "begun\n")
+    assert await drive.house.output(run) == (b"begun\nbegun\n", 12)
+
+
 async def test_a_frozen_command_can_be_cancelled_and_the_session_lives_on(drive: Any, shell: str) -> None:
     await said(drive, shell, "X=5")
     async with drive.seen(shell, "run.output", holding="begun"):
