@@ -1,4 +1,4 @@
-"""examples/demo.py, as `make demo` runs it: unattended, and it checks every word itself."""
+"""examples/demo, as `make demo` runs it: unattended, and it checks every word itself."""
 
 import subprocess
 import sys
@@ -20,7 +20,9 @@ def test_the_demo_runs_to_its_end(root: Path) -> None:
 
 
 def test_what_is_not_so_is_not_said(root: Path) -> None:
-    program = "import examples.demo as demo; demo.SERVE = ['false']; raise SystemExit(demo.run())"
+    program = (
+        "from examples.demo import __main__ as demo, daemon; daemon.SERVE = ['false']; raise SystemExit(demo.run())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=60, check=False
     )

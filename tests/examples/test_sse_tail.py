@@ -5,7 +5,7 @@ from typing import Any
 
 import trio
 
-from examples.demo import daemon_in
+from examples.demo.daemon import daemon_in
 from examples.sse_tail import tail
 from supervisor import NewEngine
 from web.client import open_remote
