@@ -25,7 +25,7 @@ from actors.runs import Runs
 from protocol.commands import Command, Pause, Resume
 from protocol.decide import Cause, Exit, History
 from protocol.edge import as_json
-from protocol.errors import EngineDisposed, EnginehouseError, InvalidState
+from protocol.errors import EngineDisposed, EnginehouseError, InvalidState, ShuttingDown
 from protocol.plan import Step, Verb, allowed, plan
 from protocol.specs import OnStall, PauseMode, Spec
 from protocol.states import EVENT_OF, Aim, State, Trigger, next_state
@@ -195,9 +195,13 @@ class Cell(Journaling):
         self.lot.unpark_all()
 
     def offer(self, envelope: Envelope) -> None:
-        """A volatile envelope from an actor of this process. Raises MailboxFull, or what refuses a signal now."""
+        """A volatile envelope from an actor of this process. Raises MailboxFull, ShuttingDown, or what refuses a signal
+        now.
+        """
         if self.state is not State.RUNNING and self.step(Verb.SIGNAL) is Step.REFUSED:
             raise self.refusal("signal")
+        if self.host.gone:
+            raise ShuttingDown("The house is closed; nothing was sent.")
         self.mailbox.offer(envelope)
         self._not_idle()
         if self.state is State.DORMANT:
@@ -383,6 +387,8 @@ class Cell(Journaling):
             return None
         with self.turn():
             self.runs.end_in_hand(exit)
+            if self.aim is not Aim.DORMANT:  # for whom it wakes again at once
+                self.forsake(exit.error or "the engine was stopped")
             self.requests.withdraw(None, "the incarnation ended")
             if self.state is State.STOPPING:  # our own flag first, the exception second
                 self.actor = None
@@ -397,6 +403,11 @@ class Cell(Journaling):
             self.actor = None
         return decision.delay_s if decision.trigger is Trigger.CRASHED else None
 
+    def forsake(self, reason: str) -> None:
+        """Volatile messages go with the incarnation, or the house, that they were sent to."""
+        for envelope in self.mailbox.bury_volatile():
+            self.runs.bury(envelope, reason, None)
+
     def backed_off(self) -> None:
         """The delay has passed; somebody may have stopped or started it meanwhile."""
         if self.state is State.BACKING_OFF and not self.host.gone:
@@ -408,3 +419,5 @@ class Cell(Journaling):
         if self.actor is not None or self.state is State.BACKING_OFF:
             with self.turn():
                 self.end(Aim.PARKED, grace_s, reason="shutdown")
+        if self.actor is None:
+            self.forsake("the house closes")

@@ -145,6 +145,14 @@ class Mailbox:
         self.hand.remove(envelope)
         self.ended[how] += 1
 
+    def bury_volatile(self) -> list[Envelope]:
+        """The queued envelopes that no journal knows, as dead letters, in order; the others stay."""
+        buried = [envelope for envelope in self._signals if envelope.command is None]
+        if buried:
+            self._signals = deque(envelope for envelope in self._signals if envelope.command is not None)
+            self.ended["dead"] += len(buried)
+        return buried
+
     def bury(self) -> list[Envelope]:
         """Everything queued, as dead letters, in order; the queue is empty afterwards."""
         buried = list(self)
