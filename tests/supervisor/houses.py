@@ -80,7 +80,7 @@ async def killed(journal: Journal, **options: Any) -> AsyncIterator[EmbeddedHous
 async def provoke(house: EmbeddedHouse) -> None:
     """Make the house write, so that it notices that its store was taken."""
     with trio.CancelScope():
-        await house.supervisor.write_and_wait((Row("audit.test", house.supervisor.stamp(), {}),))
+        await house.supervisor.intake.write_and_wait((Row("audit.test", house.supervisor.stamp(), {}),))
 
 
 class Sleeper(Engine):
@@ -111,6 +111,7 @@ async def spawn(house: EmbeddedHouse, id: str, kind: str = "sleeper", **members:
     await house.spawn(NewEngine(kind=kind, id=id, **members))
     if members.get("start", True):
         await until(house, id, "running")
+    await house.supervisor.intake.write_and_wait(())  # behind all that its birth has written
     return id
 
 

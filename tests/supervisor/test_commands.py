@@ -22,7 +22,7 @@ from protocol.events import SETTLING
 from protocol.runs import OnBusy
 from protocol.specs import PauseMode, Quotas
 from protocol.wire import NewPool
-from supervisor import Caller, EmbeddedHouse, NewEngine, NewRun, supervisor
+from supervisor import Caller, EmbeddedHouse, NewEngine, NewRun, intake
 from supervisor.store.memory import Journal
 from tests.supervisor.houses import (
     ALICE,
@@ -54,7 +54,7 @@ async def together(house: EmbeddedHouse, *bodies: tuple[str, Any]) -> list[Any]:
             answers[n] = error
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(house.supervisor.write_and_wait, ())
+        nursery.start_soon(house.supervisor.intake.write_and_wait, ())
         for n, (engine, body) in enumerate(bodies):
             await trio.sleep(0.001)
             nursery.start_soon(one, n, engine, body)
@@ -106,7 +106,7 @@ async def test_the_record_of_a_rejected_command_is_its_refusal(autojump_clock: M
                 await house.command("a", Start(), again)
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(house.supervisor.write_and_wait, ())
+            nursery.start_soon(house.supervisor.intake.write_and_wait, ())
             await trio.sleep(0.001)
             nursery.start_soon(lambda: house.dispose("a"))
             await trio.sleep(0.001)
@@ -219,7 +219,7 @@ async def test_a_pause_that_was_reached_and_lifted_at_once_was_reached(autojump_
             answers.append(await house.command("a", Pause(), ALICE, wait_s=30))
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(house.supervisor.write_and_wait, ())
+            nursery.start_soon(house.supervisor.intake.write_and_wait, ())
             await trio.sleep(0.001)
             nursery.start_soon(pause)
             await trio.sleep(0.001)
@@ -335,7 +335,7 @@ async def test_reservations_never_leak(autojump_clock: MockClock) -> None:
 async def test_too_much_waiting_for_the_disk_turns_work_away_and_no_control(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "BACKLOG_BYTES", 1000)
+    monkeypatch.setattr(intake, "BACKLOG_BYTES", 1000)
     async with a_house(store=SlowStore(delay_s=5), kinds=KINDS) as house:
         await spawn(house, "a", "probe")
         async with trio.open_nursery() as nursery:

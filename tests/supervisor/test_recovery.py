@@ -304,7 +304,7 @@ async def test_recovering_twice_is_recovering_once(autojump_clock: MockClock, jo
     seen = []
     for _ in range(2):
         async with killed(journal) as house:
-            await house.supervisor.write_and_wait(())
+            await house.supervisor.intake.write_and_wait(())
             seen.append(
                 {
                     v.spec.id: (v.state, sorted(v.holds), [(r.status, r.id) for r in v.runs.values()], len(v.owed))
@@ -518,7 +518,7 @@ async def test_commands_after_disposed_in_the_same_batch_are_settled_by_recovery
                     nursery.start_soon(regardless, command, "a")
                     await trio.sleep(0.001)
     async with a_house(journal) as house:
-        await house.supervisor.write_and_wait(())
+        await house.supervisor.intake.write_and_wait(())
         assert house.supervisor.view("a").owed == {}
         rows = await journaled(house.supervisor.store)
         accepted = {row.command_id for row in rows if row.type == "command.accepted"}

@@ -210,7 +210,7 @@ async def test_future_foreign_and_trimmed_positions(autojump_clock: MockClock) -
         with pytest.raises(EventIdExpired):
             async with house.events(after=f"{'0' * 8}.1"):
                 pass
-        await house.supervisor.write_and_wait(())
+        await house.supervisor.intake.write_and_wait(())
         async with house.events(after=f"{store.era}.3") as slow:
             await store.trim(latest - 3)
             with pytest.raises(EventIdExpired) as expired:
@@ -237,7 +237,7 @@ async def test_what_was_trimmed_beneath_a_reader_is_told(autojump_clock: MockClo
             await house.submit("a", NewRun(input=[HOUSE_ROWS + 500, 0]), wait_s=5)
             await house.stop("a")
             await until(house, "a", "stopped")
-            await house.supervisor.write_and_wait(())
+            await house.supervisor.intake.write_and_wait(())
             await house.supervisor.store.trim(house.supervisor.folded - 10)
             oldest = (await house.supervisor.store.bounds()).oldest
             gap, *frames = await drain(stream)
@@ -277,7 +277,7 @@ async def test_filters(autojump_clock: MockClock, chosen: Filter, shows: Any) ->
 
 async def test_audit_rows_stay_out(autojump_clock: MockClock) -> None:
     async with a_house() as house, house.events() as stream:
-        await house.supervisor.write_and_wait((Row("audit.test", house.supervisor.stamp(), {}),))
+        await house.supervisor.intake.write_and_wait((Row("audit.test", house.supervisor.stamp(), {}),))
         assert await drain(stream) == []
         assert (await house.event_page(after="0")).items == []
 
