@@ -386,6 +386,7 @@ class Cell(Journaling):
         if self.actor is not actor:  # disposed as a leak before it came to its end
             return None
         with self.turn():
+            self.say_dropped()
             self.runs.end_in_hand(exit)
             if self.aim is not Aim.DORMANT:  # for whom it wakes again at once
                 self.forsake(exit.error or "the engine was stopped")

@@ -157,7 +157,7 @@ class Context:
 
     async def flush(self) -> None:
         """Wait until everything emitted so far is durable."""
-        await self._cell.barrier()
+        await self._quietly(self._cell.barrier)
 
     async def ask_human(
         self,

@@ -129,16 +129,24 @@ class Journaling:
         self.note("state.patched", data, run_id=run_id if run_id in self.digests else None)
 
     def log(self, text: str, level: str, fields: dict[str, Any], run_id: str | None) -> None:
-        """A `log.line` within the budget; what exceeds it becomes one `log.dropped` per window."""
+        """A `log.line` within the budget; what exceeds it becomes one `log.dropped` when the window ends."""
         since, count, dropped = self._logged
         now = self.host.now()
         if now - since >= LOG_WINDOW_S:
-            if dropped:
-                self.note("log.dropped", {"count": dropped})
+            self.say_dropped()
             since, count, dropped = now, 0, 0
         if count < LOG_ROWS:
             self.note("log.line", {"level": level, "text": text, **fields}, run_id=run_id)
             count += 1
         else:
+            if not dropped:
+                self.host.at(since + LOG_WINDOW_S, self.say_dropped)
             dropped += 1
         self._logged = (since, count, dropped)
+
+    def say_dropped(self) -> None:
+        """Say how many lines were dropped, if any were."""
+        since, count, dropped = self._logged
+        if dropped:
+            self._logged = (since, count, 0)
+            self.note("log.dropped", {"count": dropped})

@@ -33,7 +33,7 @@ class Ref:
         return f"Ref({self.engine_id!r})"
 
     def tell(self, name: str, payload: Any = None) -> None:
-        """Send and forget. Raises MailboxFull, NotFound, ShuttingDown, or what refuses a signal in the engine's state."""
+        """Send and forget. Raises MailboxFull, NotFound, ShuttingDown, or what refuses a signal in its state."""
         cell = self._find(self.engine_id)
         cell.offer(Envelope(name, payload))
 

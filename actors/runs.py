@@ -275,6 +275,9 @@ class Runs:
                 error = {"slug": "interrupted", "detail": f"It was interrupted{tries}: {cause}."}
                 self.finish(envelope, "failed", {"error": error})
             else:
+                if cell.stalled:  # the next attempt is watched anew
+                    cell.stalled = False
+                    cell.note("engine.stalled", {"stalled": False}, run_id=envelope.run_id)
                 envelope.attempt += 1
                 envelope.resumed = policy is OnInterrupt.RESUME
                 cell.mailbox.put_back(envelope)
