@@ -52,10 +52,10 @@ def new_engine(world: World, id: str) -> NewEngine:
         id=id,
         pool=IDS[id],
         restart=RestartSpec(
-            policy=rng.choice([Policy.PERMANENT, Policy.PERMANENT, Policy.TRANSIENT, Policy.TEMPORARY]),
+            policy=rng.choice([Policy.PERMANENT, Policy.TRANSIENT, Policy.TEMPORARY]),
             max_restarts=rng.choice([2, 3, 50]),
             window_s=rng.choice([0.3, 5.0]),
-            backoff=Backoff(min_s=0.02, max_s=0.1),
+            backoff=Backoff(min_s=0.05, max_s=0.2),
             stable_s=1.0,
         ),
         mailbox_size=rng.choice([2, 5, 100]),
@@ -168,6 +168,15 @@ class Client:
     async def resume(self) -> None:
         await self.send(self.engine(), Resume(holder=self.world.rng.choice(["x", "y", "*"])))
 
+    async def jolt(self) -> None:
+        """A run and a hold in one batch: taken, or not, but never both."""
+        rng, engine = self.world.rng, self.engine()
+        run = Submit(input=f"{self.name}-{rng.getrandbits(40):x}")
+        async with trio.open_nursery() as nursery:
+            for body in (run, Pause(holder="x", mode=rng.choice([PauseMode.SOFT, PauseMode.INTERRUPT]))):
+                nursery.start_soon(self.attempt, lambda client, body=body: client.send(engine, body))
+        await self.send(engine, Resume(holder="x"))
+
     async def flip(self) -> None:
         """A release and a new hold that pass before any task of the engine has run."""
         engine = self.engine()
@@ -270,12 +279,12 @@ async def janitor(world: World, house: EmbeddedHouse) -> None:
 
     while True:
         await client.attempt(answer)
-        await trio.sleep(0.05)
+        await trio.sleep(0.25)
 
 
 ACTIONS: dict[Callable[[Client], Awaitable[None]], float] = {
     Client.submit: 14, Client.burst: 1.5, Client.signal: 4, Client.repeat: 5, Client.pause: 4, Client.resume: 7,
-    Client.flip: 2, Client.cancel: 2, Client.reply: 7, Client.start: 6, Client.stop: 1.5, Client.restart: 1.5,
-    Client.dispose: 0.8, Client.respawn: 2, Client.pool: 1.5, Client.by_key: 1, Client.letters: 1, Client.ask: 1,
+    Client.flip: 2, Client.jolt: 2, Client.cancel: 2, Client.reply: 7, Client.start: 6, Client.stop: 1.5, Client.restart: 1.5,
+    Client.dispose: 1.2, Client.respawn: 2, Client.pool: 1.5, Client.by_key: 1, Client.letters: 1, Client.ask: 1,
 }  # fmt: skip
 """What clients do, and how often."""

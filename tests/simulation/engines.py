@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import trio
 
-from actors.cell import Cell
 from actors.context import Context, RunContext
 from actors.engine import CannotStart, Engine, RequestExpired, RunFailed, RunInput
 from protocol.requests import APPROVE, REJECT, Option, OptionKind, RequestKind
@@ -38,15 +37,9 @@ class Plain(Engine):
         self.rng = self.world.rng
         self.life = self.world.life
         self.told = False
-        self.incarnation = 0
+        self.raw = 0
 
     # -- looking -----------------------------------------------------------------------------------------------------
-    def cell(self, ctx: Context) -> Cell | None:
-        """The engine from outside; None when its life is over or a leak was disposed of above it."""
-        if not self.world.now(self.life) or self.world.house is None:
-            return None
-        return next((c for c in self.world.house.supervisor.cells.values() if c.actor and c.actor.ctx is ctx), None)
-
     def look(self, ctx: Context, what: str, *states: State, run: str | None = None) -> None:
         """An effect: legal in these states only."""
         house = self.world.house
@@ -58,7 +51,7 @@ class Plain(Engine):
             return
         where = f"{ctx.engine_id}#{ctx.incarnation} {what} while {cell.state}"
         self.world.must(cell.state in states, f"I11 {where}")
-        if State.RUNNING in states and cell.state is State.RUNNING:
+        if State.RUNNING in states and State.PAUSING not in states and cell.state is State.RUNNING:
             self.world.must(not cell.holds, f"I11 {where} and held")
             self.world.must(not self.told or what == "on_resume", f"{where} between on_pause and on_resume")
 
@@ -92,22 +85,26 @@ class Plain(Engine):
     async def step(self, ctx: RunContext, run: RunInput, number: int) -> None:
         p = 0.9 if self.world.calm else self.rng.random()
         await ctx.emit("probing.step", {"number": number})
-        if p < 0.03:
+        if self.world.calm:
+            ctx.log("calm")
+        if p < 0.035:
+            await self.raw_sleep(ctx, self.rng.choice([0, 0.05]))
             raise Boom("in a run")
         if p < 0.05:
             raise RunFailed("probing", "as it was told")
-        if p < 0.06:
+        if p < 0.07:
+            await self.raw_sleep(ctx, self.rng.random() * 0.06)
             ctx.finish()
         if p < 0.08:
             with trio.CancelScope(shield=True):
-                await trio.sleep(self.rng.random())
+                await self.raw_sleep(ctx, self.rng.random())
             return
         if p < 0.22:
             await self.ask(ctx, run, number)
         elif p < 0.5:
             await ctx.sleep(self.rng.random() * 0.06)
         elif p < 0.55:
-            await trio.sleep(self.rng.random() * 0.06)
+            await self.raw_sleep(ctx, self.rng.random() * 0.06)
             return
         elif p < 0.6:
             await ctx.flush()
@@ -117,7 +114,7 @@ class Plain(Engine):
             ctx.update("work", {"run": run.id, "step": number + 1})
             ctx.usage(tokens=1)
             return
-        elif p < 0.72:
+        elif p < 0.74:
             for line in range(220):
                 ctx.log(f"line {line}")
             ctx.progress({"number": number})
@@ -125,6 +122,15 @@ class Plain(Engine):
         else:
             await ctx.pause_point()
         self.after_wait(ctx, "step", run.id)
+
+    async def raw_sleep(self, ctx: Context, seconds: float) -> None:
+        """A wait that the runtime knows nothing of: code at work, for all that it can tell."""
+        self.raw += 1
+        try:
+            await trio.sleep(seconds)
+            self.look(ctx, "raw", State.RUNNING, State.PAUSING, State.STOPPING)
+        finally:
+            self.raw -= 1
 
     async def ask(self, ctx: RunContext, run: RunInput, number: int) -> None:
         title = f"{run.id} asks {number % 2}"
@@ -143,7 +149,7 @@ class Plain(Engine):
         house = self.world.house
         if self.world.now(self.life) and house is not None:
             view = house.supervisor.views[house.supervisor.ids[ctx.engine_id]]
-            waiting = [r for r in view.requests.values() if r.title == title and r.run_id == run.id]
+            waiting = [r for r in view.requests.values() if (r.title, r.kind, r.run_id) == (title, kind, run.id)]
             self.world.must(not waiting, f"I17 {title!r} was acted upon before its decision was durable")
         await ctx.emit("probing.answered", {"title": title, "option": decided.option, "by": decided.by})
 
@@ -157,7 +163,7 @@ class Plain(Engine):
             await ctx.sleep(self.rng.random() * 0.03)
             self.after_wait(ctx, "signal")
         elif p < 0.3:
-            await trio.sleep(self.rng.random() * 0.03)
+            await self.raw_sleep(ctx, self.rng.random() * 0.03)
         return payload
 
 
@@ -174,10 +180,12 @@ class Probing(Plain):
         if p < 0.04:
             raise CannotStart("as it was told")
         if p < 0.05:
+            ctx.finish()
+        if p < 0.06:
             await trio.sleep(3)
         elif p < 0.4:
             await trio.sleep(self.rng.random() * 0.04)
-        if self.rng.random() < 0.3 and not self.world.calm:
+        if self.rng.random() < 0.4 and not self.world.calm:
             ctx.nursery.start_soon(self.beat, ctx)
 
     async def beat(self, ctx: Context) -> None:
@@ -186,17 +194,14 @@ class Probing(Plain):
             await ctx.sleep(0.05 + self.rng.random() * 0.1)
             self.look(ctx, "beat", State.STARTING, State.RUNNING, State.STOPPING)
             ctx.update("beats", number)
-            if self.rng.random() < 0.05 and not self.world.calm:
-                await trio.sleep(0.1)
+            if self.rng.random() < 0.25 and not self.world.calm:
+                await trio.sleep(self.rng.random() * 0.3)
                 raise Boom("in a task of its own")
 
     async def on_pause(self, ctx: Context) -> None:
         self.look(ctx, "on_pause", State.PAUSING)
         self.world.must(not self.told, f"{ctx.engine_id} was told of a pause twice")
-        cell = self.cell(ctx)
-        if cell is not None:
-            busy = [task.name for task in cell.actor.working] if cell.actor else []
-            self.world.must(not busy, f"{ctx.engine_id} on_pause while {busy} work")
+        self.world.must(not self.raw, f"{ctx.engine_id} on_pause while its code is at work")
         self.told = True
         if self.rng.random() < 0.5:
             await trio.sleep(self.rng.random() * 0.02)

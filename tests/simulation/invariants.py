@@ -213,12 +213,28 @@ def runs(own: Sequence[Row]) -> Violations:
 def order(own: Sequence[Row]) -> Violations:
     """Acceptance order among the runs of one priority (first starts), among signals, and among control commands."""
     accepted: dict[str, tuple[int, dict[str, Any]]] = {}
+    normal = {
+        row.run_id
+        for row in own
+        if row.type == "command.accepted" and row.data["type"] == "submit"
+        and (row.data["priority"], row.data["on_busy"]) in (("normal", "enqueue"), ("normal", "reject"))
+    }  # fmt: skip
     lanes: dict[str, int] = defaultdict(int)
     first: set[str] = set()
+    again: str | None = None
     for row in own:
         if row.type == "command.accepted":
             accepted[row.command_id or ""] = (row.seq, row.data)
             continue
+        if row.type == "run.queued" and row.data.get("again"):
+            again = row.run_id
+        elif row.type in RUN_ENDS and row.run_id == again:
+            again = None
+        elif row.type == "run.started":
+            if row.run_id == again or again not in normal:
+                again = None
+            elif row.run_id in normal:
+                yield f"I4 {row.seq}: {row.run_id} started before the interrupted {again}"
         seq, body = accepted.get(row.command_id or "", (0, {}))
         lane = None
         if row.type == "run.started" and row.run_id not in first:
@@ -290,7 +306,8 @@ def disposed(own: Sequence[Row]) -> Violations:
         view = fold(view, row)
         if row.type == "engine.disposed":
             over = view
-            if view.runs or view.requests:
+            late = [run.id for run in view.runs.values() if run.status is RunStatus.QUEUED and not run.attempts]
+            if len(late) < len(view.runs) or view.requests:
                 yield f"I13 {row.seq}: disposed with runs {list(view.runs)} and requests {list(view.requests)}"
         elif over is not None and row.type not in AFTER_DISPOSED:
             yield f"I13 {row.seq}: {row.type} after disposed"

@@ -18,7 +18,7 @@ from trio._core import _run as scheduler  # the only way to the order of tasks
 __all__ = ["LIVELOCK", "Livelock", "pinned", "run"]
 
 T = TypeVar("T")
-LIVELOCK = 2_000_000
+LIVELOCK = 300_000
 """Steps of tasks after which a schedule is given up: somebody wakes up for ever without ever waiting."""
 
 

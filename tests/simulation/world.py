@@ -67,7 +67,7 @@ class World:
 
     def begin(self) -> int:
         """A new life of the house."""
-        self.life, self.alive = self.life + 1, True
+        self.life, self.alive, self.house = self.life + 1, True, None
         self.boundaries.append(self.journal.latest)
         return self.life
 
@@ -100,13 +100,13 @@ class Disk(MemoryStore):
         self._count = 0
         self.broke = False
         self.dead = False
-        self.killed = trio.Event()
+        self.scope = trio.CancelScope()
 
     def kill(self) -> None:
-        """kill -9: nothing that is not in the journal now ever will be."""
+        """kill -9: nothing that is not in the journal now ever will be. Cancels `scope`, in which the house lives."""
         self.dead = True
         self._world.end()
-        self.killed.set()
+        self.scope.cancel()
 
     def cut(self, queued: int) -> int:
         return 1 + self._world.rng.randrange(min(queued, self._largest))
