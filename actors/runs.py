@@ -49,8 +49,8 @@ def queued_data(body: Submit, retry_of: str | None) -> dict[str, Any]:
 
 @dataclass(slots=True, eq=False)
 class OpenRun:
-    """A run that has not ended. `ttl`: when it is given up if it still waits; `cancels`: what asked for its end while it
-    was in hand, settled with it.
+    """A run that has not ended. `ttl`: when it is given up if it still waits; `cancels`: what asked for its end while
+    it was in hand, settled with it.
     """
 
     envelope: Envelope
