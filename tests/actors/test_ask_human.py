@@ -110,7 +110,7 @@ async def test_a_decision_is_durable_before_it_is_acted_upon(stage: OpenStage, a
         await on.reply(answer=1)
         await on.until(20)
         assert await on.words("request", "asker") == ["opened", "decided", "used", "acted"]
-        times = dict((word, at) for at, word in await on.trace("request", "asker"))
+        times = {word: at for at, word in await on.trace("request", "asker")}
         assert times["acted"] >= times["used"] + 1
 
 
@@ -134,7 +134,7 @@ async def test_what_is_no_option_is_refused_and_decides_nothing(stage: OpenStage
         await on.submit({"kind": "approval", "options": "yes/no"})
         await on.until(1)
         assert await on.refused(lambda: on.reply("maybe")) == "validation-failed"
-        assert await on.refused(lambda: on.reply()) == "validation-failed"
+        assert await on.refused(on.reply) == "validation-failed"
         request = await on.pending()
         stale = ReplyBody(option="yes", digest="0" * 64)
         assert await on.refused(lambda: on.house.reply(request.id, stale, BOB)) == "approval-stale"
@@ -381,7 +381,7 @@ async def test_a_stop_withdraws_the_question_of_a_run_that_waits_to_be_tried_aga
         await on.pause()
         await on.house.restart("e")
         await on.until(2)
-        assert await on.pending()
+        await on.pending()
         await on.house.stop("e")
         await on.until(3)
         assert (await on.house.requests()).items == []

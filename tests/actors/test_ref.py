@@ -214,6 +214,7 @@ async def test_a_message_wakes_a_dormant_engine(stage: OpenStage, autojump_clock
         await on.until(6)
         assert await on.state() == "dormant"
         assert await on.house.ref("e").ask("hello") == ("hello", None)
+        await on.until(7)
         assert (await on.house.get("e")).incarnation == 2
 
 
