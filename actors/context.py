@@ -283,6 +283,6 @@ class ProcessWait:
     async def __aexit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         try:
             if exc_type is None and self._incarnation.frozen:
-                await self._incarnation.gate()
+                await self._incarnation.gate()  # noqa: ASYNC102 - a pause point, to be cancelled like any other
         finally:
             self._incarnation.at_process.discard(trio.lowlevel.current_task())

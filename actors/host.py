@@ -38,6 +38,8 @@ class Host(Protocol):
     """Names the house on this machine: the first part of its process trees' markers."""
     gone: bool
     """The house is torn down: what exits now did not crash."""
+    threads: bool
+    """Whether file work may go to a thread; a virtual clock sees none."""
     margin_s: float
     """How long past its deadline a disposed engine may take before its task is named as a leak."""
 

@@ -160,7 +160,7 @@ class Incarnation:
             try:
                 await self.cell.lot.park()
             except trio.Cancelled:
-                await self._hold_back()
+                await self._hold_back()  # noqa: ASYNC102 - shielded in there, and bounded by the release
                 raise
 
     async def _hold_back(self) -> None:
@@ -187,7 +187,7 @@ class Incarnation:
             if wait is not None:
                 await wait()
         except BaseException:
-            await self.gate()
+            await self.gate()  # noqa: ASYNC102 - a cancelled wait waits for the release, not longer
             raise
         else:
             await self.gate()

@@ -19,7 +19,7 @@ from actors.context import RunContext
 from actors.engine import CannotStart, Engine, Finished, RunFailed, RunInput
 from actors.envelope import Envelope
 from actors.incarnation import Cut, Incarnation, InHand
-from actors.output import Output
+from actors.output import Output, in_place, in_thread
 from protocol.decide import Cause, Exit
 from protocol.edge import as_json
 from protocol.events import encode
@@ -247,6 +247,7 @@ def _output(cell: Cell, actor: Incarnation, run: RunInput) -> Output:
         publish=lambda data: cell.transient("run.output", data, run_id=run.id),
         chunk=lambda data: cell.note("run.output_chunk", data, run_id=run.id) if cell.actor is actor else None,
         later=lambda seconds, fn: cell.host.at(cell.host.now() + seconds, fn),
+        ask=in_thread if cell.host.threads else in_place,
     )
 
 

@@ -27,7 +27,7 @@ def parse(model: type[T], value: bytes | object, *, loc: tuple[str, ...] = ()) -
     """`value` (JSON bytes, or values that JSON could hold) as `model`, strictly. Raises ValidationFailed."""
     raw = value if isinstance(value, bytes) else to_json(value)
     try:
-        return cast("T", adapter(cast(Any, model)).validate_json(raw))
+        return cast("T", adapter(cast("Any", model)).validate_json(raw))
     except ValidationError as error:
         errors = [
             {"loc": [*loc, *e["loc"]], "msg": e["msg"], "type": e["type"]}
@@ -51,11 +51,13 @@ def as_json(value: object) -> Any:
 def load(model: type[T], raw: bytes | Any) -> T:
     """What `dump` or `as_json` wrote, read back (trusted: our own store's bytes)."""
     check = (
-        adapter(cast(Any, model)).validate_json if isinstance(raw, bytes) else adapter(cast(Any, model)).validate_python
+        adapter(cast("Any", model)).validate_json
+        if isinstance(raw, bytes)
+        else adapter(cast("Any", model)).validate_python
     )
     return cast("T", check(raw, strict=False))
 
 
 def schema(model: Any) -> dict[str, Any]:
     """JSON Schema of what `parse` accepts."""
-    return adapter(cast(Any, model)).json_schema()
+    return adapter(cast("Any", model)).json_schema()

@@ -15,10 +15,8 @@ from typing import Any
 
 __all__ = ["FAMILIES", "RUN_ENDS", "SETTLING", "TRANSIENT", "Row", "encode", "is_reserved"]
 
-FAMILIES = frozenset(
-    ["engine", "command", "run", "request", "state", "plan", "message", "log", "dead_letter", "audit"]
-    + ["snapshot", "gap", "server", "end"]
-)
+_JOURNALED = ("engine", "command", "run", "request", "state", "plan", "message", "log", "dead_letter", "audit")
+FAMILIES = frozenset((*_JOURNALED, "snapshot", "gap", "server", "end"))
 """First words of the house's own types; authors' types are `<kind>.<name>`."""
 
 TRANSIENT = frozenset({"run.progress", "run.output", "message.delta"})

@@ -118,9 +118,8 @@ def plan(verb: Verb, state: State, *, actor: bool, aim: Aim | None = None, held:
     if state is State.STOPPING and aim is not None:
         if step is Step.QUEUE and aim >= Aim.STOPPED:
             return Step.REFUSED
-        if step is Step.RAISE and verb is not Verb.DISPOSE:
-            if aim > AIMS[verb]:
-                return Step.REPEAT if verb is Verb.STOP else Step.REFUSED
+        if step is Step.RAISE and verb is not Verb.DISPOSE and aim > AIMS[verb]:
+            return Step.REPEAT if verb is Verb.STOP else Step.REFUSED
     return step
 
 

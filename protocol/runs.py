@@ -101,7 +101,8 @@ def fold_run(run: Run | None, row: Row) -> Run | None:
     """The run's record after one of its rows, changed in place; a new one for its first `run.queued`.
 
     `run.queued` {input, priority, labels, timeout_s, queue_ttl_s, retry_of} opens it; with `again` it goes back in the
-    queue (in front), `resumed` when it goes on from a checkpoint. `request.*` rows carry `open`, the number of the run's requests that still wait.
+    queue (in front), `resumed` when it goes on from a checkpoint. `request.*` rows carry `open`, the number of the
+    run's requests that still wait.
     """
     data = row.data
     if row.type == "run.queued" and run is None:

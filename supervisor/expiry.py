@@ -1,7 +1,8 @@
 """Expiry: engines of a pool with `expire_s` that did nothing for so long are disposed of.
 
-Doing something is a row, by the monotonic clock: a wall clock that is set forward must not dispose of anybody. One
-timer for each such engine, which looks when it is due and sleeps for the rest; a row costs one look-up.
+Doing something is a row, by the monotonic clock: a wall clock that is set forward must not dispose of anybody. To have
+work, or to be held, is to do something. One timer for each such engine, which looks when it is due and sleeps for the
+rest; a row costs one look-up.
 """
 
 from __future__ import annotations
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from supervisor.supervisor import Supervisor
 
 __all__ = ["Expiry"]
-
-BUSY_S = 1.0
-"""How soon to look again at an engine that has work, or is held, when its time has come."""
 
 
 class Expiry:
@@ -47,15 +45,16 @@ class Expiry:
         moved_at = self._moved_at.pop(cell.spec.uid)
         if expire_s is None or house.closing or cell.state not in (State.RUNNING, State.DORMANT, State.PAUSED):
             return
-        due = moved_at + expire_s
-        if due > house.now() or cell.busy or cell.held:
+        if cell.busy or cell.held or cell.rows_ahead:
+            moved_at = house.now()
+        if moved_at + expire_s > house.now():
             self._moved_at[cell.spec.uid] = moved_at
-            house.at(max(due, house.now() + BUSY_S), partial(self._due, cell))
+            house.at(moved_at + expire_s, partial(self._due, cell))
         else:
             house.start(partial(self._dispose, cell), f"expire {cell.spec.id}")
 
     async def _dispose(self, cell: Cell) -> None:
         try:
-            await self._house.accept(cell, Dispose(reason="expired"), principal="pool")
+            await self._house.intake.accept(cell, Dispose(reason="expired"), principal="pool")
         except EnginehouseError:
             self.watch(cell)  # it was given work in this very moment

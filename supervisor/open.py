@@ -50,6 +50,7 @@ async def open_supervisor(
     margin_s: float = 2.0,
     wall: Callable[[], float] = time.time,
     random: random_module.Random | None = None,
+    threads: bool = True,
 ) -> AsyncIterator[EmbeddedHouse]:
     """Open a house, recover what its store holds, and close it when the block is left.
 
@@ -60,6 +61,7 @@ async def open_supervisor(
         name: names the house on this machine, in the environment of every process it starts; random when None.
         grace_s: how long engines have to end when the block is left.
         margin_s: how long past its deadline a disposed engine may take before it is named as a leak.
+        threads: False keeps file work in the loop's own thread: for a virtual clock, which sees no thread at work.
         wall, random: where time of day and randomness come from (tests inject theirs).
 
     Raises:
@@ -83,6 +85,7 @@ async def open_supervisor(
             wall=wall,
             random=source.random,
             margin_s=margin_s,
+            threads=threads,
         )
         context = contextvars.copy_context()
         await store.open()
@@ -97,13 +100,13 @@ async def open_supervisor(
                 with body:
                     await recover(house)
                     yield EmbeddedHouse(house)
-            except BaseException as error:  # noqa: BLE001 - raised again, outside of the nursery
+            except BaseException as error:  # noqa: BLE001, ASYNC103 - raised again, outside of the nursery
                 raised = error
             finally:
                 with closing:
                     closing.deadline = trio.current_time() + grace_s + CLOSE_MARGIN_S
                     if house.failed is None:
-                        await house.close(grace_s)
+                        await house.close(grace_s)  # noqa: ASYNC102 - in a shielded scope with a deadline
                 house.abandon()
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_MARGIN_S):
                     await store.close()

@@ -47,6 +47,7 @@ async def recover(house: Supervisor) -> None:
     house.folded = house.rings.house.lost = (await store.bounds()).latest  # what was is in the journal alone
     views = sorted(house.views.values(), key=lambda view: view.spec.uid)
     house.views = {view.spec.uid: view for view in views}
+    house.open_runs = {run_id: view.spec.uid for view in views for run_id in view.runs}
     for view in sorted(views, key=lambda view: (view.state is not State.DISPOSED, view.seq)):
         house.ids[view.spec.id] = view.spec.uid  # of those that had the id, the one that lives, else the last
         house.pools_used(view)
@@ -59,7 +60,7 @@ async def recover(house: Supervisor) -> None:
         elif view.owed:
             _refuse(house, view)
     _go_on(house, owed)
-    await house.write_and_wait(())  # behind all that was just decided: nobody sees the state of before
+    await house.intake.write_and_wait(())  # behind all that was just decided: nobody sees the state of before
 
 
 def _go_on(house: Supervisor, owed: dict[Cell, list[Command]]) -> None:
@@ -175,4 +176,4 @@ def _refuse(house: Supervisor, view: View) -> None:
                 **common,
             )
         )  # fmt: skip
-    house.write(tuple(rows))
+    house.intake.write(tuple(rows))

@@ -1,7 +1,7 @@
 """The supervisor: many engines, one store, one nursery; where commands enter and where commits come out.
 
-A command enters in one synchronous stretch (`submit`): legality, a reserved place, the store. It comes out in
-`_committed`, the one callback that folds and publishes each row and then delivers the command, in the order of the
+A command enters in one synchronous stretch (`supervisor.intake`): legality, a reserved place, the store. It comes out
+in `committed`, the one callback that folds and publishes each row and then delivers the command, in the order of the
 journal. Nothing else changes what is seen, and nobody waits for an engine here. `supervisor.embedded` is the public
 face of this.
 """
@@ -9,32 +9,26 @@ face of this.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from contextvars import Context as ContextVars
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import trio
 
 from actors.cell import Cell
-from actors.delivery import check, deliver
+from actors.delivery import deliver
 from actors.engine import Config
 from actors.journaling import Journaling
 from actors.kinds import Kinds
 from actors.ref import Ref
-from actors.runs import queued_data
-from protocol.commands import Command, Signal, Submit
 from protocol.decide import Decision, Exit
-from protocol.edge import as_json, dump
+from protocol.edge import dump
 from protocol.errors import (
     BadInput,
     EngineDisposed,
-    EngineExists,
     EnginehouseError,
-    IdempotencyMismatch,
     NotFound,
-    Overloaded,
     ShuttingDown,
     StoreUnavailable,
 )
@@ -45,12 +39,13 @@ from protocol.specs import Spec
 from protocol.states import State
 from protocol.view import View
 from protocol.wire import EngineInfo
-from protocol.writes import Commit, Document, Snapshot, Write
+from protocol.writes import Commit, Snapshot, Write
 from supervisor.absent import absent
 from supervisor.deadlines import Deadline, Deadlines
 from supervisor.expiry import Expiry
 from supervisor.groups import Groups
 from supervisor.infos import engine_info
+from supervisor.intake import Intake
 from supervisor.pools import Pool, Pools
 from supervisor.receipts import Receipt
 from supervisor.rings import Rings
@@ -61,8 +56,6 @@ __all__ = ["Supervisor"]
 
 T = TypeVar("T")
 SNAPSHOT_EVERY = 256
-BACKLOG_BYTES = 64 << 20
-"""How much may wait for the disk before new work is turned away; control still passes."""
 
 
 class Supervisor:
@@ -79,9 +72,10 @@ class Supervisor:
         wall: Callable[[], float],
         random: Callable[[], float],
         margin_s: float,
+        threads: bool = True,
     ) -> None:
         self.store, self.kinds, self.directory, self.name = store, kinds, directory, name
-        self.margin_s = margin_s
+        self.margin_s, self.threads = margin_s, threads
         self.gone = False
         self.closing = False
         self.failed: StoreUnavailable | None = None
@@ -94,6 +88,8 @@ class Supervisor:
         self.groups = Groups(self)
         self.expiry = Expiry(self)
         self.watchers = Watchers()
+        self.intake = Intake(self)
+        self.open_runs: dict[str, str] = {}
         self.folded = 0
         self.late_answers = 0
         self.started_at = 0.0
@@ -101,10 +97,7 @@ class Supervisor:
         self._wall, self._random = wall, random
         self._nursery: trio.Nursery | None = None
         self._context: ContextVars | None = None
-        self._spawning: set[str] = set()
-        self._receipts: set[Receipt] = set()
         self._since_snapshot: dict[str, int] = {}
-        self.births = trio.lowlevel.ParkingLot()
         self.written = trio.Event()
         self._second = (-1, "")
 
@@ -220,128 +213,6 @@ class Supervisor:
         """The house closes or has failed: streams end."""
         return self.closing or self.failed is not None
 
-    # -- in ----------------------------------------------------------------------------------------------------------
-    async def accept(
-        self,
-        cell: Cell,
-        body: Any,
-        *,
-        principal: str | None,
-        key: str | None = None,
-        digest: str = "",
-        retry_of: str | None = None,
-        more: Callable[[Command], tuple[Row, ...]] = lambda command: (),
-    ) -> Receipt:
-        """Put one command into the journal; returns when it is durable and was delivered.
-
-        Raises what refuses it; with a key, a command that was accepted before under it is a replay instead, whatever
-        the state is now. Cancelled: the command may be accepted all the same.
-        """
-        work = isinstance(body, Submit | Signal)
-        try:
-            self.check_open()
-            check(cell, body)
-            if work:
-                self._check_work(cell, body)
-                cell.mailbox.reserve()
-        except EnginehouseError as refusal:
-            return await self.replay_or(refusal, principal, key, digest)
-        time = self.stamp()
-        command = Command(
-            id=self.new_id("cmd"), uid=cell.spec.uid, body=body, principal=principal, key=key, digest=digest,
-            run_id=self.new_id("run") if isinstance(body, Submit) else None, retry_of=retry_of, time=time,
-        )  # fmt: skip
-        receipt = Receipt(command, cell, reserved=work)
-        self._submit(
-            Write((*acceptance(cell.spec, cell.incarnation, command), *more(command)), command, tag=receipt), receipt
-        )
-        if isinstance(body, Submit):
-            receipt.counted = self.pools.of(cell).count_run(self.now())
-        await receipt.wait()
-        return self._check_replay(receipt, digest)
-
-    async def spawn(self, spec: Spec, body: Any, *, principal: str | None, key: str | None, digest: str) -> Receipt:
-        """Bring an engine to life; its cell exists once that is durable. Raises as `accept`, EngineExists, and what the
-        pool says.
-        """
-        try:
-            self.check_open()
-            known = self.ids.get(spec.id)
-            if spec.id in self._spawning or (known is not None and self.views[known].state is not State.DISPOSED):
-                raise EngineExists(f"Engine {spec.id} exists. Choose another id, or dispose of it first.")
-            pool = self.pools.get(spec.pool)
-            pool.check_spawn()
-        except EnginehouseError as refusal:
-            return await self.replay_or(refusal, principal, key, digest)
-        command = Command(
-            id=self.new_id("cmd"), uid=spec.uid, body=body, principal=principal, key=key, digest=digest,
-            time=self.stamp(),
-        )  # fmt: skip
-        self._spawning.add(spec.id)
-        pool.spawning += 1
-        if spec.key is not None:
-            pool.on_their_way.add(spec.key)
-        receipt = Receipt(command, spawns=spec)
-        born = Row(
-            type="engine.spawned", time=command.time, data={"spec": as_json(spec)}, uid=spec.uid, engine_id=spec.id,
-            pool=spec.pool, command_id=command.id, principal=principal,
-        )  # fmt: skip
-        self._submit(Write((born, *acceptance(spec, 0, command)), command, tag=receipt), receipt)
-        await receipt.wait()
-        return self._check_replay(receipt, digest)
-
-    def write(self, rows: tuple[Row, ...]) -> None:
-        """Journal rows that belong to no cell any more."""
-        self.store.submit(Write(rows))
-
-    async def write_and_wait(self, rows: tuple[Row, ...]) -> None:
-        """The same, until they are durable and folded."""
-        self.check_open()
-        receipt = Receipt()
-        self._submit(Write(rows, tag=receipt), receipt)
-        await receipt.wait()
-
-    async def record(self, *documents: Document) -> None:
-        """Make documents of the plain tables durable."""
-        self.check_open()
-        receipt = Receipt()
-        self._submit(Write(documents=documents, tag=receipt), receipt)
-        await receipt.wait()
-
-    def _submit(self, write: Write, receipt: Receipt) -> None:
-        self.store.submit(write)
-        self._receipts.add(receipt)
-
-    async def replay_or(
-        self, refusal: EnginehouseError, principal: str | None, key: str | None, digest: str
-    ) -> Receipt:
-        """What was accepted before under this key, also when it is on its way to the disk right now. Raises `refusal`
-        when nothing was.
-        """
-        if key is None or self.failed is not None:
-            raise refusal
-        for receipt in list(self._receipts):
-            first = receipt.command
-            if first is not None and (first.principal, first.key) == (principal, key):
-                with suppress(EnginehouseError):
-                    await receipt.wait()
-        replay = await self.store.key(principal, key)
-        if replay is None:
-            raise refusal
-        return self._check_replay(Receipt(replay=replay, done=True), digest)
-
-    def _check_work(self, cell: Cell, body: Any) -> None:
-        if isinstance(body, Submit):
-            self.pools.of(cell).check_run(self.now())
-        if self.store.statistics().queued_bytes > BACKLOG_BYTES:
-            raise Overloaded("Too much waits for the disk; nothing was accepted. Send it again soon.", retry_after_s=1)
-
-    @staticmethod
-    def _check_replay(receipt: Receipt, digest: str) -> Receipt:
-        if receipt.replay is not None and receipt.replay.digest != digest:
-            raise IdempotencyMismatch("This idempotency key was used for another request. Use a new key.")
-        return receipt
-
     # -- out ---------------------------------------------------------------------------------------------------------
     def committed(self, commits: Sequence[Commit]) -> None:
         """The one place where what is durable becomes visible and takes effect, in the order of the journal."""
@@ -351,7 +222,7 @@ class Supervisor:
                 tag.replay = commit.replay
                 if tag.counted is not None:
                     self.pools.of(tag.cell).uncount_run(tag.counted)
-                self._resolve(tag)
+                self.intake.resolve(tag)
                 continue
             for row in commit.write.rows:
                 self._fold(row)
@@ -364,17 +235,7 @@ class Supervisor:
                 tag.seq = commit.write.rows[0].seq if commit.write.rows else 0
                 if tag.command is not None:
                     tag.error = self._deliver(tag)
-                self._resolve(tag)
-
-    def _resolve(self, receipt: Receipt) -> None:
-        if receipt.spawns is not None:
-            self._spawning.discard(receipt.spawns.id)
-            pool = self.pools.get(receipt.spawns.pool)
-            pool.spawning -= 1
-            pool.on_their_way.discard(receipt.spawns.key or "")
-            self.births.unpark_all()
-        self._receipts.discard(receipt)
-        receipt.resolve()
+                self.intake.resolve(tag)
 
     def _deliver(self, receipt: Receipt) -> EnginehouseError | None:
         command = receipt.command
@@ -411,6 +272,10 @@ class Supervisor:
                 self.pools.get(row.pool).add_usage(row.data["usage"])
             self._snapshot(row, view)
             self.expiry.moved(row.uid)
+            if row.type == "run.queued":
+                self.open_runs[row.run_id or ""] = row.uid
+            elif row.type in RUN_ENDS:
+                self.open_runs.pop(row.run_id or "", None)
             self.watchers.folded(view)
         self.rings.publish(row)
 
@@ -461,15 +326,6 @@ class Supervisor:
         """
         return await self.watchers.watch(self.views[uid], look)
 
-    async def next_birth(self) -> None:
-        """Until the next engine is born, or failed to be."""
-        await self.births.park()
-
-    async def born(self, id: str) -> None:
-        """Wait while an engine of this id is on its way."""
-        while id in self._spawning:
-            await self.births.park()
-
     # -- life --------------------------------------------------------------------------------------------------------
     def begin(self, nursery: trio.Nursery, context: ContextVars) -> None:
         self._nursery, self._context = nursery, context
@@ -495,9 +351,7 @@ class Supervisor:
 
     def _tell(self, error: Callable[[], EnginehouseError]) -> None:
         """Whoever waits for a row that will not come."""
-        for receipt in list(self._receipts):
-            receipt.error = receipt.error or error()
-            self._resolve(receipt)
+        self.intake.end(error)
         self.watchers.end(error)
 
     async def close(self, grace_s: float) -> None:
@@ -528,17 +382,3 @@ class Supervisor:
         """The writer has ended: who still waits is told."""
         if self.failed is None:
             self._tell(self._gone)
-
-
-def acceptance(spec: Spec, incarnation: int, command: Command) -> tuple[Row, ...]:
-    """The rows that accept a command: `command.accepted`, and `run.queued` for the run that a submit makes."""
-    body = as_json(command.body)
-    common: dict[str, Any] = {
-        "time": command.time, "uid": spec.uid, "engine_id": spec.id, "pool": spec.pool, "incarnation": incarnation,
-        "run_id": command.run_id, "command_id": command.id, "principal": command.principal,
-    }  # fmt: skip
-    accepted = Row(type="command.accepted", data=body, **common)
-    if command.run_id is None:
-        return (accepted,)
-    accepted.data = {**body, "input": None, "retry_of": command.retry_of}
-    return accepted, Row(type="run.queued", data=queued_data(command.body, command.retry_of), **common)

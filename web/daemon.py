@@ -194,10 +194,10 @@ class _KeyDocuments:
         return [document.body for document in await self._house.store.documents("api_key") if document.body is not None]
 
     async def put(self, id: str, doc: dict[str, Any]) -> None:
-        await self._house.record(Document(table="api_key", id=id, body=doc))
+        await self._house.intake.record(Document(table="api_key", id=id, body=doc))
 
     async def remove(self, id: str) -> None:
-        await self._house.record(Document(table="api_key", id=id, body=None))
+        await self._house.intake.record(Document(table="api_key", id=id, body=None))
 
 
 def _prepare(state: Path) -> None:

@@ -83,11 +83,14 @@ class Base:
 
     async def _run(self, id: str) -> Run:
         """The run as it is seen; the store may be a batch ahead of that."""
-        record = await self.supervisor.store.get("run", id)
-        if not isinstance(record, Run):
-            raise NotFound(f"There is no run {id!r}.")
-        view = self.supervisor.views.get(record.uid)
-        return view.runs.get(id, record) if view is not None else record
+        house = self.supervisor
+        if id not in house.open_runs:
+            record = await house.store.get("run", id)
+            if not isinstance(record, Run):
+                raise NotFound(f"There is no run {id!r}.")
+            if id not in house.open_runs:
+                return record
+        return house.views[house.open_runs[id]].runs[id]
 
     async def _record(self, kind: str, id: str, what: str) -> Record:
         record = await self.supervisor.store.get(kind, id)

@@ -82,16 +82,20 @@ class Engines(Base):
         return await self._spawn(self._spec(new), new, caller)
 
     async def _spawn(self, spec: Spec, new: NewEngine, caller: Caller) -> tuple[EngineInfo, Accepted]:
-        receipt = await self.supervisor.spawn(
+        receipt = await self.supervisor.intake.spawn(
             spec, Spawn(start=new.start), principal=caller.principal, key=caller.key,
             digest=fingerprint(caller, new, spec.key),
         )  # fmt: skip
         accepted = await self._accepted(receipt)
         uid = receipt.replay.uid if receipt.replay is not None else spec.uid
-        cell = self.supervisor.cells.get(uid)
-        if cell is not None and cell.actor is not None:  # show it as it is, once that is durable
-            await self.supervisor.watch(uid, lambda view: view.state is not State.STOPPED)
+        await self._seen_up(uid)
         return self._engine(uid), accepted
+
+    async def _seen_up(self, uid: str) -> None:
+        """An engine that boots is shown as that, which is so once it is durable."""
+        cell = self.supervisor.cells.get(uid)
+        if cell is not None and cell.actor is not None:
+            await self.supervisor.watch(uid, lambda view: view.state not in (State.STOPPED, State.FAILED))
 
     async def put(self, id: str, new: NewEngine, caller: Caller = NOBODY) -> tuple[EngineInfo, bool]:
         wanted = self._spec(replace(new, id=id))
@@ -112,7 +116,7 @@ class Engines(Base):
                 info, _ = await self._spawn(wanted, new, caller)
                 return info, True
             except EngineExists:
-                await self.supervisor.born(id)
+                await self.supervisor.intake.born(id)
 
     # -- looking -----------------------------------------------------------------------------------------------------
     def _view(self, engine: str) -> View:
@@ -237,9 +241,9 @@ class Engines(Base):
         digest = fingerprint(caller, engine, body)
         if cell is None:
             gone = EngineDisposed(f"Engine {engine} is disposed. Spawn it anew if you need it.")
-            receipt = await house.replay_or(gone, caller.principal, caller.key, digest)
+            receipt = await house.intake.replay_or(gone, caller.principal, caller.key, digest)
         else:
-            receipt = await house.accept(
+            receipt = await house.intake.accept(
                 cell, self._meant(cell, body, caller), principal=caller.principal, key=caller.key, digest=digest
             )
         accepted = await self._accepted(receipt)
@@ -301,7 +305,7 @@ class Engines(Base):
         cell = house.cells.get(uid)
         if view.state is not State.DISPOSED and cell is not None and cell.state is not State.DISPOSED:
             body = Dispose(force=force, grace_s=grace_s)
-            await house.accept(
+            await house.intake.accept(
                 cell, body, principal=caller.principal, key=caller.key, digest=fingerprint(caller, engine, body)
             )
         return await house.watch(uid, lambda view: disposed(view) if view.state is State.DISPOSED else None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import trio
+
 from protocol.commands import Reply, Signal, Submit
 from protocol.edge import as_json, load
 from protocol.errors import AlreadyDecided, InvalidState, NotFound, RequestClosed
@@ -15,6 +17,8 @@ from protocol.wire import Accepted, DeadLetterInfo, Page, ReplyBody, RequestInfo
 from supervisor.embedded.base import NOBODY, Base, fingerprint, page_of
 from supervisor.house import Caller
 from supervisor.infos import dead_letter_info, request_info
+from supervisor.receipts import Receipt
+from supervisor.supervisor import Supervisor
 
 __all__ = ["People"]
 
@@ -26,6 +30,10 @@ STATES = {
 
 class People(Base):
     """The part of `House` that is about requests and dead letters."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        super().__init__(supervisor)
+        self._letters = trio.Lock()  # a dead letter is sent once, whoever asks at the same time
 
     async def requests(
         self, *, state: Literal["pending", "decided"] | None = "pending", kind: str | None = None,
@@ -56,15 +64,11 @@ class People(Base):
         body = Reply(
             request_id=id, option=reply.option, answer=reply.answer, comment=reply.comment, digest=reply.digest
         )
-        cell = self.supervisor.cells.get(request.uid)
+        cell, digest = self.supervisor.cells.get(request.uid), fingerprint(caller, body)
         if cell is None or request.state is not RequestState.PENDING:
-            replay = caller.key and await self.supervisor.store.key(caller.principal, caller.key)
-            if not replay:
-                raise self._closed(request)
+            await self.supervisor.intake.replay_or(self._closed(request), caller.principal, caller.key, digest)
             return request_info(request)
-        await self.supervisor.accept(
-            cell, body, principal=caller.principal, key=caller.key, digest=fingerprint(caller, body)
-        )
+        await self.supervisor.intake.accept(cell, body, principal=caller.principal, key=caller.key, digest=digest)
         await self.supervisor.watch(
             request.uid,
             lambda view: id not in view.requests or view.requests[id].state is not RequestState.PENDING,
@@ -98,12 +102,15 @@ class People(Base):
 
     async def redeliver(self, id: str, caller: Caller = NOBODY) -> Accepted:
         """A new command to the engine that has the id now; a run becomes a new run with `retry_of`."""
+        async with self._letters:
+            return await self._accepted(await self._redeliver(id, caller))
+
+    async def _redeliver(self, id: str, caller: Caller) -> Receipt:
         letter = await self._dead_letter(id)
         digest = fingerprint(caller, "redeliver", id)
         if letter.state != "dead":
-            replay = caller.key and await self.supervisor.store.key(caller.principal, caller.key)
-            if not replay:
-                raise InvalidState(f"Dead letter {id} was redelivered already.", state=letter.state, allowed=[])
+            refusal = InvalidState(f"Dead letter {id} was redelivered already.", state=letter.state, allowed=[])
+            return await self.supervisor.intake.replay_or(refusal, caller.principal, caller.key, digest)
         cell = self.supervisor.cell(letter.engine_id)
         body: Submit | Signal
         if letter.type == "submit":
@@ -115,15 +122,16 @@ class People(Base):
             )  # fmt: skip
         else:
             body = load(Signal, letter.body)
-        receipt = await self.supervisor.accept(
-            cell, body, principal=caller.principal, key=caller.key, digest=digest, retry_of=letter.run_id,
-            more=lambda command: (self._letter_row(letter, "redelivered", caller, command_id=command.id),),
-        )  # fmt: skip
-        return await self._accepted(receipt)
+        with trio.CancelScope(shield=True):  # whoever comes next must see that this one was sent
+            return await self.supervisor.intake.accept(
+                cell, body, principal=caller.principal, key=caller.key, digest=digest, retry_of=letter.run_id,
+                more=lambda command: (self._letter_row(letter, "redelivered", caller, command_id=command.id),),
+            )  # fmt: skip
 
     async def discard(self, id: str, caller: Caller = NOBODY) -> None:
-        letter = await self._dead_letter(id)
-        await self.supervisor.write_and_wait((self._letter_row(letter, "discarded", caller),))
+        async with self._letters:
+            letter = await self._dead_letter(id)
+            await self.supervisor.intake.write_and_wait((self._letter_row(letter, "discarded", caller),))
 
     def _letter_row(self, letter: DeadLetter, what: str, caller: Caller, **more: str) -> Row:
         return Row(

@@ -52,7 +52,7 @@ class Pools(Engines):
         if spec.template is not None:
             self.supervisor.kinds.parse_config(spec.template.kind, spec.template.config)
         pool = self.supervisor.pools.put(spec)
-        await self.supervisor.record(Document(table="pool", id=spec.id, body=as_json(spec)))
+        await self.supervisor.intake.record(Document(table="pool", id=spec.id, body=as_json(spec)))
         self.supervisor.give_places(pool)
         for cell in pool.cells.values():
             self.supervisor.expiry.watch(cell)
@@ -81,7 +81,7 @@ class Pools(Engines):
             if failed or pool.engines:
                 raise PoolBusy(f"Pool {id} could not be emptied: {', '.join(failed) or 'engines were added'}.")
         self.supervisor.pools.remove(id)
-        await self.supervisor.record(Document(table="pool", id=id, body=None))
+        await self.supervisor.intake.record(Document(table="pool", id=id, body=None))
 
     async def get_or_spawn(self, pool: str, key: str, caller: Caller = NOBODY) -> tuple[EngineInfo, bool]:
         house = self.supervisor
@@ -100,10 +100,11 @@ class Pools(Engines):
                 info = house.info(house.view(known))
                 if info.state in (State.STOPPED, State.FAILED):
                     await self.start(known, replace(caller, key=None))
+                    await self._seen_up(info.uid)
                     info = house.info(house.view(known))
                 return info, False
             if key in found.on_their_way:
-                await house.next_birth()
+                await house.intake.next_birth()
                 house.check_open()
                 continue
             template = found.spec.template

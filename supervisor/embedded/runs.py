@@ -66,12 +66,13 @@ class Runs(Base):
         cell = self.supervisor.cells.get(found.uid)
         if found.status is RunStatus.CANCELLED:
             return self._run_info(found)
-        if found.status.ended or cell is None:
-            raise InvalidState(f"Run {run} is {found.status} already.", state=found.status.value, allowed=[])
         body = Cancel(run_id=run, reason=reason)
-        await self.supervisor.accept(
-            cell, body, principal=caller.principal, key=caller.key, digest=fingerprint(caller, body)
-        )
+        digest = fingerprint(caller, body)
+        if found.status.ended or cell is None:
+            refusal = InvalidState(f"Run {run} is {found.status} already.", state=found.status.value, allowed=[])
+            await self.supervisor.intake.replay_or(refusal, caller.principal, caller.key, digest)
+        else:
+            await self.supervisor.intake.accept(cell, body, principal=caller.principal, key=caller.key, digest=digest)
         return self._run_info(await self._run(run))
 
     async def retry(self, run: str, caller: Caller = NOBODY) -> tuple[RunInfo, Accepted]:
@@ -86,7 +87,7 @@ class Runs(Base):
             input=found.input, priority=Priority(found.priority), timeout_s=found.timeout_s,
             queue_ttl_s=found.queue_ttl_s, labels=found.labels,
         )  # fmt: skip
-        receipt = await self.supervisor.accept(
+        receipt = await self.supervisor.intake.accept(
             self.supervisor.cell(found.engine_id), body, principal=caller.principal, key=caller.key,
             digest=fingerprint(caller, "retry", run), retry_of=run,
         )  # fmt: skip
@@ -125,7 +126,7 @@ class Runs(Base):
             finally:
                 os.close(descriptor)
 
-        data, size = await trio.to_thread.run_sync(read)
+        data, size = await trio.to_thread.run_sync(read) if self.supervisor.threads else read()
         if after > size:
             raise RangeNotSatisfiable(f"The output has {size} bytes so far.", size_bytes=size)
         return data, size

@@ -1,6 +1,7 @@
 """Dead letters: what nobody will handle is listed with its reason, sent again, or thrown away."""
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from protocol.commands import Signal
@@ -8,7 +9,7 @@ from protocol.errors import EngineDisposed, InvalidState, NotFound
 from protocol.runs import Priority
 from supervisor import Caller, EmbeddedHouse, NewRun
 from supervisor.store.memory import Journal
-from tests.supervisor.houses import ALICE, KINDS, a_house, journaled, run_until, spawn, submit, until
+from tests.supervisor.houses import ALICE, KINDS, SlowStore, a_house, journaled, run_until, spawn, submit, until
 
 
 async def a_dead_run(house: EmbeddedHouse, engine: str = "a", **members: object) -> str:
@@ -48,6 +49,26 @@ async def test_redelivery_makes_a_new_run_once(autojump_clock: MockClock) -> Non
         with pytest.raises(InvalidState):
             await house.redeliver(letter.id, ALICE)
         assert (await house.redeliver(letter.id, caller)).run_id == accepted.run_id
+        assert len((await house.runs(engine="a")).items) == 1
+
+
+async def test_of_two_redeliveries_at_once_one_is_made(autojump_clock: MockClock) -> None:
+    async with a_house(store=SlowStore()) as house:
+        await a_dead_run(house)
+        await spawn(house, "a", "probe")
+        (letter,) = (await house.dead_letters()).items
+        outcomes: list[object] = []
+
+        async def redeliver() -> None:
+            try:
+                outcomes.append(await house.redeliver(letter.id, ALICE))
+            except InvalidState as error:
+                outcomes.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(redeliver)
+        assert sum(isinstance(o, InvalidState) for o in outcomes) == 2
         assert len((await house.runs(engine="a")).items) == 1
 
 

@@ -6,7 +6,7 @@ from trio.testing import MockClock
 
 from protocol.errors import InvalidState, NotFound, RangeNotSatisfiable, UnknownSlice, ValidationFailed
 from protocol.wire import NewPool
-from supervisor import NewRun
+from supervisor import Caller, NewRun
 from supervisor.store.memory import Journal
 from tests.supervisor.houses import ALICE, BOB, KINDS, a_house, run_until, spawn, submit, until
 
@@ -171,6 +171,19 @@ async def test_an_ended_run_is_retried_and_cancelled_truthfully(autojump_clock: 
         await run_until(house, active, "ended")
         repeat = await house.cancel(active, BOB)
         assert (repeat.status, repeat.cancelled_by, repeat.reason) == ("cancelled", "user:alice", "enough")
+
+
+async def test_a_repeated_cancel_gets_the_first_answer(autojump_clock: MockClock) -> None:
+    async with a_house(kinds=KINDS) as house:
+        run = await submit(house, await spawn(house, "a", "shielding"), 5)
+        await run_until(house, run, "running")
+        caller = Caller(principal="user:alice", key="k")
+        await house.cancel(run, caller)
+        await run_until(house, run, "ended")
+        assert (await house.run(run)).status == "completed"  # it shielded itself, and came to its end
+        assert (await house.cancel(run, caller)).status == "completed"
+        with pytest.raises(InvalidState):
+            await house.cancel(run, BOB)
 
 
 async def test_continuing_a_run(autojump_clock: MockClock) -> None:

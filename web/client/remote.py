@@ -87,7 +87,7 @@ async def open_remote(
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             try:
                 yield RemoteHouse(connection, nursery, give_up_s=give_up_s, silence_s=silence_s)
-            except BaseException as raised:  # noqa: BLE001 - raised below, where no nursery wraps it in a group
+            except BaseException as raised:  # noqa: BLE001, ASYNC103 - raised below, not in a group
                 error = raised
             finally:
                 nursery.cancel_scope.cancel()

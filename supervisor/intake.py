@@ -1,0 +1,205 @@
+"""Where commands enter: legality, a reserved place and the store in one synchronous stretch, then a wait.
+
+No await lies between the check and the store, so the order of acceptance is the order of the journal, and a reservation
+cannot leak. A client that goes away while it waits changes nothing: whoever owns the write is the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from actors.cell import Cell
+from actors.delivery import check
+from actors.runs import queued_data
+from protocol.commands import Command, Signal, Submit
+from protocol.edge import as_json
+from protocol.errors import EngineExists, EnginehouseError, IdempotencyMismatch, Overloaded
+from protocol.events import Row
+from protocol.specs import Spec
+from protocol.states import State
+from protocol.writes import Document, Write
+from supervisor.receipts import Receipt
+
+if TYPE_CHECKING:
+    from supervisor.supervisor import Supervisor
+
+__all__ = ["Intake"]
+
+BACKLOG_BYTES = 64 << 20
+"""How much may wait for the disk before new work is turned away; control still passes."""
+
+
+class Intake:
+    """The door of one house. `births`: who waits for an engine that is on its way parks here."""
+
+    def __init__(self, house: Supervisor) -> None:
+        self._house = house
+        self._spawning: set[str] = set()
+        self._receipts: set[Receipt] = set()
+        self.births = trio.lowlevel.ParkingLot()
+
+    async def accept(
+        self,
+        cell: Cell,
+        body: Any,
+        *,
+        principal: str | None,
+        key: str | None = None,
+        digest: str = "",
+        retry_of: str | None = None,
+        more: Callable[[Command], tuple[Row, ...]] = lambda command: (),
+    ) -> Receipt:
+        """Put one command into the journal; returns when it is durable and was delivered.
+
+        Raises what refuses it; with a key, a command that was accepted before under it is a replay instead, whatever
+        the state is now. Cancelled: the command may be accepted all the same.
+        """
+        work = isinstance(body, Submit | Signal)
+        try:
+            self._house.check_open()
+            check(cell, body)
+            if work:
+                self._check_work(cell, body)
+                cell.mailbox.reserve()
+        except EnginehouseError as refusal:
+            return await self.replay_or(refusal, principal, key, digest)
+        time = self._house.stamp()
+        command = Command(
+            id=self._house.new_id("cmd"), uid=cell.spec.uid, body=body, principal=principal, key=key, digest=digest,
+            run_id=self._house.new_id("run") if isinstance(body, Submit) else None, retry_of=retry_of, time=time,
+        )  # fmt: skip
+        receipt = Receipt(command, cell, reserved=work)
+        self._submit(
+            Write((*acceptance(cell.spec, cell.incarnation, command), *more(command)), command, tag=receipt), receipt
+        )
+        if isinstance(body, Submit):
+            receipt.counted = self._house.pools.of(cell).count_run(self._house.now())
+        await receipt.wait()
+        return self._check_replay(receipt, digest)
+
+    async def spawn(self, spec: Spec, body: Any, *, principal: str | None, key: str | None, digest: str) -> Receipt:
+        """Bring an engine to life; its cell exists once that is durable. Raises as `accept`, EngineExists, and what the
+        pool says.
+        """
+        try:
+            self._house.check_open()
+            known = self._house.ids.get(spec.id)
+            if spec.id in self._spawning or (
+                known is not None and self._house.views[known].state is not State.DISPOSED
+            ):
+                raise EngineExists(f"Engine {spec.id} exists. Choose another id, or dispose of it first.")
+            pool = self._house.pools.get(spec.pool)
+            pool.check_spawn()
+        except EnginehouseError as refusal:
+            return await self.replay_or(refusal, principal, key, digest)
+        command = Command(
+            id=self._house.new_id("cmd"), uid=spec.uid, body=body, principal=principal, key=key, digest=digest,
+            time=self._house.stamp(),
+        )  # fmt: skip
+        self._spawning.add(spec.id)
+        pool.spawning += 1
+        if spec.key is not None:
+            pool.on_their_way.add(spec.key)
+        receipt = Receipt(command, spawns=spec)
+        born = Row(
+            type="engine.spawned", time=command.time, data={"spec": as_json(spec)}, uid=spec.uid, engine_id=spec.id,
+            pool=spec.pool, command_id=command.id, principal=principal,
+        )  # fmt: skip
+        self._submit(Write((born, *acceptance(spec, 0, command)), command, tag=receipt), receipt)
+        await receipt.wait()
+        return self._check_replay(receipt, digest)
+
+    def write(self, rows: tuple[Row, ...]) -> None:
+        """Journal rows that belong to no cell any more."""
+        self._house.store.submit(Write(rows))
+
+    async def write_and_wait(self, rows: tuple[Row, ...]) -> None:
+        """The same, until they are durable and folded."""
+        self._house.check_open()
+        receipt = Receipt()
+        self._submit(Write(rows, tag=receipt), receipt)
+        await receipt.wait()
+
+    async def record(self, *documents: Document) -> None:
+        """Make documents of the plain tables durable."""
+        self._house.check_open()
+        receipt = Receipt()
+        self._submit(Write(documents=documents, tag=receipt), receipt)
+        await receipt.wait()
+
+    def _submit(self, write: Write, receipt: Receipt) -> None:
+        self._house.store.submit(write)
+        self._receipts.add(receipt)
+
+    async def replay_or(
+        self, refusal: EnginehouseError, principal: str | None, key: str | None, digest: str
+    ) -> Receipt:
+        """What was accepted before under this key, also when it is on its way to the disk right now. Raises `refusal`
+        when nothing was.
+        """
+        if key is None or self._house.failed is not None:
+            raise refusal
+        for receipt in list(self._receipts):
+            first = receipt.command
+            if first is not None and (first.principal, first.key) == (principal, key):
+                with suppress(EnginehouseError):
+                    await receipt.wait()
+        replay = await self._house.store.key(principal, key)
+        if replay is None:
+            raise refusal
+        return self._check_replay(Receipt(replay=replay, done=True), digest)
+
+    def _check_work(self, cell: Cell, body: Any) -> None:
+        if isinstance(body, Submit):
+            self._house.pools.of(cell).check_run(self._house.now())
+        if self._house.store.statistics().queued_bytes > BACKLOG_BYTES:
+            raise Overloaded("Too much waits for the disk; nothing was accepted. Send it again soon.", retry_after_s=1)
+
+    @staticmethod
+    def _check_replay(receipt: Receipt, digest: str) -> Receipt:
+        if receipt.replay is not None and receipt.replay.digest != digest:
+            raise IdempotencyMismatch("This idempotency key was used for another request. Use a new key.")
+        return receipt
+
+    def resolve(self, receipt: Receipt) -> None:
+        if receipt.spawns is not None:
+            self._spawning.discard(receipt.spawns.id)
+            pool = self._house.pools.get(receipt.spawns.pool)
+            pool.spawning -= 1
+            pool.on_their_way.discard(receipt.spawns.key or "")
+            self.births.unpark_all()
+        self._receipts.discard(receipt)
+        receipt.resolve()
+
+    async def next_birth(self) -> None:
+        """Until the next engine is born, or failed to be."""
+        await self.births.park()
+
+    async def born(self, id: str) -> None:
+        """Wait while an engine of this id is on its way."""
+        while id in self._spawning:
+            await self.births.park()
+
+    def end(self, error: Callable[[], EnginehouseError]) -> None:
+        """Nothing more becomes durable: whoever waits is told."""
+        for receipt in list(self._receipts):
+            receipt.error = receipt.error or error()
+            self.resolve(receipt)
+
+
+def acceptance(spec: Spec, incarnation: int, command: Command) -> tuple[Row, ...]:
+    """The rows that accept a command: `command.accepted`, and `run.queued` for the run that a submit makes."""
+    body = as_json(command.body)
+    common: dict[str, Any] = {
+        "time": command.time, "uid": spec.uid, "engine_id": spec.id, "pool": spec.pool, "incarnation": incarnation,
+        "run_id": command.run_id, "command_id": command.id, "principal": command.principal,
+    }  # fmt: skip
+    accepted = Row(type="command.accepted", data=body, **common)
+    if command.run_id is None:
+        return (accepted,)
+    accepted.data = {**body, "input": None, "retry_of": command.retry_of}
+    return accepted, Row(type="run.queued", data=queued_data(command.body, command.retry_of), **common)
