@@ -123,10 +123,11 @@ class People(Base):
         else:
             body = load(Signal, letter.body)
         with trio.CancelScope(shield=True):  # whoever comes next must see that this one was sent
-            return await self.supervisor.intake.accept(
+            receipt = await self.supervisor.intake.accept(
                 cell, body, principal=caller.principal, key=caller.key, digest=digest, retry_of=letter.run_id,
                 more=lambda command: (self._letter_row(letter, "redelivered", caller, command_id=command.id),),
             )  # fmt: skip
+        return receipt
 
     async def discard(self, id: str, caller: Caller = NOBODY) -> None:
         async with self._letters:
