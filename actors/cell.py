@@ -184,7 +184,9 @@ class Cell(Journaling):
         assert self.actor is not None
         self.actor.clock.pause()
         self.actor.unwatch()
-        self.fire(Trigger.QUIET)
+        with self.turn():
+            self.say_dropped()  # between paused and resumed nothing is said
+            self.fire(Trigger.QUIET)
 
     # -- work --------------------------------------------------------------------------------------------------------
     def receive(self, envelope: Envelope, *, front: bool = False) -> None:
@@ -391,6 +393,9 @@ class Cell(Journaling):
             if self.aim is not Aim.DORMANT:  # for whom it wakes again at once
                 self.forsake(exit.error or "the engine was stopped")
             self.requests.withdraw(None, "the incarnation ended")
+            if exit.cleanup_error is not None:
+                text = f"While it ended: {exit.cleanup_error}"
+                self.note("log.line", {"level": "error", "text": text})
             if self.state is State.STOPPING:  # our own flag first, the exception second
                 self.actor = None
                 self.rest()

@@ -227,6 +227,24 @@ async def test_the_log_budget_is_new_in_each_second(stage: OpenStage, autojump_c
         assert await on.data("log.dropped") == [{"count": 1}] * 3
 
 
+async def test_dropped_lines_are_said_before_paused_and_not_while_it_is(
+    stage: OpenStage, autojump_clock: MockClock
+) -> None:
+    async def say(ctx: RunContext, _: Any) -> None:
+        for _n in range(250):
+            ctx.log("line")
+        await ctx.sleep(50)
+
+    kind = acting(say)
+    async with stage(kind) as on:
+        await on.spawn(kind)
+        await on.submit()
+        await on.until(0.5)
+        await on.pause()
+        await on.until(5)
+        assert await on.words("log.dropped", "engine.paused") == ["dropped", "paused"]
+
+
 async def test_nothing_is_said_of_dropped_lines_after_dispose(stage: OpenStage, autojump_clock: MockClock) -> None:
     async def say(ctx: RunContext, _: Any) -> None:
         for _n in range(250):

@@ -286,7 +286,7 @@ async def test_an_aim_never_falls(stage: OpenStage, autojump_clock: MockClock) -
 async def test_every_state_can_be_disposed_and_the_last_row_says_so(
     stage: OpenStage, autojump_clock: MockClock, then: str
 ) -> None:
-    class Any_(Engine):
+    class Whatever(Engine):
         kind = "any"
 
         async def on_start(self, ctx: Context) -> None:
@@ -295,8 +295,8 @@ async def test_every_state_can_be_disposed_and_the_last_row_says_so(
             if then == "starting":
                 await trio.sleep(50)
 
-    async with stage(Any_) as on:
-        await on.spawn(Any_, start=then != "stopped", idle_s=1 if then == "dormant" else None, boot_s=100)
+    async with stage(Whatever) as on:
+        await on.spawn(Whatever, start=then != "stopped", idle_s=1 if then == "dormant" else None, boot_s=100)
         if then == "paused":
             await on.pause()
         await on.until(40 if then == "failed" else 1.5 if then == "dormant" else 0.5)
