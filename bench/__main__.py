@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.figures import Figure, Row, Scale, as_json, as_markdown
 from bench.measure import Stopwatch
 
-SUBJECTS = ("mailbox", "actors", "store", "http", "sse")
+SUBJECTS = ("mailbox", "actors", "store", "http", "sse", "daemon")
 VERSIONS = (
     "enginehouse", "trio", "hypercorn", "quart", "quart-trio", "h11", "apsw", "pykka", "fastapi", "uvicorn",
     "sse-starlette",

@@ -37,6 +37,7 @@ class Bare:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.name = "bare"
         self.gone = False
+        self.threads = True
         self.margin_s = 2.0
         self.cells: dict[str, Cell] = {}
         self.deadlines = Deadlines()

@@ -21,7 +21,7 @@ def commands(scale: Scale) -> list[Figure]:
     """A command that is validated, made durable, queued and answered with 202; 32 connections, 100 engines."""
     ours = [post(f"/api/v1/engines/e{number}/commands", BODY, AUTHORIZED) for number in range(ENGINES)]
     theirs = [post("/commands", BODY)]
-    seconds = scale.of(20, 3) / 10
+    seconds = scale.of(20, 1) / 10
     with peers("house", "quart", "fastapi", "fastapi+sqlite") as served:
         side = partial(partial, load, seconds=seconds)
         found = in_turn(
@@ -46,7 +46,7 @@ def commands(scale: Scale) -> list[Figure]:
 
 def health(scale: Scale) -> list[Figure]:
     """The guard's answer."""
-    seconds = scale.of(20, 3) / 10
+    seconds = scale.of(20, 1) / 10
     with peers("house", "quart") as served:
         found = in_turn(
             scale.rounds,
@@ -66,7 +66,7 @@ def concurrent(scale: Scale) -> list[Figure]:
     with peer("house", step_s=0.1) as ours:
         found = in_turn(
             scale.rounds,
-            ours=partial(load, ours, requests, seconds=scale.of(30, 3) / 10, connections=scale.of(100, 20)),
+            ours=partial(load, ours, requests, seconds=scale.of(30, 2) / 10, connections=scale.of(100, 20)),
         )
     return [
         figure(

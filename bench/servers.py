@@ -39,30 +39,42 @@ class Peer:
 
 
 @contextmanager
+def peers(*names: str, events_per_s: float = 0, step_s: float = 0) -> Iterator[dict[str, Peer]]:
+    """Servers while the block lasts, started side by side; those that are not asked are idle."""
+    with ExitStack() as stack:
+        started = {name: stack.enter_context(_process(name, events_per_s, step_s)) for name in names}
+        yield {name: _ready(name, process) for name, process in started.items()}
+
+
+@contextmanager
 def peer(name: str, *, events_per_s: float = 0, step_s: float = 0) -> Iterator[Peer]:
-    """A server while the block lasts."""
-    with tempfile.TemporaryDirectory() as directory:
-        process = subprocess.Popen(PEERS[name](events_per_s, directory, step_s), stdout=subprocess.PIPE)
+    """One of them."""
+    with peers(name, events_per_s=events_per_s, step_s=step_s) as served:
+        yield served[name]
+
+
+@contextmanager
+def _process(name: str, events_per_s: float, step_s: float) -> Iterator[subprocess.Popen[bytes]]:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        subprocess.Popen(PEERS[name](events_per_s, directory, step_s), stdout=subprocess.PIPE) as process,
+    ):
         try:
-            assert process.stdout is not None
-            ready = json.loads(process.stdout.readline() or "null")
-            if ready is None:
-                raise ChildProcessError(f"{name} did not start")
-            yield Peer(name, ready["port"], process.pid)
+            yield process
         finally:
             process.terminate()
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
 
 
-@contextmanager
-def peers(*names: str, events_per_s: float = 0) -> Iterator[dict[str, Peer]]:
-    """Several at once; those that are not asked are idle."""
-    with ExitStack() as stack:
-        yield {name: stack.enter_context(peer(name, events_per_s=events_per_s)) for name in names}
+def _ready(name: str, process: subprocess.Popen[bytes]) -> Peer:
+    assert process.stdout is not None
+    said = json.loads(process.stdout.readline() or "null")
+    if said is None:
+        raise ChildProcessError(f"{name} did not start")
+    return Peer(name, said["port"], process.pid)
 
 
 def _client(module: str, **options: Any) -> Any:

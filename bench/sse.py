@@ -24,7 +24,7 @@ def _read(server: Peer, **options: float) -> partial[dict[str, float]]:
 
 def deliveries(scale: Scale) -> list[Figure]:
     """A hundred readers of 500 events per second: durable ones here, from memory there."""
-    options = {"readers": scale.of(100, 5), "seconds": scale.of(30, 3) / 10, "warm_s": scale.of(10, 1) / 10}
+    options = {"readers": scale.of(100, 5), "seconds": scale.of(30, 2) / 10, "warm_s": scale.of(10, 1) / 10}
     names = ["house", "quart", "fastapi", *(["node"] if NODE else [])]
     with peers(*names, events_per_s=EVENTS_PER_S) as served:
         found = in_turn(scale.rounds, **{name: _read(server, **options) for name, server in served.items()})
@@ -64,7 +64,7 @@ def idle_readers(scale: Scale) -> list[Figure]:
 
 def slow_reader(scale: Scale) -> list[Figure]:
     """Ten readers who read, with and without one who does not."""
-    seconds = scale.of(100, 3) / 10
+    seconds = scale.of(100, 2) / 10
     options = {"readers": 10, "seconds": seconds, "warm_s": scale.of(10, 1) / 10}
     with peer("house", events_per_s=scale.of(2000, 200)) as ours:
         found = in_turn(min(scale.rounds, 3), alone=_read(ours, **options), beside=_read(ours, stalled=1, **options))
