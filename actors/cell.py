@@ -361,6 +361,7 @@ class Cell(Journaling):
         self.requests.close()
         self.runs.close()
         self._not_idle()
+        self.say_dropped()
         self.holds = {}
         self.fire(Trigger.DISPOSED, {"leaks": self.leaks, "dead_letters": dead, "by": by})
 
