@@ -109,6 +109,8 @@ class Requests:
                     decision=as_json(request.decision),
                 )
             raise RequestClosed(f"Request {request.id} is {request.state}; nobody waits for a decision any more.")
+        if isinstance(body, Answer):  # the same rules: an approval is decided by one of its options alone
+            body = Reply(request_id=body.request_id, answer=body.answer)
         if isinstance(body, Reply):
             if body.digest is not None and body.digest != request.digest:
                 raise ApprovalStale(
@@ -125,8 +127,6 @@ class Requests:
                     errors=[{"loc": ["option"], "msg": "an option is needed", "type": "missing"}],
                 )
             return request, Decided(option=body.option, answer=body.answer, comment=body.comment)
-        if isinstance(body, Answer):
-            return request, Decided(answer=body.answer)
         if isinstance(body, Approve):
             return request, Decided(option=self._option(request, OptionKind.ALLOW_ONCE), comment=body.comment)
         if isinstance(body, Reject):

@@ -149,6 +149,16 @@ async def test_the_short_forms_choose_by_the_kind_of_option(autojump_clock: Mock
         assert await answer_of(house, run) == {"any": "thing"}
 
 
+async def test_an_approval_is_decided_by_one_of_its_options_alone(autojump_clock: MockClock) -> None:
+    async with a_house() as house:
+        run, request = await asked(house)
+        with pytest.raises(ValidationFailed):
+            await house.command("a", Answer(request_id=request.id, answer="yes"), ALICE)
+        assert (await house.request(request.id)).state == "pending"
+        await house.command("a", Reject(), ALICE)
+        assert await answer_of(house, run) == "no"
+
+
 async def test_lists_of_requests_are_filtered_and_paged(autojump_clock: MockClock) -> None:
     async with a_house() as house:
         await house.create_pool(NewPool(id="p"))
