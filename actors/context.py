@@ -21,7 +21,7 @@ from actors.processes import Process
 from protocol.edge import as_json
 from protocol.errors import ValidationFailed
 from protocol.events import encode, is_reserved
-from protocol.requests import Decided, Option, RequestKind, RequestState
+from protocol.requests import APPROVE, REJECT, Decided, Option, RequestKind, RequestState
 
 if TYPE_CHECKING:
     from actors.cell import Cell
@@ -173,11 +173,14 @@ class Context:
     ) -> Decided:
         """Put a question to people and wait for the decision, over restarts of actor and daemon.
 
-        `action`: what exactly is asked for; it is part of the digest, so other arguments are another question.
-        `deadline_s` runs on wall time, also while paused; `default` is the option it decides. Raises RequestExpired
-        when it passes without one, or when an approval's default is not a refusal. Cancelled: the question stays open
-        for the next attempt, until the run ends.
+        `options`: an approval or permission without any can be approved and rejected. `action`: what exactly is asked
+        for; it is part of the digest, so other arguments are another question. `deadline_s` runs on wall time, also
+        while paused; `default` is the option it decides. Raises RequestExpired when it passes without one, or when an
+        approval's default is not a refusal. Cancelled: the question stays open for the next attempt, until the run
+        ends.
         """
+        if not options and kind is not RequestKind.QUESTION:
+            options = (APPROVE, REJECT)
         if default is not None and all(o.id != default for o in options):
             raise ValidationFailed(f"The default {default!r} is none of the options.")
         cell = self._speaking()

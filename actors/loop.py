@@ -75,10 +75,10 @@ async def incarnate(cell: Cell, actor: Incarnation) -> Exit:
     if cell.ending:
         cleanup = error if cause is Cause.CRASHED else None
         cell.leaks = [*cell.leaks, *leaks]
-        return Exit(Cause.ENDED, at=now, ran_s=now - actor.started_at, cleanup_error=cleanup)
+        return Exit(Cause.ENDED, ran_s=now - actor.started_at, cleanup_error=cleanup)
     if cause is Cause.ENDED:
         cause, error = Cause.LOST, "the house went away"
-    return Exit(cause, error, at=now, ran_s=now - actor.started_at)
+    return Exit(cause, error, ran_s=now - actor.started_at)
 
 
 async def _inhabit(cell: Cell, actor: Incarnation) -> None:

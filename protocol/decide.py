@@ -28,11 +28,12 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """The one recorded end of an incarnation. `error`: a sentence; `at`: monotonic seconds; `ran_s`: its age."""
+    """The one recorded end of an incarnation. `error`: a sentence; `ran_s`: its age; `cleanup_error`: what was raised
+    while it ended, which is never a crash.
+    """
 
     cause: Cause
     error: str | None = None
-    at: float = 0.0
     ran_s: float = 0.0
     cleanup_error: str | None = None
 

@@ -49,7 +49,9 @@ def as_json(value: object) -> Any:
 
 
 def load(model: type[T], raw: bytes | Any) -> T:
-    """What `dump` or `as_json` wrote, read back (trusted: our own store's bytes)."""
+    """What `dump` or `as_json` wrote, read back (trusted: our own store's bytes). Members of a later version are
+    ignored.
+    """
     check = (
         adapter(cast("Any", model)).validate_json
         if isinstance(raw, bytes)

@@ -31,7 +31,7 @@ from protocol.view import Hold, Why
 __all__ = [
     "Accepted", "CommandInfo", "DeadLetterInfo", "Disposed", "EngineInfo", "HealthInfo", "KindInfo", "MailboxInfo",
     "NewEngine", "NewPool", "NewRun", "Page", "PatchPool", "PoolAction", "PoolCommand", "PoolInfo", "PoolResult",
-    "ProcessRow", "ReplyBody", "RequestInfo", "RunInfo", "SliceInfo", "StateInfo",
+    "ProcessRow", "ReplyBody", "RequestInfo", "RunInfo", "SliceInfo", "SpawnedEngine", "StateInfo",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -181,6 +181,18 @@ class EngineInfo:
     state_since: str
     engine_seq: int
     seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpawnedEngine(EngineInfo):
+    """The 201 of `POST /engines`: the engine, and the command that brought it to life."""
+
+    command_id: str
+
+    @staticmethod
+    def of(engine: EngineInfo, command_id: str) -> SpawnedEngine:
+        members = {name: getattr(engine, name) for name in EngineInfo.__dataclass_fields__}
+        return SpawnedEngine(**members, command_id=command_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

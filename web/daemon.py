@@ -36,7 +36,7 @@ from protocol.errors import StoreUnavailable
 from protocol.writes import Document
 from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
 from web.app import create_app
-from web.auth import Keys, SettingsError, admin_key
+from web.auth import Keys, admin_key
 from web.guard import LOOPBACK_HOSTS, Guard, Policy
 from web.limits import Limits
 from web.logs import opened_log
@@ -74,7 +74,7 @@ def run(loaded: Loaded) -> int:
                     _say(f"warning: {name} is in the environment and is no setting; see `enginehouse config show`")
                     log.warning("unknown setting in the environment", name=name)
                 return trio.run(_main, loaded, state, strict_exception_groups=True)
-    except (Problem, SettingsError) as error:
+    except Problem as error:
         return _fail(CONFIG, str(error))
     except Refused as error:
         return _fail(UNAVAILABLE, str(error))
@@ -92,7 +92,7 @@ async def _main(loaded: Loaded, state: Path) -> int:
             with stop.fast:
                 try:
                     code = await _live(loaded, state, stop)
-                except (Problem, SettingsError, Refused) as error:
+                except (Problem, Refused) as error:
                     refused = error  # raised below, where no nursery wraps it in a group
             nursery.cancel_scope.cancel()
     if refused is not None:

@@ -7,8 +7,9 @@ import pytest
 
 from protocol.errors import NotFound, Unauthenticated
 from tests.web.doubles import ADMIN, Client, MemoryKeys, RecordingHouse, client
-from web.auth import Keys, Scope, SettingsError, admin_key
+from web.auth import Keys, Scope, admin_key
 from web.auth.keys import NewKey
+from web.places import Problem
 from web.refusals import TokenExpired
 
 KEYS = "/api/v1/auth/keys"
@@ -176,7 +177,7 @@ def test_a_bad_admin_key_stops_the_start(tmp_path: Path, content: str) -> None:
     path = tmp_path / "admin.key"
     path.write_text(content)
     path.chmod(0o600)
-    with pytest.raises(SettingsError, match=r"admin\.key: "):
+    with pytest.raises(Problem, match=r"admin\.key: "):
         admin_key(path)
 
 
@@ -185,7 +186,7 @@ def test_an_admin_key_that_others_may_read_stops_the_start(tmp_path: Path, mode:
     path = tmp_path / "admin.key"
     admin_key(path)
     path.chmod(mode)
-    with pytest.raises(SettingsError, match="chmod 600"):
+    with pytest.raises(Problem, match="chmod 600"):
         admin_key(path)
 
 
@@ -193,14 +194,14 @@ def test_an_admin_key_is_not_followed_elsewhere(tmp_path: Path) -> None:
     target = tmp_path / "elsewhere"
     admin_key(target)
     (tmp_path / "admin.key").symlink_to(target)
-    with pytest.raises(SettingsError):
+    with pytest.raises(Problem):
         admin_key(tmp_path / "admin.key")
     (tmp_path / "admin.key").unlink()
     (tmp_path / "admin.key").mkdir()
-    with pytest.raises(SettingsError, match="plain file"):
+    with pytest.raises(Problem, match="plain file"):
         admin_key(tmp_path / "admin.key")
 
 
 def test_no_place_for_the_admin_key_stops_the_start(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError):
+    with pytest.raises(Problem):
         admin_key(tmp_path / "missing" / "admin.key")

@@ -1,8 +1,8 @@
 """Who asks, what they may, and how often: API keys with scopes and rates."""
 
 from web.auth.credentials import presented_key
-from web.auth.keys import Keys, KeyStore, SettingsError, admin_key
+from web.auth.keys import Keys, KeyStore, admin_key
 from web.auth.principal import Principal, Scope
 from web.auth.rates import Rates
 
-__all__ = ["KeyStore", "Keys", "Principal", "Rates", "Scope", "SettingsError", "admin_key", "presented_key"]
+__all__ = ["KeyStore", "Keys", "Principal", "Rates", "Scope", "admin_key", "presented_key"]

@@ -27,19 +27,14 @@ from protocol.edge import as_json, load
 from protocol.errors import NotFound, Unauthenticated
 from protocol.specs import STRICT
 from web.auth.principal import Principal, Scope
+from web.places import Problem
 from web.refusals import TokenExpired
 
-__all__ = ["CreatedKey", "KeyInfo", "KeyStore", "Keys", "NewKey", "SettingsError", "admin_key"]
+__all__ = ["CreatedKey", "KeyInfo", "KeyStore", "Keys", "NewKey", "admin_key"]
 
 _KEY: Final = re.compile(r"eh_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _ADMIN_BYTES: Final = range(32, 1025)
 _ADMIN_STREAMS: Final = 1024
-
-
-class SettingsError(Exception):
-    """The house cannot start as it is configured; one sentence for the person who starts it. `serve` exits with
-    78.
-    """
 
 
 class KeyStore(Protocol):
@@ -176,7 +171,7 @@ def admin_key(path: Path) -> str:
     """The admin key in the file `path`, which is created when there is none (0600, 32 random bytes).
 
     Raises:
-        SettingsError: the file is not ours alone, is no plain file, or holds no key of 32 to 1,024 visible
+        Problem: the file is not ours alone, is no plain file, or holds no key of 32 to 1,024 visible
         characters.
 
     """
@@ -184,14 +179,14 @@ def admin_key(path: Path) -> str:
         _create(path)
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise SettingsError(f"{path}: the admin key cannot be read or created ({error.strerror}).") from error
+        raise Problem(f"{path}: the admin key cannot be read or created ({error.strerror}).") from error
     try:
         _check_private(path, os.fstat(fd))
         content = os.read(fd, _ADMIN_BYTES.stop + 1).strip()
     finally:
         os.close(fd)
     if len(content) not in _ADMIN_BYTES or not all(0x21 <= byte <= 0x7E for byte in content):
-        raise SettingsError(
+        raise Problem(
             f"{path}: the admin key must be one line of 32 to 1,024 visible ASCII characters; "
             "remove the file to get a new one."
         )
@@ -200,11 +195,11 @@ def admin_key(path: Path) -> str:
 
 def _check_private(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise SettingsError(f"{path}: the admin key must be a plain file.")
+        raise Problem(f"{path}: the admin key must be a plain file.")
     if status.st_uid != os.geteuid():
-        raise SettingsError(f"{path}: the admin key must belong to the user who runs the house.")
+        raise Problem(f"{path}: the admin key must belong to the user who runs the house.")
     if status.st_mode & 0o077:
-        raise SettingsError(f"{path}: others may read the admin key; make it private with chmod 600, or remove it.")
+        raise Problem(f"{path}: others may read the admin key; make it private with chmod 600, or remove it.")
 
 
 def _create(path: Path) -> None:

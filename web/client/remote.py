@@ -123,7 +123,7 @@ class RemoteHouse:
         answer = await self._connection.call("POST", path("engines"), body=new, key=caller.key)
         engine = read(EngineInfo, answer.json)
         accepted = Accepted(
-            command_id=str(answer.json.get("command_id", "")), engine_id=engine.id, type="spawn", state="accepted",
+            command_id=answer.json["command_id"], engine_id=engine.id, type="spawn", state="accepted",
             seq=engine.seq, replayed=answer.replayed,
         )  # fmt: skip
         return engine, accepted

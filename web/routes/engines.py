@@ -19,7 +19,17 @@ from protocol.errors import (
 )
 from protocol.states import State
 from protocol.view import Why
-from protocol.wire import Disposed, EngineInfo, NewEngine, Page, ProcessRow, RunInfo, SliceInfo, StateInfo
+from protocol.wire import (
+    Disposed,
+    EngineInfo,
+    NewEngine,
+    Page,
+    ProcessRow,
+    RunInfo,
+    SliceInfo,
+    SpawnedEngine,
+    StateInfo,
+)
 from web.auth import Scope
 from web.call import Call
 from web.params import Cursor, Flag, Limit, Seq
@@ -53,10 +63,10 @@ SPAWN_ERRORS = (EngineExists, UnknownKind, ValidationFailed, QuotaExceeded, NotF
 
 
 @section.post("/engines", Scope.OPERATE, *SPAWN_ERRORS, answers=(201,))
-async def spawn_engine(call: Call, body: NewEngine) -> Reply[EngineInfo]:
+async def spawn_engine(call: Call, body: NewEngine) -> Reply[SpawnedEngine]:
     """Spawn an engine."""
     engine, accepted = await call.house.spawn(body, call.caller)
-    return created(engine, location(engine.id), replayed=accepted.replayed)
+    return created(SpawnedEngine.of(engine, accepted.command_id), location(engine.id), replayed=accepted.replayed)
 
 
 @section.get("/engines", Scope.READ)
