@@ -8,7 +8,7 @@ stays accepted.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
@@ -38,7 +38,7 @@ from protocol.wire import (
     StateInfo,
 )
 
-__all__ = ["Caller", "EventPage", "Filter", "Frame", "House", "Subscription"]
+__all__ = ["Caller", "EventPage", "Filter", "Following", "Frame", "House", "Subscription"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +95,14 @@ class Subscription(Protocol):
         """The next frames, at least one, in order. Raises trio.EndOfChannel after an `end` or `server.closing` frame.
         Cancelled: nothing is lost, the next call gives the same frames.
         """
+
+
+class Following(Protocol):
+    """The output of a run as it comes; to be closed when it is left early (`contextlib.aclosing`)."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    def __anext__(self) -> Awaitable[bytes]: ...
+    def aclose(self) -> Awaitable[None]: ...
 
 
 class House(Protocol):
@@ -190,7 +198,7 @@ class House(Protocol):
     async def output(self, run: str, *, after: int = 0, limit: int = 1 << 20) -> tuple[bytes, int]:
         """(bytes from offset `after`, size of the output so far)."""
 
-    def follow(self, run: str, *, after: int = 0) -> AsyncIterator[bytes]:
+    def follow(self, run: str, *, after: int = 0) -> Following:
         """The output from `after` on, until the run ends. Use it in `async with contextlib.aclosing(...)`."""
 
     # people

@@ -227,7 +227,8 @@ class Connection:
     async def _on_protocol(self, event: Event) -> None:
         """What hypercorn's protocol wants of the socket. Only RawData waits."""
         if isinstance(event, RawData):
-            await self._send(event.data)
+            if event.data:  # the end of a message whose length was said has no bytes
+                await self._send(event.data)
         elif isinstance(event, Closed):
             self._last_words = True
             self._reading.cancel()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import gc
-import hashlib
 import os
 import resource
 import signal
@@ -41,7 +40,7 @@ from web.guard import LOOPBACK_HOSTS, Guard, Policy
 from web.limits import Limits
 from web.logs import opened_log
 from web.loopwatch import watch_loop
-from web.places import DaemonFile, Problem
+from web.places import DaemonFile, Problem, house_name
 from web.server import bind_tcp, bind_unix, serve
 from web.settings import Loaded, Server
 
@@ -103,7 +102,7 @@ async def _main(loaded: Loaded, state: Path) -> int:
 async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
     """The house, open and served."""
     settings = loaded.settings
-    name = _house_name(state)
+    name = house_name(state)
     await _reap(name)
     sockets = _bind(loaded)
     limits = Limits(body_bytes=settings.limits.body_bytes, connections=settings.limits.connections)
@@ -318,11 +317,6 @@ def _ready(loaded: Loaded, state: Path, urls: list[str]) -> None:
     # Everything that lives for ever has been made: the collector need never look at it again.
     gc.collect()
     gc.freeze()
-
-
-def _house_name(state: Path) -> str:
-    """The same for every daemon of this folder: by it a later one finds what an earlier one left."""
-    return f"house-{hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:12]}"
 
 
 def _fail(code: int, sentence: str) -> int:

@@ -48,6 +48,7 @@ class StrictH11(h11.Connection):
         # h11 itself refuses a longer header section that has no end yet, with 431.
         super().__init__(h11.SERVER, max_incomplete_event_size=self._line_bytes + limits.header_bytes)
         self.method = b""
+        self._held = b""
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
         if self.their_state is h11.IDLE:
@@ -57,6 +58,13 @@ class StrictH11(h11.Connection):
             self.method = event.method
             _check_framing(event)
         return event
+
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]  # its overloads tell only when it is None
+        """As h11's, but a head whose body has a length waits for what follows: an answer is one write and not two."""
+        data = self._held + (super().send(event) or b"")
+        holds = isinstance(event, h11.Response) and any(name == b"content-length" for name, _ in event.headers)
+        self._held = data if holds else b""
+        return b"" if holds else data
 
     @property
     def in_head(self) -> bool:

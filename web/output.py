@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from protocol.errors import RangeNotSatisfiable
 from supervisor.house import House
@@ -94,8 +94,7 @@ class OutputStream:
 
     async def _follow(self, send: Send) -> None:
         with self.streams.waiting(float("inf")):
-            pieces: Any = self.house.follow(self.run, after=self.span.start)  # House.follow promises `aclose`
-            async with aclosing(pieces):
+            async with aclosing(self.house.follow(self.run, after=self.span.start)) as pieces:
                 async for data in pieces:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
 

@@ -6,6 +6,7 @@ light enough for a command that only wants to know where the daemon is.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tomllib
@@ -15,7 +16,14 @@ from pathlib import Path
 from typing import Any, Final
 
 __all__ = [
-    "DEFAULT_PORT", "DaemonFile", "Problem", "admin_key_file", "config_file", "default_state_directory", "read_toml",
+    "DEFAULT_PORT",
+    "DaemonFile",
+    "Problem",
+    "admin_key_file",
+    "config_file",
+    "default_state_directory",
+    "house_name",
+    "read_toml",
     "state_directory",
 ]  # fmt: skip
 
@@ -105,3 +113,8 @@ def _xdg(environ: Mapping[str, str], name: str, otherwise: str) -> Path:
     """XDG Base Directory Specification: a relative path in the variable is to be ignored."""
     folder = Path(environ.get(name, ""))
     return folder if folder.is_absolute() else Path(environ.get("HOME") or Path.home()) / otherwise
+
+
+def house_name(state: Path) -> str:
+    """The same for every house of this folder: by it a later one finds the processes that an earlier one left."""
+    return f"house-{hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:12]}"

@@ -26,7 +26,6 @@ from supervisor.supervisor import Supervisor
 __all__ = ["NOBODY", "Base", "fingerprint", "page_of"]
 
 NOBODY = Caller()
-MAX_WAIT_S = 60.0
 T = TypeVar("T")
 
 
@@ -151,7 +150,7 @@ class Base:
         """The result of `fn`, or None when it took longer than `wait_s`."""
         if wait_s is None:
             return None
-        with trio.move_on_after(min(wait_s, MAX_WAIT_S)):
+        with trio.move_on_after(wait_s):
             return await fn()
         return None
 

@@ -127,7 +127,7 @@ class People(Base):
                 cell, body, principal=caller.principal, key=caller.key, digest=digest, retry_of=letter.run_id,
                 more=lambda command: (self._letter_row(letter, "redelivered", caller, command_id=command.id),),
             )  # fmt: skip
-        return receipt
+        return receipt  # noqa: RET504 - a scope could swallow what it holds, as far as types go
 
     async def discard(self, id: str, caller: Caller = NOBODY) -> None:
         async with self._letters:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import trio
@@ -131,7 +131,7 @@ class Runs(Base):
             raise RangeNotSatisfiable(f"The output has {size} bytes so far.", size_bytes=size)
         return data, size
 
-    async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[bytes]:
+    async def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[bytes]:
         found = await self._run(run)
         house = self.supervisor
         ring = house.rings.join(found.uid, house.folded)

@@ -1,8 +1,8 @@
 """What every command is asked beside its own arguments, and how it reaches the house.
 
-`command` registers a function whose first argument is an `Asked`; the four options that make it (`--json`, `--url`,
-`--api-key`, `--state-dir`) are thereby accepted, and explained, by every command. What is heavy (trio, the client) is
-imported when a house is asked, so that `--help` and `status` stay quick.
+`command` registers a function whose first argument is an `Asked`; the options that make it (`--json`, `--url`,
+`--api-key`, `--state-dir`, `--embedded`) are thereby accepted, and explained, by every command. What is heavy (trio,
+the client) is imported when a house is asked, so that `--help` and `status` stay quick.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import inspect
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
@@ -19,18 +20,25 @@ import typer
 
 from web.cli import show
 from web.client.locate import Place, locate
+from web.places import Problem, house_name
 
 if TYPE_CHECKING:
+    from supervisor.house import House
     from web.client.remote import RemoteHouse
 
 __all__ = ["Asked", "command"]
 
 T = TypeVar("T")
+H = TypeVar("H")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, as the HTTP API has it.")]
 Url = Annotated[str | None, typer.Option("--url", help="The house's address; found by itself on the same machine.")]
 Key = Annotated[str | None, typer.Option("--api-key", help="Its key; better given in ENGINEHOUSE_API_KEY.")]
 State = Annotated[Path | None, typer.Option("--state-dir", help="The daemon's state folder.")]
+Embedded = Annotated[
+    bool,
+    typer.Option("--embedded", help="Open the house in this process, while the command runs; no daemon may be up."),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +49,40 @@ class Asked:
     url: str | None
     api_key: str | None
     state: Path | None
+    embedded: bool = False
 
     def place(self) -> Place:
         """Raises Problem."""
         return locate(os.environ, url=self.url, api_key=self.api_key, state=self.state)
 
-    def house(self, do: Callable[[RemoteHouse], Awaitable[T]]) -> T:
+    def house(self, do: Callable[[House], Awaitable[T]]) -> T:
         """Run `do` with the house, in a trio program of its own. Raises what it raises, bare."""
-        import trio
+        return self._run(self._in_process, do) if self.embedded else self.remote(do)
 
+    def remote(self, do: Callable[[RemoteHouse], Awaitable[T]]) -> T:
+        """The same for what only a daemon can do."""
+        if self.embedded:
+            raise Problem("Keys are the daemon's: start it, and leave out --embedded.")
+        return self._run(self._far_away, do)
+
+    def _far_away(self) -> AbstractAsyncContextManager[RemoteHouse]:
         from web.client import Retry, open_remote
 
         place = self.place()
+        return open_remote(place.url, api_key=place.api_key, retry=Retry(attempts=3))
+
+    def _in_process(self) -> AbstractAsyncContextManager[House]:
+        from supervisor import SqliteStore, open_supervisor
+
+        state = self.place().state.expanduser().absolute()
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return open_supervisor(store=SqliteStore(state / "journal.db"), directory=state, name=house_name(state))
+
+    def _run(self, opened: Callable[[], AbstractAsyncContextManager[H]], do: Callable[[H], Awaitable[T]]) -> T:
+        import trio
 
         async def program() -> T:
-            async with open_remote(place.url, api_key=place.api_key, retry=Retry(attempts=3)) as house:
+            async with opened() as house:
                 return await do(house)
 
         try:
@@ -98,14 +125,16 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             for name, default, annotation in (
                 ("json_", False, Json), ("url_", None, Url), ("api_key_", None, Key), ("state_", None, State),
+                ("embedded_", False, Embedded),
             )
         ]  # fmt: skip
 
         @functools.wraps(function)
         def run(
-            *args: Any, json_: bool, url_: str | None, api_key_: str | None, state_: Path | None, **kwargs: Any
-        ) -> None:
-            function(Asked(json_, url_, api_key_, state_), *args, **kwargs)
+            *args: Any, json_: bool, url_: str | None, api_key_: str | None, state_: Path | None, embedded_: bool,
+            **kwargs: Any,
+        ) -> None:  # fmt: skip
+            function(Asked(json_, url_, api_key_, state_, embedded_), *args, **kwargs)
 
         parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *common]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by inspect.signature

@@ -13,8 +13,7 @@ from web.cli.asked import Asked, command
 from web.cli.runs import print_output
 
 if TYPE_CHECKING:
-    from supervisor.house import Filter
-    from web.client.remote import RemoteHouse
+    from supervisor.house import Filter, House
 
 __all__ = ["add"]
 
@@ -42,7 +41,7 @@ def events(
 
     chosen = Filter(engine=engine, run=run, types=_names(types), pools=_names(pool))
 
-    async def tail(house: RemoteHouse) -> None:
+    async def tail(house: House) -> None:
         if follow:
             await _live(house, chosen, after, asked.json)
         else:
@@ -65,7 +64,7 @@ def logs(
 
     kept = Filter(engine=name, types=("log.line",))
 
-    async def tail(house: RemoteHouse) -> None:
+    async def tail(house: House) -> None:
         line = _json_line if asked.json else _log_line
         at = await _past(house, kept, after or "0", line)
         if follow:
@@ -75,7 +74,7 @@ def logs(
     asked.house(tail)
 
 
-async def _past(house: RemoteHouse, chosen: Filter, after: str, line: Any) -> str:
+async def _past(house: House, chosen: Filter, after: str, line: Any) -> str:
     while True:
         page = await house.event_page(chosen, after=after, limit=1000)
         for item in page.items:
@@ -85,7 +84,7 @@ async def _past(house: RemoteHouse, chosen: Filter, after: str, line: Any) -> st
         after = page.next_after
 
 
-async def _live(house: RemoteHouse, chosen: Filter, after: str | None, as_json: bool) -> None:
+async def _live(house: House, chosen: Filter, after: str | None, as_json: bool) -> None:
     async with house.events(chosen, after=after) as stream:
         await _pump(stream, _json_line if as_json else _event_line)
 

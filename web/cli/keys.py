@@ -17,7 +17,7 @@ app = typer.Typer(help="API keys: who may call, and for what.", no_args_is_help=
 @command(app, "list")
 def list_keys(asked: Asked) -> None:
     """List keys, never their secrets."""
-    found: Any = asked.house(lambda house: house.call("GET", "auth", "keys"))
+    found: Any = asked.remote(lambda house: house.call("GET", "auth", "keys"))
     columns = ("id", "name", "scopes", "rate_per_min", "created_at", "expires_at")
     asked.table(found["items"], *columns, empty="There is none beside the admin key.")
 
@@ -34,7 +34,7 @@ def create(
     body: dict[str, Any] = {"name": name, "scopes": scope or ["read"], "expires_in_s": expires_in}
     if rate is not None:
         body["rate_per_min"] = rate
-    made: Any = asked.house(lambda house: house.call("POST", "auth", "keys", body=body))
+    made: Any = asked.remote(lambda house: house.call("POST", "auth", "keys", body=body))
     if asked.json:
         show.print_json(made)
     else:
@@ -44,5 +44,5 @@ def create(
 @command(app)
 def revoke(asked: Asked, key: Annotated[str, typer.Argument(help="The key's id.", show_default=False)]) -> None:
     """Make a key unknown, for good."""
-    asked.house(lambda house: house.call("DELETE", "auth", "keys", key))
+    asked.remote(lambda house: house.call("DELETE", "auth", "keys", key))
     asked.done(None, f"{key} is revoked")

@@ -10,7 +10,7 @@ from web.cli import texts
 from web.cli.asked import Asked, command
 
 if TYPE_CHECKING:
-    from web.client.remote import RemoteHouse
+    from supervisor.house import House
 
 __all__ = ["add"]
 
@@ -72,7 +72,7 @@ def reject(asked: Asked, request: Request, comment: Comment = None) -> None:
 
 
 def _decide(asked: Asked, request: str, body: Any) -> None:
-    async def work(house: RemoteHouse) -> Any:
+    async def work(house: House) -> Any:
         await house.command((await house.request(request)).engine_id, body, wait_s=10)
         return await house.request(request)
 

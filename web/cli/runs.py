@@ -15,7 +15,7 @@ from web.cli.asked import Asked, command
 from web.cli.exits import FAILED
 
 if TYPE_CHECKING:
-    from web.client.remote import RemoteHouse
+    from supervisor.house import House
 
 __all__ = ["SHOWN", "add", "print_output"]
 
@@ -56,7 +56,7 @@ def run(
     """Give an engine a run and wait for its end. Ctrl-C leaves the run alone."""
     new = _new(text, input, high, timeout, on_busy, label)
 
-    async def work(house: RemoteHouse) -> Any:
+    async def work(house: House) -> Any:
         if not follow:
             return (await house.submit(engine, new, wait_s=math.inf))[0]
         started, _ = await house.submit(engine, new)
@@ -112,7 +112,7 @@ def list_runs(
 def print_output(asked: Asked, run: str, *, follow: bool) -> None:
     """The output of a run so far; with `follow` until it ends."""
 
-    async def copy(house: RemoteHouse) -> None:
+    async def copy(house: House) -> None:
         if follow:
             await _copy(house, run, sys.stdout)
             return
@@ -155,7 +155,7 @@ def _new(
     return parse(NewRun, members)
 
 
-async def _copy(house: RemoteHouse, run: str, out: Any) -> None:
+async def _copy(house: House, run: str, out: Any) -> None:
     last = b"\n"
     async with aclosing(house.follow(run)) as pieces:
         async for piece in pieces:

@@ -1,0 +1,37 @@
+"""`--embedded`: the same commands on a house that lives as long as the command does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+Enginehouse = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_what_one_command_made_the_next_one_finds(tmp_path: Path, enginehouse: Enginehouse) -> None:
+    where = ("--embedded", "--state-dir", str(tmp_path / "state"))
+    spawned = enginehouse(tmp_path, "spawn", "probe", "--id", "p", *where)
+    assert (spawned.returncode, spawned.stderr) == (0, "")
+    ran = enginehouse(tmp_path, "run", "p", "hello", "--json", *where)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["result"] == {"text": "hello", "steps_done": 1}
+    shown = enginehouse(tmp_path, "show", "p", "--json", *where)
+    assert json.loads(shown.stdout)["incarnation"] == 3
+
+
+def test_a_folder_that_a_daemon_holds_is_refused_in_one_sentence(
+    tmp_path: Path, enginehouse: Enginehouse, serving: Callable[..., object]
+) -> None:
+    serving(tmp_path, "--port", "0", "--state-dir", str(tmp_path / "state"))
+    refused = enginehouse(tmp_path, "list", "--embedded", "--state-dir", str(tmp_path / "state"))
+    assert refused.returncode == 69
+    assert refused.stderr.startswith("error: ")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_keys_are_the_daemons(tmp_path: Path, enginehouse: Enginehouse) -> None:
+    refused = enginehouse(tmp_path, "keys", "list", "--embedded", "--state-dir", str(tmp_path / "state"))
+    assert refused.returncode == 78
+    assert "--embedded" in refused.stderr
