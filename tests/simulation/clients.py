@@ -169,11 +169,12 @@ class Client:
         await self.send(self.engine(), Resume(holder=self.world.rng.choice(["x", "y", "*"])))
 
     async def jolt(self) -> None:
-        """A run and a hold in one batch: taken, or not, but never both."""
+        """A run, and a hold or the end, in one batch: it is taken, or it is not."""
         rng, engine = self.world.rng, self.engine()
         run = Submit(input=f"{self.name}-{rng.getrandbits(40):x}")
+        hold = Pause(holder="x", mode=rng.choice([PauseMode.SOFT, PauseMode.INTERRUPT]))
         async with trio.open_nursery() as nursery:
-            for body in (run, Pause(holder="x", mode=rng.choice([PauseMode.SOFT, PauseMode.INTERRUPT]))):
+            for body in (run, hold if rng.random() < 0.85 else Dispose(force=True)):
                 nursery.start_soon(self.attempt, lambda client, body=body: client.send(engine, body))
         await self.send(engine, Resume(holder="x"))
 

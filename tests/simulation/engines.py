@@ -207,6 +207,8 @@ class Probing(Plain):
             await trio.sleep(self.rng.random() * 0.02)
         if self.rng.random() < 0.03 and not self.world.calm:
             raise Boom("in on_pause")
+        if self.rng.random() < 0.03 and not self.world.calm:
+            ctx.finish()
 
     async def on_resume(self, ctx: Context) -> None:
         self.look(ctx, "on_resume", State.RUNNING)

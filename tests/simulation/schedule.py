@@ -2,12 +2,13 @@
 
 The one place that touches trio's private names (those that trio itself sets when it runs under hypothesis). They are
 pinned by a test of this folder, which says what changed when a new trio changes them. Threads, real input and output,
-`hash` of strings and unseeded randomness are not covered by a seed: whoever is simulated gets all of those from outside.
+`hash` of strings and unseeded randomness are not covered by a seed: whoever is simulated gets all that from outside.
 """
 
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -15,25 +16,18 @@ import trio
 import trio.testing
 from trio._core import _run as scheduler  # the only way to the order of tasks
 
-__all__ = ["LIVELOCK", "Livelock", "pinned", "run"]
+__all__ = ["CPU_S", "Stuck", "pinned", "run", "scheduler"]
 
 T = TypeVar("T")
-LIVELOCK = 300_000
-"""Steps of tasks after which a schedule is given up: somebody wakes up for ever without ever waiting."""
+CPU_S = 10.0
+"""How much work a schedule may be (a usual one is 0.2 s) before it is taken to be stuck."""
 
 
-class Livelock(Exception):
-    """Virtual time stands still because some task never waits."""
+class Stuck(BaseException):
+    """Somebody goes on for ever without virtual time passing, or sleeps for ever where no cancellation comes.
 
-
-class _Steps(trio.abc.Instrument):
-    def __init__(self, scope: trio.CancelScope) -> None:
-        self.count, self._scope = 0, scope
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.count += 1
-        if self.count == LIVELOCK:
-            self._scope.cancel()
+    Not an Exception: it is raised from a signal handler, wherever that is, and nothing on the way out may keep it.
+    """
 
 
 def pinned() -> list[str]:
@@ -47,24 +41,24 @@ def pinned() -> list[str]:
 
 
 def run(main: Callable[[], Awaitable[T]], seed: int) -> T:
-    """`trio.run(main)` on a clock that jumps, in the order of tasks that belongs to `seed`.
+    """`trio.run(main)` on a clock that jumps, in the order of tasks that belongs to `seed`; in the main thread.
 
-    Raises Livelock, and what `main` raises.
+    Raises Stuck (bare, in a group, or as the cause of trio's TrioInternalError), and what `main` raises.
     """
     before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r.getstate()  # noqa: SLF001 - pinned by a test
     switch: Any = scheduler  # it is Final for everybody but hypothesis and us
     switch._ALLOW_DETERMINISTIC_SCHEDULING = True  # noqa: SLF001 - pinned by a test
     switch._r.seed(seed)  # noqa: SLF001 - pinned by a test
 
-    async def bounded() -> T:
-        with trio.CancelScope() as scope:
-            steps = _Steps(scope)
-            trio.lowlevel.add_instrument(steps)
-            return await main()
-        raise Livelock(f"{LIVELOCK} steps and no end, at {trio.current_time():.3f} s")
+    def stuck(*_: object) -> None:
+        raise Stuck(f"{CPU_S} s of work and no end")
 
+    handler = signal.signal(signal.SIGVTALRM, stuck)
+    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_S)
     try:
-        return trio.run(bounded, clock=trio.testing.MockClock(autojump_threshold=0))
+        return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, handler)
         switch._ALLOW_DETERMINISTIC_SCHEDULING = before[0]  # noqa: SLF001 - pinned by a test
         switch._r.setstate(before[1])  # noqa: SLF001 - pinned by a test
