@@ -60,7 +60,7 @@ def test_a_host_deadline_parks_engines_and_leaves_within_the_grace(strict: bool)
                 try:
                     await trio.sleep_forever()
                 finally:
-                    seen.append((await house.get("b")).state if not scope.cancel_called else "body's finally ran")
+                    seen.append("body's finally ran")
         assert scope.cancelled_caught
         assert trio.current_time() <= 2 + 0.5 + 0.1
         store = MemoryStore(journal)
@@ -93,9 +93,11 @@ def test_a_crash_beside_the_house_gives_the_host_exactly_its_own_error(strict: b
                 await submit(house, await spawn(house, "a"), 60)
                 await trio.sleep_forever()
 
-    with pytest.raises((OSError, ExceptionGroup)) as caught:
+    alone: tuple[BaseException, ...] = ()
+    try:
         in_virtual_time(main, strict=strict)
-    alone = caught.value.exceptions if isinstance(caught.value, ExceptionGroup) else (caught.value,)
+    except* OSError as caught:  # bare, or in the group of the host's own nursery
+        alone = caught.exceptions
     assert alone == (mine,)
     assert b'"cause":"shutdown"' in journal.rows[-1].wire
 
@@ -199,8 +201,8 @@ async def test_a_failing_store_tells_everybody_who_waits(autojump_clock: trio.te
                 await submit(house, "a", 60)
                 nursery.start_soon(waits, "effect", lambda: house.pause("a", wait_s=50, holder="x"))
                 nursery.start_soon(waits, "run", lambda: house.submit("a", NewRun(input=1), wait_s=50))
-                nursery.start_soon(watches, house)
-                nursery.start_soon(follows, house, run)
+                nursery.start_soon(lambda: watches(house))
+                nursery.start_soon(lambda: follows(house, run))
                 await trio.sleep(0.1)
                 await house.resume("a", holder="x")
                 nursery.start_soon(waits, "effect", lambda: house.submit("a", NewRun(input=1), wait_s=50))
@@ -228,7 +230,7 @@ async def test_whoever_waits_beside_the_block_is_told_that_the_house_closed(
 
     async with trio.open_nursery() as nursery, a_house(kinds=KINDS) as house:
         await spawn(house, "a", "probe")
-        nursery.start_soon(waits, house)
+        nursery.start_soon(lambda: waits(house))
         await trio.sleep(1)
     assert told == ["run"]
     assert trio.current_time() < 5

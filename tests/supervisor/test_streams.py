@@ -410,7 +410,7 @@ async def test_a_closing_house_says_so_after_what_it_had_to_say(autojump_clock: 
     async with trio.open_nursery() as nursery, a_house(kinds=ALL) as house:
         await spawn(house, "a", "probe")
         started = trio.Event()
-        nursery.start_soon(read, house, started)
+        nursery.start_soon(lambda: read(house, started))
         await started.wait()
         await trio.sleep(1)
         shown = await visible(house)
