@@ -551,6 +551,46 @@ async def test_a_deadline_of_the_author_s_own_does_not_open_the_gate(
         ]
 
 
+@pytest.mark.parametrize("end", ["crash", "cancel", "stop", "dispose", "close"])
+async def test_whoever_is_held_back_past_a_deadline_still_ends_when_the_engine_does(
+    stage: OpenStage, autojump_clock: MockClock, end: str
+) -> None:
+    class Hasty(Engine):
+        kind = "hasty"
+
+        async def on_start(self, ctx: Context) -> None:
+            async def fall() -> None:
+                await trio.sleep(20)
+                raise ValueError("fell")
+
+            if end == "crash" and ctx.incarnation == 1:
+                ctx.nursery.start_soon(fall)
+
+        async def on_run(self, ctx: RunContext, run: RunInput) -> Any:
+            with trio.move_on_after(5):
+                await ctx.sleep(60)
+            await ctx.emit("hasty.gave_up")
+
+    async with stage(Hasty) as on:
+        await on.spawn(Hasty)
+        run = await on.submit()
+        await on.until(1)
+        await on.pause()
+        await on.until(20)
+        match end:
+            case "cancel":
+                await on.house.cancel(run)
+            case "stop":
+                await on.house.stop("e")
+            case "dispose":
+                await on.house.dispose("e", force=True)
+        await on.until(25)
+        assert await on.rows("hasty") == []
+        if end != "close":
+            assert (await on.trace("run"))[-1][0] == 20
+    assert trio.current_time() == 25
+
+
 async def test_a_run_can_end_while_its_engine_is_pausing(stage: OpenStage, autojump_clock: MockClock) -> None:
     async with stage(Steps) as on:
         await on.spawn(Steps)
