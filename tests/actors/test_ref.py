@@ -164,12 +164,14 @@ async def test_messages_that_wait_when_the_house_closes_are_undelivered(
         except Undelivered as error:
             outcome.append(type(error))
 
-    async with trio.open_nursery() as nursery, stage(Echo) as on:
-        await on.spawn(Echo)
-        await on.pause()
-        nursery.start_soon(ask, on.house.ref("e"), 5)
-        nursery.start_soon(ask, on.house.ref("e"), 50)
-        await on.until(1)
+    async with trio.open_nursery() as nursery:
+        start_soon = nursery.start_soon  # who asks outlives the house
+        async with stage(Echo) as on:
+            await on.spawn(Echo)
+            await on.pause()
+            for seconds in (5, 50):
+                start_soon(ask, on.house.ref("e"), seconds)
+            await on.until(1)
     assert outcome == [Undelivered, Undelivered]
 
 
