@@ -91,7 +91,7 @@ class Mailbox:
 
     def offer(self, envelope: Envelope) -> None:
         """Queue a volatile signal, which needs no reservation. Raises MailboxFull."""
-        if self.reserved + len(self) >= self.size:
+        if self.reserved + len(self._signals) + len(self._high) + len(self._normal) >= self.size:
             self.reserve()
         self.accepted += 1
         self._signals.append(envelope)
