@@ -33,7 +33,7 @@ check: lint types test ## what CI runs
 torture: $(VENV)/.dev ## the long tests that `make test` leaves out
 	$(PY) -m pytest -m torture --timeout=3600
 
-bench: $(VENV)/.bench ## measure
+bench: $(VENV)/.dev ## measure
 	$(PY) -m bench
 
 demo: install ## a guided tour in the terminal
@@ -43,14 +43,13 @@ lock: ## compile pyproject.toml into requirements/*.txt (needs uv)
 	$(COMPILE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) pyproject.toml -o requirements/run.txt
 	$(COMPILE) -c requirements/run.txt --extra dev pyproject.toml -o requirements/dev.txt
-	$(COMPILE) -c requirements/dev.txt --extra bench pyproject.toml -o requirements/bench.txt
 
 clean: ## remove .venv, caches and build output
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamps: removed first and touched last, so a failed install leaves none and is done again.
-# One .venv has one set of packages (run within dev within bench, by the -c of `lock`), so a later one never undoes an earlier.
+# One .venv has one set of packages (run within dev, by the -c of `lock`), so the second never undoes the first.
 $(VENV)/.run: pyproject.toml requirements/build.txt requirements/run.txt
 	@rm -f $@
 	@sh requirements/install.sh '$(PYTHON)' '$(VENV)' requirements/build.txt requirements/run.txt
@@ -59,11 +58,6 @@ $(VENV)/.run: pyproject.toml requirements/build.txt requirements/run.txt
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@rm -f $@
 	@sh requirements/install.sh '$(PYTHON)' '$(VENV)' requirements/dev.txt
-	@touch $@
-
-$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
-	@rm -f $@
-	@sh requirements/install.sh '$(PYTHON)' '$(VENV)' requirements/bench.txt
 	@touch $@
 
 .PHONY: help install run test lint types check torture bench demo lock clean

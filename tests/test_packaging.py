@@ -58,7 +58,7 @@ def test_every_entry_point_names_an_object_that_exists(project: dict[str, Any]) 
         assert callable(pkgutil.resolve_name(target)), target
 
 
-@pytest.mark.parametrize("lock", ["run", "dev", "bench"])
+@pytest.mark.parametrize("lock", ["run", "dev"])
 def test_a_lock_holds_every_declared_dependency_and_hashes_for_all(
     project: dict[str, Any], root: Path, lock: str
 ) -> None:
