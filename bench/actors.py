@@ -26,6 +26,7 @@ from protocol.errors import MailboxFull
 from protocol.states import Aim, State
 from protocol.wire import NewEngine, NewPool
 from supervisor import EmbeddedHouse, MemoryStore, SqliteStore, Store, open_supervisor
+from web.daemon import GC_THRESHOLDS
 
 __all__ = ["ROWS", "Counter"]
 
@@ -269,18 +270,23 @@ async def _spawn_raw(count: int) -> tuple[float, float]:
     return took, memory
 
 
-def spawned(count: int) -> tuple[float, float]:
+def _collect_as_the_daemon() -> None:
     gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def spawned(count: int) -> tuple[float, float]:
+    _collect_as_the_daemon()
     return trio.run(_spawn, count)
 
 
 def spawned_raw(count: int) -> tuple[float, float]:
-    gc.freeze()
+    _collect_as_the_daemon()
     return trio.run(_spawn_raw, count)
 
 
 def spawn(scale: Scale) -> list[Figure]:
-    """Idle engines without a house, in an interpreter of their own."""
+    """Idle engines without a house, in an interpreter of their own, collected as the daemon is; so is the reference."""
     count = scale.of(10_000, 100)
     found = in_turn(scale.rounds, ours=apart(spawned, count), raw=apart(spawned_raw, count))
     took = {name: [one[0] * 1000 for one in side] for name, side in found.items()}
@@ -339,7 +345,7 @@ async def _spawn_house(count: int, directory: str) -> tuple[float, float]:
 
 
 def spawned_in_house(count: int) -> tuple[float, float]:
-    gc.freeze()
+    _collect_as_the_daemon()
     with tempfile.TemporaryDirectory() as directory:
         return trio.run(_spawn_house, count, directory)
 
