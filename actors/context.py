@@ -83,6 +83,7 @@ class Context:
         self._emitted += 1
         cell = self._cell
         while cell.rows_ahead >= EMIT_ROWS or cell.bytes_ahead >= EMIT_BYTES:
+            cell.host.check_durable()
             await cell.lot.park()
         if self._emitted % CHECKPOINT_EVERY == 0:
             await trio.lowlevel.checkpoint()
@@ -237,9 +238,10 @@ class Context:
 
     # -- within ------------------------------------------------------------------------------------------------------
     def _speaking(self) -> Cell:
-        """The cell, for as long as this incarnation is its actor. Raises trio.ClosedResourceError for a task that was
-        named as a leak and goes on all the same: its engine is disposed.
+        """The cell, for as long as this incarnation is its actor and the house keeps its journal. Raises
+        trio.ClosedResourceError for a task that was named as a leak and goes on all the same: its engine is disposed.
         """
+        self._cell.host.check_durable()
         if self._cell.actor is not self._incarnation:
             raise trio.ClosedResourceError(f"this incarnation of {self._cell.spec.id} is over")
         return self._cell

@@ -43,6 +43,9 @@ class Host(Protocol):
     margin_s: float
     """How long past its deadline a disposed engine may take before its task is named as a leak."""
 
+    def check_durable(self) -> None:
+        """Raises StoreUnavailable or ShuttingDown when nothing becomes durable any more."""
+
     def submit(self, cell: Journaling, rows: tuple[Row, ...]) -> None:
         """Journal rows of one synchronous stretch; `cell.committed` is called once they are durable."""
 

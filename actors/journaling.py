@@ -117,6 +117,7 @@ class Journaling:
         if self._done >= until:
             await trio.lowlevel.checkpoint()
         while self._done < until:
+            self.host.check_durable()
             await self.lot.park()
 
     def update(self, name: str, value: Any, run_id: str | None) -> None:

@@ -136,6 +136,13 @@ class Supervisor:
         assert self._context is not None
         self._context.copy().run(lambda: self._nursery.start_soon(task, name=name))  # type: ignore[union-attr]  # set
 
+    def check_durable(self) -> None:
+        """Raises StoreUnavailable or ShuttingDown when nothing becomes durable any more."""
+        if self.failed is not None:
+            raise self.failure()
+        if self.gone:
+            raise self._gone()
+
     def submit(self, cell: Journaling, rows: tuple[Row, ...]) -> None:
         """Once the house has failed or is gone, what its cells still say is not journaled: nobody was told of it."""
         if self.failed is None and not self.gone:
@@ -281,13 +288,13 @@ class Supervisor:
 
     def _snapshot(self, row: Row, view: View) -> None:
         count = self._since_snapshot.get(row.uid, 0) + 1
-        rests = row.type in ("engine.stopped", "engine.dormant", "engine.failed", "engine.disposed")
+        rests = row.type in ("engine.stopped", "engine.dormant", "engine.failed") or view.state is State.DISPOSED
         if count < SNAPSHOT_EVERY and not rests:
             self._since_snapshot[row.uid] = count
             return
         self._since_snapshot[row.uid] = 0
         if row.type == "engine.disposed":
-            self._since_snapshot.pop(row.uid)
+            self._since_snapshot.pop(row.uid, None)
             self._forget_soon(row.uid)
         if self.failed is None and not self.gone:
             self.store.submit(
@@ -337,6 +344,8 @@ class Supervisor:
         self.deadlines.stop()
         self._tell(self.failure)
         self.rings.wake()
+        for cell in self.cells.values():
+            cell.lot.unpark_all()
 
     def failure(self) -> StoreUnavailable:
         """The failure of the store, anew for each who is told, since a raised exception belongs to its raiser."""
@@ -377,6 +386,8 @@ class Supervisor:
                 cell.actor.scope.cancel()
             if cell.nap is not None:
                 cell.nap.cancel()
+            cell.forsake("the house closed")
+            cell.lot.unpark_all()
 
     def ended(self) -> None:
         """The writer has ended: who still waits is told."""

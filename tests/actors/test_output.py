@@ -15,6 +15,7 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
 
 from actors.engine import RunFailed
 from actors.output import CHUNK_BYTES, Output, in_place, in_thread
@@ -175,10 +176,11 @@ async def test_the_disk_is_asked_once_for_all_that_gathered_and_a_run_far_ahead_
     output = watcher.output(ask=lambda sync, kept: asked.append((sync, kept)))
     await output.write(b"x" * CHUNKS)
     assert len(asked) == 1
-    with trio.move_on_after(0.01) as waited:
-        await output.write(b"x" * 100 * CHUNK_BYTES)
-    assert waited.cancelled_caught
-    assert output.offset == 64 * CHUNK_BYTES
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(output.write, b"x" * 100 * CHUNK_BYTES)
+        await wait_all_tasks_blocked()
+        assert output.offset == 64 * CHUNK_BYTES
+        nursery.cancel_scope.cancel()
     for _ in range(2):
         sync, kept = asked.pop()
         kept(sync())

@@ -151,6 +151,7 @@ async def test_repeats_at_the_same_time_are_one_command(autojump_clock: MockCloc
 async def test_a_refusal_leaves_the_key_unused(autojump_clock: MockClock) -> None:
     async with a_house(kinds=KINDS) as house:
         await spawn(house, "a", "probe", start=False)
+        await house.supervisor.intake.write_and_wait(())
         at = house.supervisor.folded
         with pytest.raises(InvalidState) as refused:
             await house.submit("a", NewRun(input="x"), keyed("k"))

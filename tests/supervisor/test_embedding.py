@@ -4,14 +4,15 @@ import contextvars
 import logging
 import os
 import threading
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
 import trio.testing
 
-from actors.engine import Engine, RunInput
+from actors import Engine, RunContext, RunInput
 from protocol.errors import ShuttingDown, StoreUnavailable
 from supervisor import NewEngine, NewRun, open_supervisor
 from supervisor.store.memory import Journal, MemoryStore
@@ -345,3 +346,32 @@ async def test_a_house_on_sqlite_parks_and_comes_back(tmp_path: Path) -> None:
         assert (await house.run(run.id)).status == "completed"
         await until(house, "a", "running")
         assert (await house.get("a")).incarnation == 2
+
+
+class Speaker(Engine):
+    """Shields itself and goes on speaking after the disk is gone; keeps what it was told."""
+
+    kind = "speaker"
+    told: ClassVar[list[str]] = []
+
+    async def on_run(self, ctx: RunContext, run: RunInput) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)
+            for speak in (partial(ctx.emit, "speaker.word"), ctx.flush):
+                try:
+                    await speak()
+                except StoreUnavailable as error:
+                    self.told.append(error.slug)
+
+
+async def test_an_engine_that_speaks_after_the_disk_is_gone_is_told(autojump_clock: trio.testing.MockClock) -> None:
+    Speaker.told.clear()
+    store = BreakingStore()
+    with pytest.raises(StoreUnavailable):
+        async with a_house(store=store, kinds=[*KINDS, Speaker]) as house:
+            await spawn(house, "s", "speaker")
+            await house.submit("s", NewRun(input=None))
+            await trio.sleep(0.5)  # in the middle of its run
+            store.broken = True
+            await house.pause("s")
+    assert Speaker.told == ["store-unavailable", "store-unavailable"]
