@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -84,7 +85,7 @@ async def main() -> None:
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     sock.listen(2048)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1))
     publisher = asyncio.create_task(publish()) if rate else None
     print(json.dumps({"port": sock.getsockname()[1]}), flush=True)
     await server.serve(sockets=[sock])
@@ -93,4 +94,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    logging.disable()  # asyncio tells of each reader that leaves
     asyncio.run(main())
