@@ -106,6 +106,7 @@ class People(Base):
             return await self._accepted(await self._redeliver(id, caller))
 
     async def _redeliver(self, id: str, caller: Caller) -> Receipt:
+        await self.supervisor.intake.write_and_wait(())  # behind what a caller has sent that did not wait for it
         letter = await self._dead_letter(id)
         digest = fingerprint(caller, "redeliver", id)
         if letter.state != "dead":
@@ -122,15 +123,14 @@ class People(Base):
             )  # fmt: skip
         else:
             body = load(Signal, letter.body)
-        with trio.CancelScope(shield=True):  # whoever comes next must see that this one was sent
-            receipt = await self.supervisor.intake.accept(
-                cell, body, principal=caller.principal, key=caller.key, digest=digest, retry_of=letter.run_id,
-                more=lambda command: (self._letter_row(letter, "redelivered", caller, command_id=command.id),),
-            )  # fmt: skip
-        return receipt  # noqa: RET504 - a scope could swallow what it holds, as far as types go
+        return await self.supervisor.intake.accept(
+            cell, body, principal=caller.principal, key=caller.key, digest=digest, retry_of=letter.run_id,
+            more=lambda command: (self._letter_row(letter, "redelivered", caller, command_id=command.id),),
+        )  # fmt: skip
 
     async def discard(self, id: str, caller: Caller = NOBODY) -> None:
         async with self._letters:
+            await self.supervisor.intake.write_and_wait(())  # as in `_redeliver`
             letter = await self._dead_letter(id)
             await self.supervisor.intake.write_and_wait((self._letter_row(letter, "discarded", caller),))
 
