@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +28,9 @@ from protocol.commands import (
 )
 from protocol.errors import EnginehouseError
 from protocol.runs import OnBusy, Priority
-from protocol.specs import Backoff, OnInterrupt, OnStall, PauseMode, Policy, Strategy
+from protocol.specs import Backoff, OnInterrupt, OnStall, PauseMode, Policy, Strategy, Template
 from protocol.specs import Restart as RestartSpec
-from protocol.specs import Template
-from protocol.wire import Accepted, NewEngine, NewPool, NewRun, PoolCommand, ReplyBody
+from protocol.wire import Accepted, NewEngine, NewPool, NewRun, PoolAction, PoolCommand, ReplyBody
 from supervisor.embedded import EmbeddedHouse
 from supervisor.house import Caller
 from tests.simulation.world import Ack, World
@@ -41,6 +41,7 @@ IDS = {"a": "default", "b": "default", "c": "team", "d": "team", "e": "team"}
 """The engines of every schedule, and their pools."""
 
 HOLDERS = ("x", "y")
+POOL_ACTIONS: list[PoolAction] = ["pause", "resume", "stop", "start", "dispose", "drain"]
 VANISH_S = (0.0005, 0.003, 0.02, 9.0)
 
 
@@ -80,9 +81,9 @@ async def prepare(world: World, house: EmbeddedHouse) -> None:
                 expire_s=world.rng.choice([None, None, 1.5]), template=Template(kind="plain"),
             )
         )  # fmt: skip
-    for id in IDS:
-        if id not in house.supervisor.ids:
-            await house.spawn(new_engine(world, id))
+    for engine in IDS:
+        if engine not in house.supervisor.ids:
+            await house.spawn(new_engine(world, engine))
 
 
 @dataclass(slots=True, eq=False)
@@ -99,7 +100,7 @@ class Client:
         for _ in range(requests):
             if not world.alive:
                 return
-            action = rng.choices(list(ACTIONS), [weight for weight in ACTIONS.values()])[0]
+            action = rng.choices(list(ACTIONS), list(ACTIONS.values()))[0]
             with trio.move_on_after(rng.choice(VANISH_S)):
                 await self.attempt(action)
             await trio.sleep(rng.random() * 0.02)
@@ -232,16 +233,17 @@ class Client:
 
     async def respawn(self) -> None:
         """A disposed id comes back as another engine."""
-        id = self.engine()
         key = f"{self.name}-{self.world.rng.getrandbits(40):x}"
-        _, accepted = await self.house.spawn(new_engine(self.world, id), Caller(principal=self.name, key=key))
+        _, accepted = await self.house.spawn(
+            new_engine(self.world, self.engine()), Caller(principal=self.name, key=key)
+        )
         self.note(accepted, key)
 
     async def pool(self) -> None:
         rng = self.world.rng
         pool = rng.choice(["default", "team", "team"])
-        type = rng.choices(["pause", "resume", "stop", "start", "dispose", "drain"], [3, 6, 1, 4, 0.3, 0.5])[0]
-        await self.house.pool_command(pool, PoolCommand(type=type, force=rng.random() < 0.5, grace_s=0.05))
+        asked = rng.choices(POOL_ACTIONS, [3, 6, 1, 4, 0.3, 0.5])[0]
+        await self.house.pool_command(pool, PoolCommand(type=asked, force=rng.random() < 0.5, grace_s=0.05))
 
     async def by_key(self) -> None:
         """A session of the pool, by its key."""
@@ -264,10 +266,8 @@ class Client:
 
     async def ask(self) -> None:
         """A volatile question to an actor; its refusals and timeouts are answers too."""
-        try:
+        with suppress(TimeoutError, Undelivered):
             await self.house.ref(self.engine()).ask("note", "volatile", timeout_s=0.05)
-        except (TimeoutError, Undelivered):
-            pass
 
 
 async def janitor(world: World, house: EmbeddedHouse) -> None:
@@ -285,7 +285,8 @@ async def janitor(world: World, house: EmbeddedHouse) -> None:
 
 ACTIONS: dict[Callable[[Client], Awaitable[None]], float] = {
     Client.submit: 14, Client.burst: 1.5, Client.signal: 4, Client.repeat: 5, Client.pause: 4, Client.resume: 7,
-    Client.flip: 2, Client.jolt: 2, Client.cancel: 2, Client.reply: 7, Client.start: 6, Client.stop: 1.5, Client.restart: 1.5,
-    Client.dispose: 1.2, Client.respawn: 2, Client.pool: 1.5, Client.by_key: 1, Client.letters: 1, Client.ask: 1,
+    Client.flip: 2, Client.jolt: 2, Client.cancel: 2, Client.reply: 7, Client.start: 6, Client.stop: 1.5,
+    Client.restart: 1.5, Client.dispose: 1.2, Client.respawn: 2, Client.pool: 1.5, Client.by_key: 1,
+    Client.letters: 1, Client.ask: 1,
 }  # fmt: skip
 """What clients do, and how often."""

@@ -95,33 +95,40 @@ class Plain(Engine):
         if p < 0.07:
             await self.raw_sleep(ctx, self.rng.random() * 0.06)
             ctx.finish()
-        if p < 0.08:
-            with trio.CancelScope(shield=True):
-                await self.raw_sleep(ctx, self.rng.random())
-            return
-        if p < 0.22:
-            await self.ask(ctx, run, number)
+        if p < 0.25:
+            await self.wait(ctx, run, number)
+            self.after_wait(ctx, "step", run.id)
         elif p < 0.5:
-            await ctx.sleep(self.rng.random() * 0.06)
-        elif p < 0.55:
-            await self.raw_sleep(ctx, self.rng.random() * 0.06)
-            return
-        elif p < 0.6:
-            await ctx.flush()
-            return
-        elif p < 0.7:
-            ctx.update("work", {"run": run.id, "step": number, "noise": self.rng.random()})
-            ctx.update("work", {"run": run.id, "step": number + 1})
-            ctx.usage(tokens=1)
-            return
-        elif p < 0.74:
-            for line in range(220):
-                ctx.log(f"line {line}")
-            ctx.progress({"number": number})
-            return
+            await self.speak(ctx, run, number)
         else:
             await ctx.pause_point()
-        self.after_wait(ctx, "step", run.id)
+            self.after_wait(ctx, "step", run.id)
+
+    async def wait(self, ctx: RunContext, run: RunInput, number: int) -> None:
+        """In the runtime, which gives control back through its gate."""
+        if self.rng.random() < 0.5:
+            await self.ask(ctx, run, number)
+        else:
+            await ctx.sleep(self.rng.random() * 0.06)
+
+    async def speak(self, ctx: RunContext, run: RunInput, number: int) -> None:
+        """And wait for nothing, or where the runtime cannot see it."""
+        match self.rng.randrange(6):
+            case 0:
+                with trio.CancelScope(shield=self.rng.random() < 0.4):
+                    await self.raw_sleep(ctx, self.rng.random())
+            case 1:
+                await self.raw_sleep(ctx, self.rng.random() * 0.06)
+            case 2:
+                await ctx.flush()
+            case 3 if self.rng.random() < 0.5:
+                for line in range(220):
+                    ctx.log(f"line {line}")
+                ctx.progress({"number": number})
+            case _:
+                ctx.update("work", {"run": run.id, "step": number, "noise": self.rng.random()})
+                ctx.update("work", {"run": run.id, "step": number + 1})
+                ctx.usage(tokens=1)
 
     async def raw_sleep(self, ctx: Context, seconds: float) -> None:
         """A wait that the runtime knows nothing of: code at work, for all that it can tell."""

@@ -53,7 +53,18 @@ def journal(rows: Sequence[Row], boundaries: Sequence[int]) -> Violations:
     """All that the journal alone can show. `boundaries`: the `seq` at which each life of the house began."""
     yield from gapless(rows)
     for uid, own in by_engine(rows).items():
-        for check in (commands, runs, order, requests, paused, held_never_boots, disposed, exits):
+        for check in (
+            commands,
+            runs,
+            one_in_hand,
+            order,
+            again_first,
+            requests,
+            paused,
+            held_never_boots,
+            disposed,
+            exits,
+        ):
             for violation in check(own):
                 yield f"{violation} ({own[0].engine_id} {uid[-4:]})"
         for violation in (*legal(own, boundaries), *intensity(own, boundaries)):
@@ -99,7 +110,7 @@ def trigger_of(row: Row, state: State) -> Trigger | None:
         return Trigger.PARK if "cause" in row.data else Trigger.QUIET
     if row.type == "engine.stopping" and state is State.STOPPING:
         return None  # the aim was raised
-    return next((t for t, type in EVENT_OF.items() if type == row.type and t is not Trigger.PARK), None)
+    return next((t for t, event in EVENT_OF.items() if event == row.type and t is not Trigger.PARK), None)
 
 
 def legal(own: Sequence[Row], boundaries: Sequence[int]) -> Violations:
@@ -146,22 +157,22 @@ def commands(own: Sequence[Row]) -> Violations:
     settled: set[str] = set()
     cancels: dict[str, int] = {}
     for row in own:
-        id = row.command_id or ""
+        name = row.command_id or ""
         if row.type == "command.accepted":
-            if id in accepted:
-                yield f"I2 {row.seq}: {id} was accepted twice"
-            accepted[id] = row
+            if name in accepted:
+                yield f"I2 {row.seq}: {name} was accepted twice"
+            accepted[name] = row
         elif row.type in SETTLING:
-            if id not in accepted:
+            if name not in accepted:
                 yield f"I3 {row.seq}: {row.type} of a command that was never accepted"
-            elif id in settled:
-                yield f"I28 {row.seq}: {accepted[id].data['type']} {id} has a second end"
-            settled.add(id)
-            if id in accepted and accepted[id].data["type"] == "cancel" and row.data.get("changed"):
-                run_id = accepted[id].data["run_id"]
+            elif name in settled:
+                yield f"I28 {row.seq}: {accepted[name].data['type']} {name} has a second end"
+            settled.add(name)
+            if name in accepted and accepted[name].data["type"] == "cancel" and row.data.get("changed"):
+                run_id = accepted[name].data["run_id"]
                 if run_id is not None:
                     cancels[run_id] = row.seq
-        elif row.command_id is not None and id not in accepted and row.type not in ("engine.spawned", "run.queued"):
+        elif row.command_id is not None and name not in accepted and row.type not in ("engine.spawned", "run.queued"):
             yield f"I3 {row.seq}: {row.type} names a command that was never accepted"
         if row.type == "run.started" and row.run_id in cancels:
             yield f"I1 {row.seq}: {row.run_id} started after its cancel was completed ({cancels[row.run_id]})"
@@ -173,68 +184,65 @@ def runs(own: Sequence[Row]) -> Violations:
     ended: set[str] = set()
     keys: Counter[str] = Counter()
     for row in own:
-        id = row.run_id
-        if id is None or row.type in SETTLING or row.type.startswith(("dead_letter.", "command.")):
+        name = row.run_id
+        if name is None or row.type in SETTLING or row.type.startswith(("dead_letter.", "command.")):
             continue
-        if id in ended:
-            if row.type not in ("request.used",):
-                yield f"I3 {row.seq}: {row.type} after the end of {id}"
+        if name in ended:
+            if row.type != "request.used":
+                yield f"I3 {row.seq}: {row.type} after the end of {name}"
             continue
-        before = known[id].status if id in known else None
-        run = fold_run(known.get(id), row)
+        before = known[name].status if name in known else None
+        run = fold_run(known.get(name), row)
         if run is None:
             yield f"I3 {row.seq}: {row.type} of a run that was never queued"
             continue
-        known[id] = run
+        known[name] = run
         if before is None:
             if run.retry_of is None:
                 keys[str(run.input)] += 1
         elif run.status is not before and run.status not in RUN_MOVES[before]:
             yield f"I6 {row.seq}: run {before} -> {run.status}"
-        elif row.type.startswith(("probing.", "request.opened")) and before is not RunStatus.RUNNING:
-            if not (before is RunStatus.WAITING or row.type == "probing.cleanup"):
-                yield f"I3 {row.seq}: {row.type} of a run that is {before}"
-        if row.type == "run.started" and any(
-            other.status in (RunStatus.RUNNING, RunStatus.WAITING) for other in known.values() if other.id != id
-        ):
-            yield f"I3 {row.seq}: {id} started while another run was in hand"
+        elif row.type.startswith(ACTIONS) and before not in IN_HAND:
+            yield f"I3 {row.seq}: {row.type} of a run that is {before}"
         if row.type in RUN_ENDS:
-            ended.add(id)
-            del known[id]
-            if row.type == "run.failed":
-                slug = (row.data.get("error") or {}).get("slug")
-                if slug not in ("interrupted", "probing", "request-expired"):
-                    yield f"I3 {row.seq}: a run failed of {row.data.get('error')}"
-        elif any(r.status is RunStatus.INTERRUPTED for r in known.values() if r.id != id):
-            yield f"I3 {row.seq}: {row.type} while another run rests interrupted"
+            ended.add(name)
+            del known[name]
     yield from (f"I2 {key} became {count} runs" for key, count in keys.items() if count > 1)
+
+
+IN_HAND = (RunStatus.RUNNING, RunStatus.WAITING)
+ACTIONS = ("probing.step", "probing.answered", "request.opened")
+"""What only a run in hand does."""
+
+
+def one_in_hand(own: Sequence[Row]) -> Violations:
+    """A run starts when no other is in hand; one that was interrupted is dealt with before anything else; and none
+    fails but for what its author did.
+    """
+    known: dict[str, Run | None] = {}
+    for row in own:
+        if row.run_id is None or not row.type.startswith(("run.", "request.")):
+            continue
+        others = [run.status for other, run in known.items() if run is not None and other != row.run_id]
+        known[row.run_id] = None if row.type in RUN_ENDS else fold_run(known.get(row.run_id), row)
+        if row.type == "run.started" and any(status in IN_HAND for status in others):
+            yield f"I3 {row.seq}: {row.run_id} started while another run was in hand"
+        if RunStatus.INTERRUPTED in others:
+            yield f"I3 {row.seq}: {row.type} while another run rests interrupted"
+        slug = (row.data.get("error") or {}).get("slug")
+        if row.type == "run.failed" and slug not in ("interrupted", "probing", "request-expired"):
+            yield f"I15 {row.seq}: a run failed of {row.data.get('error')}"
 
 
 def order(own: Sequence[Row]) -> Violations:
     """Acceptance order among the runs of one priority (first starts), among signals, and among control commands."""
     accepted: dict[str, tuple[int, dict[str, Any]]] = {}
-    normal = {
-        row.run_id
-        for row in own
-        if row.type == "command.accepted" and row.data["type"] == "submit"
-        and (row.data["priority"], row.data["on_busy"]) in (("normal", "enqueue"), ("normal", "reject"))
-    }  # fmt: skip
     lanes: dict[str, int] = defaultdict(int)
     first: set[str] = set()
-    again: str | None = None
     for row in own:
         if row.type == "command.accepted":
             accepted[row.command_id or ""] = (row.seq, row.data)
             continue
-        if row.type == "run.queued" and row.data.get("again"):
-            again = row.run_id
-        elif row.type in RUN_ENDS and row.run_id == again:
-            again = None
-        elif row.type == "run.started":
-            if row.run_id == again or again not in normal:
-                again = None
-            elif row.run_id in normal:
-                yield f"I4 {row.seq}: {row.run_id} started before the interrupted {again}"
         seq, body = accepted.get(row.command_id or "", (0, {}))
         lane = None
         if row.type == "run.started" and row.run_id not in first:
@@ -251,6 +259,27 @@ def order(own: Sequence[Row]) -> Violations:
             lanes[lane] = max(lanes[lane], seq)
 
 
+def again_first(own: Sequence[Row]) -> Violations:
+    """A run that was interrupted goes before all others of its priority."""
+    normal = {
+        row.run_id
+        for row in own
+        if row.type == "command.accepted" and row.data["type"] == "submit"
+        and (row.data["priority"], row.data["on_busy"]) in (("normal", "enqueue"), ("normal", "reject"))
+    }  # fmt: skip
+    again: str | None = None
+    for row in own:
+        if row.type == "run.queued" and row.data.get("again"):
+            again = row.run_id
+        elif row.type in RUN_ENDS and row.run_id == again:
+            again = None
+        elif row.type == "run.started":
+            if row.run_id == again or again not in normal:
+                again = None
+            elif row.run_id in normal:
+                yield f"I4 {row.seq}: {row.run_id} started before the interrupted {again}"
+
+
 def requests(own: Sequence[Row]) -> Violations:
     ends: dict[str, str] = {}
     opened: set[str] = set()
@@ -258,12 +287,12 @@ def requests(own: Sequence[Row]) -> Violations:
         if row.type == "request.opened":
             opened.add(row.data["request_id"])
         elif row.type in ("request.decided", "request.expired", "request.withdrawn"):
-            id = row.data["request_id"]
-            if id not in opened:
+            name = row.data["request_id"]
+            if name not in opened:
                 yield f"I16 {row.seq}: {row.type} of a request that was never opened"
-            if id in ends:
-                yield f"I16 {row.seq}: {row.type} after {ends[id]}"
-            ends[id] = row.type
+            if name in ends:
+                yield f"I16 {row.seq}: {row.type} after {ends[name]}"
+            ends[name] = row.type
         elif row.type == "request.used" and ends.get(row.data["request_id"]) != "request.decided":
             yield f"I17 {row.seq}: an answer was used that nobody gave"
 
@@ -318,8 +347,8 @@ def disposed(own: Sequence[Row]) -> Violations:
 def exits(own: Sequence[Row]) -> Violations:
     """An engine crashes because its author's code did: everything else that an actor died of is a bug."""
     for row in own:
-        exit = row.data.get("exit") if row.type.startswith("engine.") else None
-        for error in (exit or {}).get("error"), (exit or {}).get("cleanup_error"):
+        ended = (row.data.get("exit") or {}) if row.type.startswith("engine.") else {}
+        for error in ended.get("error"), ended.get("cleanup_error"):
             known = ("Boom", "as it was told", "TimeoutError: on_start", "the house went away")
             if error is not None and not error.startswith(known):
                 yield f"I15 {row.seq}: an actor died of {error}"
@@ -401,11 +430,15 @@ def views(live: dict[str, View], rows: Sequence[Row]) -> Violations:
 
 def at_rest(cell: Cell, view: View) -> Violations:
     """The house is closed: no actor, nothing in hand, and the cell is what its view says."""
-    left = [name for name, what in {"a task": cell.living, "an actor": cell.actor, "a nap": cell.nap,
-            "something in hand": cell.mailbox.hand, "reserved places": cell.mailbox.reserved}.items() if what]  # fmt: skip
+    things = {
+        "a task": cell.living, "an actor": cell.actor, "a nap": cell.nap, "something in hand": cell.mailbox.hand,
+        "reserved places": cell.mailbox.reserved,
+    }  # fmt: skip
+    left = [thing for thing, there in things.items() if there]
     if left and not cell.leaks:
         yield f"I13 {cell!r} has {', '.join(left)} left"
     yield from bounded(cell)
+    pending = {request.id for request in view.requests.values() if request.state == "pending"}
     yield from (
         f"I7 {cell!r} {name}: the cell has {ours!r}, the view {theirs!r}"
         for name, ours, theirs in (
@@ -415,7 +448,7 @@ def at_rest(cell: Cell, view: View) -> Violations:
             ("incarnation", cell.incarnation, view.incarnation),
             ("slices", {n: cell.slices.value(n) for n in view.slices}, {n: s.value for n, s in view.slices.items()}),
             ("runs", {*cell.runs.open}, {*view.runs}),
-            ("requests", {r.id for r in cell.requests.pending}, {i for i, r in view.requests.items() if r.state == "pending"}),
+            ("requests", {r.id for r in cell.requests.pending}, pending),
         )
         if ours != theirs
     )  # fmt: skip

@@ -65,14 +65,18 @@ class Reader:
                 for frame in frames:
                     if not world.alive:
                         return
-                    if frame.event == "gap":
-                        transients = json.loads(frame.data)["reason"] == "slow"
-                        world.must(transients, f"I9 {self.name} has a gap, nothing was compacted: {frame.data!r}")
-                    elif frame.event in ("server.closing", "end"):
-                        self.ended = self.ended or frame.event == "end"
-                        return
-                    elif frame.id is not None:
-                        self.last = frame.id
-                        self.seen.append((json.loads(frame.data)["seq"], frame.data))
+                    self.take(world, frame)
+                if frames[-1].event in ("server.closing", "end"):
+                    self.ended = frames[-1].event == "end"
+                    return
                 if world.rng.random() < 0.05:
                     await trio.sleep(world.rng.random() * 0.1)  # slow: it falls off the ring
+
+    def take(self, world: World, frame: Frame) -> None:
+        """One frame; of the durable ones the id and the bytes are kept."""
+        if frame.event == "gap":
+            transients = json.loads(frame.data)["reason"] == "slow"
+            world.must(transients, f"I9 {self.name} has a gap, nothing was compacted: {frame.data!r}")
+        elif frame.id is not None and frame.event != "end":
+            self.last = frame.id
+            self.seen.append((json.loads(frame.data)["seq"], frame.data))

@@ -25,7 +25,7 @@ TYPES = {
     "run.interrupted", "run.queued", "run.started", "run.timed_out", "run.waiting", "state.patched",
     "probing.answered", "probing.cleanup", "probing.signalled", "probing.step", "probing.stopped",
 }  # fmt: skip
-"""Every type that can be written here. `run.output_chunk` cannot: it waits for a real thread, and no clock sees that."""
+"""Every type that can be written here; `run.output_chunk` waits for a real thread, which no clock of ours sees."""
 
 explored = cache(explore)
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import trio
+import trio.lowlevel
 
 from actors.engine import Engine, RunInput
 from protocol.errors import StoreUnavailable
@@ -20,7 +21,6 @@ from supervisor.store.memory import Journal, MemoryStore
 from tests.simulation import invariants
 from tests.supervisor.houses import (
     KINDS,
-    Sleeper,
     SlowStore,
     a_house,
     journaled,
@@ -61,7 +61,7 @@ class Stubborn(Engine):
         finally:
             with trio.CancelScope(shield=True):
                 await trio.sleep(1)
-            await ctx.emit("stubborn.late")
+                await ctx.emit("stubborn.late")
 
 
 class Failing(Engine):
@@ -209,8 +209,8 @@ async def test_a_held_engine_that_waits_for_a_place_parks_and_lets_the_next_have
     async with a_house(kinds=ALL) as house:
         await house.create_pool(NewPool(id="small", max_running=1))
         await spawn(house, "first", pool="small")
-        for id in ("second", "third"):
-            await house.spawn(NewEngine(kind="sleeper", id=id, pool="small"))
+        await house.spawn(NewEngine(kind="sleeper", id="second", pool="small"))
+        await house.spawn(NewEngine(kind="sleeper", id="third", pool="small"))
         await house.pause("second")
         await house.stop("first")
         with trio.fail_after(5):
@@ -225,7 +225,7 @@ async def test_a_run_that_was_taken_when_a_hold_came_is_not_started_after_paused
         for number in range(30):  # trio runs the tasks of a tick in any order
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(submit, house, "a", number)
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
                 nursery.start_soon(house.pause, "a")
             await until(house, "a", "paused")
             await house.resume("a")
@@ -314,7 +314,7 @@ async def test_a_pause_that_comes_while_a_crashed_nursery_ends_is_kept_for_the_n
         async def sync(self, batch: Sequence[Write]) -> None:
             await trio.sleep_until(self.at)
             for _ in range(self.ticks):
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
 
     class Crashing(Steady):
         kind = "crashing"
@@ -343,3 +343,25 @@ async def test_a_reader_that_resumes_after_a_restart_gets_what_it_missed(autojum
     async with a_house(journal, kinds=ALL) as house, house.events(after="0") as stream:
         first = (await stream.receive())[0]
     assert first.event == "engine.spawned"
+
+
+async def test_a_redelivery_can_be_given_up_while_the_disk_hangs(autojump_clock: object) -> None:
+    class Hanging(MemoryStore):
+        hangs = False
+
+        async def sync(self, batch: Sequence[Write]) -> None:
+            if self.hangs:
+                await trio.sleep_forever()
+            await super().sync(batch)
+
+    store = Hanging()
+    async with a_house(store=store, kinds=ALL) as house:
+        await spawn(house, "a")
+        await house.pause("a")
+        await submit(house, "a", 1)
+        await house.dispose("a", force=True)
+        await spawn(house, "a")
+        letter = (await house.dead_letters()).items[0]
+        store.hangs = True
+        with trio.fail_after(2), trio.move_on_after(1):
+            await house.redeliver(letter.id)

@@ -103,7 +103,7 @@ class Disk(MemoryStore):
         self.scope = trio.CancelScope()
 
     def kill(self) -> None:
-        """kill -9: nothing that is not in the journal now ever will be. Cancels `scope`, in which the house lives."""
+        """Kill -9: nothing that is not in the journal now ever will be. Cancels `scope`, in which the house lives."""
         self.dead = True
         self._world.end()
         self.scope.cancel()
