@@ -58,6 +58,9 @@ class Bare:
     def submit(self, cell: Journaling, rows: tuple[Row, ...]) -> None:
         cell.committed(rows)
 
+    def check_durable(self) -> None:
+        pass
+
     def publish(self, cell: Journaling, row: Row) -> None:
         pass
 
