@@ -142,7 +142,7 @@ def intensity(own: Sequence[Row], boundaries: Sequence[int]) -> Violations:
     for row, state, trigger, _ in moves(own, boundaries):
         while row.seq > life:
             times, life = [], next(lives)
-        if state is State.FAILED and trigger is Trigger.BOOT:
+        if state is State.FAILED and trigger in (Trigger.BOOT, Trigger.PARK):
             times = []
         if trigger is Trigger.CRASHED:
             at = epoch_ms(row.time)

@@ -51,7 +51,6 @@ class Mutation:
         return self.says.replace(" ", "-")
 
 
-INTENSITY = sys.modules["protocol.decide"]  # `protocol.decide` is the function, re-exported under the same name
 REFUSED = "cell.reject(command, error)\n            return error"
 USED = """lot.park()
             if request.state is RequestState.ANSWERED:
@@ -72,7 +71,6 @@ MUTATIONS = [
     Mutation("holds die with the house", recovery, "restore", "dict(view.holds)", "{}"),
     Mutation("keys are not looked at", Ledger, "enter", "if key is not None and key in taken", "if False"),
     Mutation("engines are never told of a release", loop, "quiesce", "await engine.on_resume(actor.ctx)", "pass"),
-    Mutation("intensity is not counted", INTENSITY, "exceeded", ">= max_restarts", "> 99"),
     Mutation("a decided request is open still", Requests, "decide", "RequestState.ANSWERED", "RequestState.PENDING"),
     Mutation("an answer is used while held", Context, "ask_human", "lot.park()", USED),
     Mutation("an interrupted run goes to the end", Mailbox, "put_back", "front=True", "front=False"),
