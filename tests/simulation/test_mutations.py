@@ -65,7 +65,6 @@ MUTATIONS = [
     Mutation("the exception goes before the own flag", Cell, "exited", "is State.STOPPING:", "is State.STOPPED:"),
     Mutation("what is in hand is forgotten by a crash", Runs, "end_in_hand", "list(cell.mailbox.hand)", "()"),
     Mutation("who works is not counted", Incarnation, "quiescent", "return all(", "return True or all("),
-    Mutation("a run works only once its task does", Incarnation, "quiescent", "if self.run is not None", "if False"),
     Mutation("control is not settled", delivery, "deliver", "if changed is not None:", "if False:"),
     Mutation("a place is never given back", Receipt, "resolve", "self.cell.mailbox.release()", "pass"),
     Mutation("holds die with the house", recovery, "restore", "dict(view.holds)", "{}"),
