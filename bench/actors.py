@@ -65,7 +65,7 @@ class PykkaCounter(pykka.ThreadingActor):
 
 
 async def emptied(cell: Cell) -> None:
-    while len(cell.mailbox):
+    while len(cell.mailbox):  # noqa: ASYNC110 - an event would be measured too
         await trio.lowlevel.checkpoint()
 
 
@@ -314,7 +314,7 @@ class _Opened:
         return house
 
     async def __aexit__(self, *exc: object) -> bool | None:
-        return await self._opening.__aexit__(*exc)  # type: ignore[arg-type]  # as they came
+        return await self._opening.__aexit__(*exc)  # type: ignore[arg-type]  # noqa: ASYNC102 - as they came
 
 
 async def at_a_time(clients: int, count: int, fn: Callable[[int], Awaitable[Any]]) -> None:
@@ -455,7 +455,7 @@ async def _crash_raw(samples: int) -> list[float]:
     async def keep(events: list[tuple[trio.Event, trio.Event]]) -> None:
         for told, ready in events:
             try:
-                async with trio.open_nursery(strict_exception_groups=True) as nursery:
+                async with trio.open_nursery(strict_exception_groups=True) as nursery:  # noqa: ASYNC112 - the price
                     nursery.start_soon(engine, told, ready)
             except* RuntimeError:
                 pass
