@@ -55,9 +55,6 @@ class Bare:
     def ref(self, id: str) -> Ref:
         return Ref(id, self.cells.__getitem__)
 
-    def check_durable(self) -> None:
-        """Everything is."""
-
     def submit(self, cell: Journaling, rows: tuple[Row, ...]) -> None:
         cell.committed(rows)
 
