@@ -249,9 +249,6 @@ class Supervisor:
         assert command is not None
         if receipt.spawns is not None:
             cell = self.make_cell(receipt.spawns)
-            if not command.body.start:
-                cell.complete(command, True)
-                return None
         else:
             assert receipt.cell is not None
             cell = receipt.cell
@@ -363,10 +360,14 @@ class Supervisor:
         self.intake.end(error)
         self.watchers.end(error)
 
-    async def close(self, grace_s: float) -> None:
-        """Park what is up, wait until it is, and until its rows are durable. Bounded by the scope it is called in."""
+    def announce_closing(self) -> None:
+        """New commands are refused and every stream ends; engines go on until `close`. Idempotent."""
         self.closing = True
         self.rings.wake()
+
+    async def close(self, grace_s: float) -> None:
+        """Park what is up, wait until it is, and until its rows are durable. Bounded by the scope it is called in."""
+        self.announce_closing()
         cells = list(self.cells.values())
         for cell in cells:
             cell.shut_down(grace_s)

@@ -32,7 +32,6 @@ import trio
 
 from actors.processes import reap_leftovers
 from protocol.errors import StoreUnavailable
-from protocol.writes import Document
 from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
 from web.app import create_app
 from web.auth import Keys, admin_key
@@ -171,7 +170,7 @@ class _Stop:
                 self.asked.set()
                 self._insisted.set()
                 if self.house is not None:
-                    self.house.supervisor.abandon()
+                    self.house.abandon()
                 self.fast.cancel()
 
     async def see_to_it(self) -> None:
@@ -189,17 +188,19 @@ class _Stop:
 class _KeyDocuments:
     """API keys in the journal's store; see `web.auth.KeyStore`."""
 
+    TABLE: Final = "api_key"
+
     def __init__(self, house: EmbeddedHouse) -> None:
-        self._house = house.supervisor
+        self._house = house
 
     async def load(self) -> list[dict[str, Any]]:
-        return [document.body for document in await self._house.store.documents("api_key") if document.body is not None]
+        return list((await self._house.documents(self.TABLE)).values())
 
     async def put(self, id: str, doc: dict[str, Any]) -> None:
-        await self._house.intake.record(Document(table="api_key", id=id, body=doc))
+        await self._house.put_document(self.TABLE, id, doc)
 
     async def remove(self, id: str) -> None:
-        await self._house.intake.record(Document(table="api_key", id=id, body=None))
+        await self._house.put_document(self.TABLE, id, None)
 
 
 def _prepare(state: Path) -> None:

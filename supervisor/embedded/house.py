@@ -12,6 +12,7 @@ from actors.ref import Ref
 from protocol.errors import NotFound, UnknownKind
 from protocol.ids import event_id
 from protocol.wire import HealthInfo, KindInfo
+from protocol.writes import Document
 from supervisor.embedded.people import People
 from supervisor.embedded.pools import Pools
 from supervisor.embedded.runs import Runs
@@ -91,8 +92,22 @@ class EmbeddedHouse(Pools, Runs, People):
 
     def announce_closing(self) -> None:
         """Refuse new commands and end every stream with `server.closing`; engines go on until the house closes."""
-        self.supervisor.closing = True
-        self.supervisor.rings.wake()
+        self.supervisor.announce_closing()
+
+    def abandon(self) -> None:
+        """Cancel whatever still lives, at once; what it was doing is found interrupted by the next house."""
+        self.supervisor.abandon()
+
+    # -- documents ---------------------------------------------------------------------------------------------------
+    async def documents(self, table: str) -> dict[str, Any]:
+        """The bodies of a plain table, by id, as JSON values: what a program keeps beside its engines."""
+        return {document.id: document.body for document in await self.supervisor.store.documents(table)}
+
+    async def put_document(self, table: str, id: str, body: Any) -> None:
+        """Make one durable; a `body` of None removes it. Raises StoreUnavailable, ShuttingDown. Cancelled: it may be
+        durable all the same.
+        """
+        await self.supervisor.intake.record(Document(table=table, id=id, body=body))
 
 
 def _version() -> str:
