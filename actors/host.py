@@ -1,7 +1,7 @@
 """What an actor needs of the house it lives in. The supervisor is one; a test can be another.
 
-Everything here is synchronous: a cell never waits for the house. Time, randomness and ids come from here and from
-nowhere else, so that a seed decides a whole run of the house.
+Everything here is synchronous: a cell never waits for the house. Time and ids come from here and from nowhere else,
+so that a seed decides a whole run of the house.
 """
 
 from __future__ import annotations
@@ -71,9 +71,6 @@ class Host(Protocol):
         """Now, as RFC 3339 with milliseconds."""
 
     def new_id(self, prefix: str) -> str: ...
-
-    def random(self) -> float:
-        """In [0, 1)."""
 
     def admit(self, cell: Cell) -> bool:
         """Whether the pool has a place for one more actor; when not, the cell is booted once there is."""

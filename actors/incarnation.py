@@ -212,10 +212,8 @@ class Incarnation:
         return max(self.scope.deadline - self.cell.host.now(), 0.0)
 
     # -- progress ----------------------------------------------------------------------------------------------------
-    def progressed(self, step: str | None = None) -> None:
+    def progressed(self) -> None:
         self.progress_at = self.clock.time()
-        if step is not None:
-            self.step = step
         if self.cell.stalled:
             self.cell.unstalled()
 

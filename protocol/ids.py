@@ -21,14 +21,12 @@ __all__ = [
     "parse_event_id",
     "valid_engine_id",
     "valid_key",
-    "valid_request_id",
 ]
 
 RESERVED_PREFIXES = ("eng_", "run_", "cmd_", "req_")
 
 _ENGINE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _EVENT_ID = re.compile(r"(?:([0-9a-f]{8})\.)?(0|[1-9][0-9]{0,17})")  # 18 digits: always fits a signed 64-bit column
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")  # UUIDs, base64, trace ids; nothing a log or header quotes
 
 _VERSION_7 = 0x7 << 76
 _VARIANT = 0b10 << 62
@@ -65,11 +63,6 @@ def valid_engine_id(text: str) -> bool:
 def valid_key(text: str) -> bool:
     """Whether this may be an engine's key in a pool: 1 to 128 printable characters (a space is one) without `/`."""
     return 1 <= len(text) <= 128 and text.isprintable() and "/" not in text
-
-
-def valid_request_id(text: str) -> bool:
-    """Whether a client's `X-Request-Id` is echoed and logged as it stands; any other is replaced by one of ours."""
-    return _REQUEST_ID.fullmatch(text) is not None
 
 
 def event_id(era: str, seq: int) -> str:

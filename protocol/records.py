@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.edge import as_json, load
+from protocol.edge import load
 from protocol.events import SETTLING, Row
 from protocol.requests import Request, fold_request
 from protocol.runs import Run, fold_run
@@ -135,8 +135,3 @@ def load_record(kind: Kind, raw: bytes) -> Record:
     """A stored record read back."""
     loaded: Record = load(_MODELS[kind], raw)
     return loaded
-
-
-def record_json(record: Record) -> Any:
-    """A record as plain JSON values."""
-    return as_json(record)

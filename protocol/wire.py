@@ -26,7 +26,7 @@ from protocol.specs import (
     Strategy,
     Template,
 )
-from protocol.view import Hold, Why
+from protocol.view import Hold
 
 __all__ = [
     "Accepted", "CommandInfo", "DeadLetterInfo", "Disposed", "EngineInfo", "HealthInfo", "KindInfo", "MailboxInfo",
@@ -402,6 +402,3 @@ class Page(Generic[T]):
 
     items: list[T]
     next_cursor: str | None = None
-
-
-WhyInfo = dict[str, Why]

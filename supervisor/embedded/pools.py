@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from actors.cell import Cell
-from protocol.commands import Dispose, Pause, Resume, Start, Stop
+from protocol.commands import Pause, Resume, Start, Stop
 from protocol.edge import as_json
 from protocol.errors import EngineExists, EnginehouseError, PoolBusy, ValidationFailed
 from protocol.ids import valid_key
@@ -157,5 +157,5 @@ class Pools(Engines):
                 return Start()
             case "stop":
                 return Stop(grace_s=command.grace_s, reason=command.reason)
-            case _:
-                return Dispose(force=command.force, grace_s=command.grace_s, reason=command.reason)
+            case "dispose" | "drain":
+                raise AssertionError(command.type)  # no command of one engine does what these do

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from protocol.records import Kind, Record, fold_record, record_json, touched
+from protocol.edge import as_json
+from protocol.records import Kind, Record, fold_record, touched
 from supervisor.chain import GENESIS, Break, Fault, link
 from supervisor.store.contract import Page, Store
 from supervisor.store.ledger import KINDS, Link
@@ -43,7 +44,7 @@ async def verify_chain(store: Chained) -> Break | None:
 async def verify_records(store: Store) -> list[str]:
     """One sentence for each record that is not the fold of its rows; those that begin in trimmed history are passed by.
 
-    Holds every record in memory, so it is for tests and for `enginehouse verify`, not for a serving house.
+    Holds every record in memory, so it is for tests and for audits offline, not for a serving house.
     """
     bounds = await store.bounds()
     folded: dict[tuple[Kind, str], Record] = {}
@@ -60,7 +61,7 @@ async def verify_records(store: Store) -> list[str]:
         rebuilt = folded.pop(at, None)
         if rebuilt is None and stored.seq >= bounds.oldest:
             faults.append(f"{at[0]} {at[1]} is in the index and not in the journal")
-        elif rebuilt is not None and record_json(rebuilt) != record_json(stored):
+        elif rebuilt is not None and as_json(rebuilt) != as_json(stored):
             faults.append(f"{at[0]} {at[1]} is not what its rows say")
     faults += [f"{kind} {name} is in the journal and not in the index" for kind, name in folded]
     return faults

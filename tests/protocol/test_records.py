@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from protocol.edge import dump
+from protocol.edge import as_json, dump
 from protocol.events import RUN_ENDS, SETTLING
 from protocol.records import (
     CommandRecord,
@@ -13,7 +13,6 @@ from protocol.records import (
     Record,
     fold_record,
     load_record,
-    record_json,
     status_of,
     touched,
 )
@@ -124,7 +123,7 @@ def test_lists_filter_by_the_status_of_a_run_and_the_state_of_the_rest(row: Writ
 def test_a_record_shown_as_json_has_every_member(row: Writer) -> None:
     models: dict[str, Any] = {"run": Run, "request": Request, "command": CommandRecord, "dead_letter": DeadLetter}
     for kind, record in records(row):
-        assert set(record_json(record)) == set(models[kind].__dataclass_fields__)
+        assert set(as_json(record)) == set(models[kind].__dataclass_fields__)
 
 
 @pytest.mark.parametrize("type", RUN_ENDS)
