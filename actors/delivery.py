@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from actors.envelope import Envelope
-from protocol.commands import Cancel, Command, Dispose, Pause, Restart, Resume, Signal, Stop, Submit, verb_of
+from protocol.commands import Cancel, Command, Dispose, Pause, Restart, Resume, Signal, Spawn, Stop, Submit, verb_of
 from protocol.decide import History
 from protocol.errors import EngineBusy, EnginehouseError
 from protocol.plan import AIMS, Step
@@ -60,6 +60,8 @@ def deliver(cell: Cell, command: Command) -> EnginehouseError | None:
                 cell.runs.queue(command, cell.runs.envelope(command))
             elif isinstance(body, Signal):
                 cell.receive(Envelope(body.name, body.payload, command=command, at=cell.host.now()))
+            elif isinstance(body, Spawn) and not body.start:
+                cell.complete(command, True)
             else:
                 before = (cell.state, cell.aim, len(cell.holds))
                 changed = _apply(cell, step, command)

@@ -107,7 +107,7 @@ class Runs:
         digest.add({"type": "run.queued", "time": command.time, "data": queued_data(body, command.retry_of)})
         if body.on_busy is OnBusy.REPLACE:
             for queued in list(self._cell.mailbox.runs()):
-                self._withdraw(queued, "cancelled", {"by": command.principal, "reason": "superseded"})
+                self.supersede(queued.run_id or "", command.principal)
         if body.on_busy in (OnBusy.INTERRUPT, OnBusy.REPLACE) and self.hand is not None:
             self.hand.cancel(Cut.CANCELLED, by=command.principal, reason="superseded", through=command.id)
         self._register(envelope, digest, body.queue_ttl_s)
@@ -142,6 +142,10 @@ class Runs:
                 self.interrupted(envelope, lost=True, cause="the house died")
 
     # -- going out ---------------------------------------------------------------------------------------------------
+    def supersede(self, run_id: str, by: str | None) -> None:
+        """A queued run gives way to one that goes first."""
+        self._withdraw(self.open[run_id].envelope, "cancelled", {"by": by, "reason": "superseded"})
+
     def check_cancel(self, body: Cancel) -> Step:
         run_id = body.run_id or self.active_id
         if run_id is None:

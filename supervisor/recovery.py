@@ -20,7 +20,7 @@ from protocol.edge import adapter, load
 from protocol.errors import EngineDisposed
 from protocol.events import Row
 from protocol.fold import fold
-from protocol.runs import RunStatus
+from protocol.runs import OnBusy, RunStatus
 from protocol.specs import PoolSpec
 from protocol.states import Aim, State, Trigger
 from protocol.view import Owed, View
@@ -141,6 +141,18 @@ def _restore_runs(cell: Cell, view: View, digests: dict[str, Digest]) -> None:
         owed = view.owed.get(run.command_id or "")
         assert owed is not None, f"open run {run.id} of a settled command"
         cell.runs.restore(run, _command(owed, view), digests[run.id])
+    _supersede(cell, view)
+
+
+def _supersede(cell: Cell, view: View) -> None:
+    """What a run that goes first was to cancel, and had not when the house died, is cancelled now."""
+    for run in sorted(view.runs.values(), key=lambda run: run.seq):
+        on_busy = view.owed[run.command_id or ""].body["on_busy"]
+        if run.attempts or on_busy not in (OnBusy.INTERRUPT, OnBusy.REPLACE):
+            continue
+        for older in [r for r in view.runs.values() if r.seq < run.seq and r.id in cell.runs.open]:
+            if older.attempts or on_busy == OnBusy.REPLACE:
+                cell.runs.supersede(older.id, run.principal)
 
 
 def _command(owed: Owed, view: View) -> Command:

@@ -11,7 +11,7 @@ from actors.engine import Engine, RunInput
 from protocol.edge import dump
 from protocol.errors import EngineDisposed, StoreUnavailable
 from protocol.fold import fold_all
-from protocol.runs import Priority
+from protocol.runs import OnBusy, Priority
 from protocol.specs import OnInterrupt, Restart
 from protocol.wire import NewPool, PoolCommand, ReplyBody
 from supervisor import Caller, EmbeddedHouse, NewEngine, NewRun
@@ -387,6 +387,68 @@ async def test_control_accepted_and_not_settled_is_applied_after_the_restart(
         assert (await house.get("a")).mailbox.queued == 1
         owed = [view.owed for view in house.supervisor.views.values()]
         assert [len(o) for o in owed] == [1, 0, 0]  # the queued run alone
+
+
+class Deaf(SlowStore):
+    """From `deaf` on it keeps what it is given, and its house dies before it hears of it."""
+
+    deaf = False
+
+    async def run(self, committed: Any) -> None:
+        await super().run(lambda commits: None if self.deaf else committed(commits))
+
+
+async def die_deaf(journal: Journal, first: Any, last: Any) -> None:
+    """A house in which `first` happens, and which dies when `last` was accepted and not acted upon."""
+    store = Deaf(journal, delay_s=0)
+    with trio.move_on_after(5):
+        async with a_house(store=store, kinds=KINDS, grace_s=0.1) as house:
+            await first(house)
+            store.deaf = True
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(last, house)
+                await trio.sleep(1)
+                await MemoryStore(journal).open()
+                nursery.cancel_scope.cancel()
+            await trio.sleep_forever()
+
+
+async def test_an_engine_spawned_without_a_start_is_not_started_by_a_restart(
+    autojump_clock: MockClock, journal: Journal
+) -> None:
+    async def nothing(house: EmbeddedHouse) -> None:
+        await trio.lowlevel.checkpoint()
+
+    await die_deaf(journal, nothing, lambda house: spawn(house, "a", "probe", start=False))
+    async with a_house(journal) as house:
+        await house.supervisor.intake.write_and_wait(())
+        assert (await house.get("a")).state == "stopped"
+        assert house.supervisor.view("a").owed == {}
+
+
+@pytest.mark.parametrize("on_busy, left", [("interrupt", ["second", "first"]), ("replace", ["first"])])
+async def test_what_a_run_was_to_supersede_does_not_come_back_after_a_kill(
+    autojump_clock: MockClock, journal: Journal, on_busy: str, left: list[str]
+) -> None:
+    async def busy(house: EmbeddedHouse) -> None:
+        await spawn(house, "a", "probe")
+        await house.submit("a", NewRun(input={"steps": 1000, "step_s": 1}))
+        await house.submit("a", NewRun(input="second"))
+        await trio.sleep(2.5)
+
+    def supersede(house: EmbeddedHouse) -> Any:
+        return house.submit("a", NewRun(input="first", on_busy=OnBusy(on_busy)))
+
+    await die_deaf(journal, busy, supersede)
+    async with a_house(journal) as house:
+        await until(house, "a", "running")
+        await trio.sleep(5)
+        runs = (await house.runs(engine="a")).items
+        assert {run.input if isinstance(run.input, str) else "long": run.status for run in runs} == {
+            "long": "cancelled", "second": "completed" if "second" in left else "cancelled", "first": "completed",
+        }  # fmt: skip
+        done = [run for run in runs if run.status == "completed"]
+        assert min(done, key=lambda run: run.finished_at or "").input == "first"
 
 
 async def test_waiting_for_a_place_survives_a_restart_in_order(autojump_clock: MockClock, journal: Journal) -> None:
