@@ -47,9 +47,6 @@ class Requests:
         self._ended: dict[str, Request] = {}
         self._timers: dict[str, Timer] = {}
 
-    def __len__(self) -> int:
-        return len(self._open)
-
     @property
     def pending(self) -> list[Request]:
         return [r for r in self._open.values() if r.state is RequestState.PENDING]

@@ -129,7 +129,7 @@ class Pool:
 
     def group(self, cell: Cell) -> list[Cell]:
         """Who else goes down and up with this engine."""
-        others = [c for c in self.cells.values() if c is not cell and not Pools.at_rest(c)]
+        others = [c for c in self.cells.values() if c is not cell and not _at_rest(c)]
         match self.spec.strategy:
             case Strategy.ONE_FOR_ONE:
                 return []
@@ -194,7 +194,7 @@ class Pools:
         if cell in pool.waiting:
             pool.waiting.remove(cell)
 
-    @staticmethod
-    def at_rest(cell: Cell) -> bool:
-        """Nothing of it is up, and nothing comes up by itself."""
-        return cell.actor is None and cell.state is not State.BACKING_OFF
+
+def _at_rest(cell: Cell) -> bool:
+    """Nothing of it is up, and nothing comes up by itself."""
+    return cell.actor is None and cell.state is not State.BACKING_OFF

@@ -109,9 +109,9 @@ class Stream:
             self._ring = None
 
     async def _engine_of(self, run_id: str) -> str:
-        for view in self._house.views.values():
-            if run_id in view.runs:
-                return view.spec.uid
+        uid = self._house.open_runs.get(run_id)
+        if uid is not None:
+            return uid
         record = await self._house.store.get("run", run_id)
         if not isinstance(record, Run):
             raise NotFound(f"There is no run {run_id!r}.")

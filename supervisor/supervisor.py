@@ -289,16 +289,15 @@ class Supervisor:
         if count < SNAPSHOT_EVERY and not rests:
             self._since_snapshot[row.uid] = count
             return
-        self._since_snapshot[row.uid] = 0
+        self._since_snapshot.pop(row.uid, None)
         if row.type == "engine.disposed":
-            self._since_snapshot.pop(row.uid, None)
-            self._forget_soon(row.uid)
+            self._forget(row.uid)
         if self.failed is None and not self.gone:
             self.store.submit(
                 Write(snapshots=(Snapshot(uid=row.uid, seq=row.seq, engine_seq=row.engine_seq, body=dump(view)),))
             )
 
-    def _forget_soon(self, uid: str) -> None:
+    def _forget(self, uid: str) -> None:
         """A disposed engine needs no cell; what is still on its way to it is refused without one."""
         cell = self.cells.pop(uid, None)
         if cell is not None:
