@@ -1,8 +1,8 @@
 """The one interface: what a program may ask of a house, whether it is embedded (`open_supervisor`) or far away
 (`web.client.RemoteHouse`). A program moves from library to daemon by changing the line that opens it.
 
-Every method raises the errors of `protocol.errors`, and nothing else that is the house's fault. `by` is the principal
-on whose behalf it is asked; `key` an idempotency key. Cancelling a call leaves no row or a whole row: what was accepted
+Every method raises the errors of `protocol.errors`, and nothing else that is the house's fault. `caller` says on whose
+behalf it is asked, and under which idempotency key. Cancelling a call leaves no row or a whole row: what was accepted
 stays accepted.
 """
 
@@ -123,7 +123,8 @@ class House(Protocol):
     async def list(
         self, *, pool: str | None = None, kind: str | None = None, state: str | None = None,
         labels: Mapping[str, str] = ..., limit: int = 100, cursor: str | None = None,
-    ) -> Page[EngineInfo]: ...  # fmt: skip
+    ) -> Page[EngineInfo]:  # fmt: skip
+        """Those that are not disposed, in the order of their spawning; the other lists are newest first."""
 
     async def submit(
         self, engine: str, run: NewRun, caller: Caller = ..., *, wait_s: float | None = None

@@ -71,7 +71,7 @@ def list_engines(
     state: Annotated[str | None, typer.Option(help="In this state alone.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="name=value; repeatable.")] = None,
 ) -> None:
-    """List engines, newest first."""
+    """List engines, in the order of their spawning."""
     labels = texts.pairs(label or [], "--label")
 
     async def every(house: Any) -> list[Any]:

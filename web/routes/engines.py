@@ -80,12 +80,12 @@ async def list_engines(
     limit: Limit = 100,
     cursor: Cursor | None = None,
 ) -> Page[EngineInfo]:
-    """Engines, newest first."""
+    """Engines, in the order of their spawning."""
     labels = dict(text.split(":", 1) for text in label or ())
     return await call.house.list(pool=pool, kind=kind, state=state, labels=labels, limit=limit, cursor=cursor)
 
 
-@section.get("/engines/{engine}", Scope.READ, NotFound, EngineDisposed)
+@section.get("/engines/{engine}", Scope.READ, NotFound, EngineDisposed, raw=True)
 async def get_engine(call: Call, engine: str) -> EngineInfo:
     """One engine as it is now."""
     return await call.house.get(engine)
