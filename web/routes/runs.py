@@ -100,7 +100,7 @@ async def list_engine_runs(
     return await call.house.runs(engine=engine, status=status, limit=limit, cursor=cursor)
 
 
-@section.get("/runs/{run}", Scope.READ, NotFound)
+@section.get("/runs/{run}", Scope.READ, NotFound, raw=True)
 async def get_run(call: Call, run: str, *, events: Flag = False) -> RunInfo | LoggedRun:
     """One run; with `events=true` its full event log beside it."""
     info = await call.house.run(run)
