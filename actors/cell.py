@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from actors.engine import Engine
 from actors.envelope import Envelope
-from actors.host import Host, Timer
+from actors.host import Host
+from actors.idle import Idle
 from actors.incarnation import Cut, Incarnation
 from actors.journaling import Journaling
 from actors.loop import live, quiesce
@@ -49,14 +50,13 @@ class Cell(Journaling):
         self.mailbox = Mailbox(spec.mailbox_size)
         self.requests = Requests(self)
         self.runs = Runs(self)
+        self.idle = Idle(self)
         self.actor: Incarnation | None = None
         self.living = False
         self.nap: trio.CancelScope | None = None
         self.leaks: list[dict[str, Any]] = []
         self.about: Command | None = None
         self._stop_by: tuple[str | None, str] = (None, "")
-        self._idle: Timer | None = None
-        self._idle_since: float | None = None
 
     def __repr__(self) -> str:
         return f"<Cell {self.spec.id} {self.state} #{self.incarnation}>"
@@ -134,9 +134,7 @@ class Cell(Journaling):
             holder=holder, mode=mode, reason=body.reason, by=command.principal, at=self.host.stamp()
         )
         self._note_holds()
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+        self.idle.suspend()
         if self.state is State.RUNNING:
             self.fire(Trigger.HOLD)
         actor = self.actor
@@ -192,7 +190,7 @@ class Cell(Journaling):
     def receive(self, envelope: Envelope, *, front: bool = False) -> None:
         """An accepted envelope enters the mailbox; the one place where work wakes a dormant engine."""
         self.mailbox.deliver(envelope, front=front)
-        self._not_idle()
+        self.idle.end()
         self.wake()
         self.lot.unpark_all()
 
@@ -205,7 +203,7 @@ class Cell(Journaling):
         if self.host.gone:
             raise ShuttingDown("The house is closed; nothing was sent.")
         self.mailbox.offer(envelope)
-        self._not_idle()
+        self.idle.end()
         if self.state is State.DORMANT:
             self.wake()
         elif self.lot:
@@ -217,30 +215,6 @@ class Cell(Journaling):
                 return
             with self.turn():
                 self.boot("wake")
-
-    def idle(self) -> None:
-        """Nothing to do: go dormant after a while, if that is wanted; the while stands still when held."""
-        idle_s = self.host.idle_s(self)
-        if idle_s is None or self._idle is not None or self.held or self.actor is None:
-            return
-        now = self.actor.clock.time()
-        if self._idle_since is None:
-            self._idle_since = now
-        self._idle = self.host.at(self.host.now() + max(self._idle_since + idle_s - now, 0), self._passivate)
-
-    def _not_idle(self) -> None:
-        self._idle_since = None
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-
-    def _passivate(self) -> None:
-        self._idle = self._idle_since = None
-        actor = self.actor
-        quiet = actor is not None and not actor.working and not self.busy and not len(self.mailbox)
-        if self.state is State.RUNNING and quiet:
-            with self.turn():
-                self.end(Aim.DORMANT, self.spec.grace_s, reason="idle")
 
     def stall(self, for_s: float) -> None:
         """The run in hand makes no progress: say so, then do what the spec says."""
@@ -360,7 +334,7 @@ class Cell(Journaling):
         self.requests.withdraw_all("disposed")
         self.requests.close()
         self.runs.close()
-        self._not_idle()
+        self.idle.end()
         self.say_dropped()
         self.holds = {}
         self.fire(Trigger.DISPOSED, {"leaks": self.leaks, "dead_letters": dead, "by": by})
@@ -385,7 +359,7 @@ class Cell(Journaling):
     def exited(self, actor: Incarnation, exit: Exit) -> float | None:
         """The one recorded end of an incarnation. Seconds until it boots again, when it backs off."""
         actor.unwatch()
-        self._not_idle()
+        self.idle.end()
         if self.actor is not actor:  # disposed as a leak before it came to its end
             return None
         with self.turn():

@@ -89,7 +89,7 @@ async def _inhabit(cell: Cell, actor: Incarnation) -> None:
     if lazy:  # nothing to own before the first message, so no nursery yet: an idle engine is one task
         cell.ready()
         while not cell.ending and (cell.state is not State.RUNNING or not len(cell.mailbox)):
-            cell.idle()
+            cell.idle.begin()
             await cell.lot.park()
     async with trio.open_nursery(strict_exception_groups=True) as actor.nursery:
         if not lazy:
@@ -115,7 +115,7 @@ async def _serve(cell: Cell, actor: Incarnation, engine: Engine) -> None:
         envelope = None if actor.shut else cell.mailbox.take(run_free=actor.run is None)
         if envelope is None:
             if actor.run is None and not cell.held:
-                cell.idle()
+                cell.idle.begin()
             await cell.lot.park()
             taken, since = 0, trio.current_time()
             continue
