@@ -29,7 +29,7 @@ from protocol.edge import as_json
 from protocol.errors import EngineDisposed, EnginehouseError, InvalidState, ShuttingDown
 from protocol.plan import Step, Verb, allowed, plan
 from protocol.specs import OnStall, PauseMode, Spec
-from protocol.states import EVENT_OF, Aim, State, Trigger, next_state
+from protocol.states import EVENT_OF, LIVE, Aim, State, Trigger, next_state
 from protocol.view import Hold
 
 __all__ = ["Cell"]
@@ -241,6 +241,16 @@ class Cell(Journaling):
             self.actor.watch()
 
     # -- life --------------------------------------------------------------------------------------------------------
+    def lost(self) -> None:
+        """The house died, and the actor with it: what was up is parked, an ending has come to where it aimed."""
+        self.requests.withdraw(None, "the incarnation ended")
+        if self.state is State.STOPPING:
+            if self.aim in (None, Aim.RESTART):  # it boots with the others
+                self.aim = Aim.PARKED
+            self.rest()
+        elif self.state in LIVE or self.state is State.BACKING_OFF:
+            self.fire(Trigger.PARK, {"cause": "lost"})
+
     def boot(self, cause: str, command: Command | None = None) -> bool | None:
         """The one way up. A held engine never boots: it parks. None: it waits for a place in its pool."""
         if self.held:

@@ -105,6 +105,11 @@ class Mailbox:
         self.accepted += 1
         self._put(envelope, front)
 
+    def deliver_in_hand(self, envelope: Envelope) -> None:
+        """An accepted envelope that was in hand when the last house died, and is to have its end."""
+        self.accepted += 1
+        self.hand.append(envelope)
+
     def _put(self, envelope: Envelope, front: bool) -> None:
         lane = self._signals if not envelope.is_run else self._high if envelope.high else self._normal
         if front:

@@ -134,8 +134,7 @@ class Runs:
             mailbox.deliver(envelope, front=run.front)
         else:
             envelope.attempt = run.attempts
-            mailbox.accepted += 1
-            mailbox.hand.append(envelope)
+            mailbox.deliver_in_hand(envelope)
             if self._cell.ending and self._cell.aim is not None and self._cell.aim >= Aim.STOPPED:
                 self._stopped(envelope)
             else:

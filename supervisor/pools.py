@@ -8,7 +8,7 @@ of the house only.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,7 +88,7 @@ class Pool:
         if at in self.runs:
             self.runs.remove(at)
 
-    def add_usage(self, usage: dict[str, Any]) -> None:
+    def add_usage(self, usage: Mapping[str, float]) -> None:
         for name, amount in usage.items():
             self.used[name] = self.used.get(name, 0) + amount
 
@@ -178,6 +178,11 @@ class Pools:
 
     def remove(self, id: str) -> None:
         self._pools.pop(id, None)
+
+    def count_usage(self, id: str, usage: Mapping[str, float]) -> None:
+        """What runs have used goes to their pool's budget, if the pool is still there."""
+        if id in self._pools:
+            self._pools[id].add_usage(usage)
 
     def joined(self, cell: Cell) -> None:
         pool = self.of(cell)

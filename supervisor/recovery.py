@@ -15,14 +15,13 @@ from actors.delivery import deliver
 from actors.digest import Digest
 from actors.envelope import Envelope
 from protocol.commands import Body, Command, Signal, Submit
-from protocol.decide import History
 from protocol.edge import adapter, load
 from protocol.errors import EngineDisposed
 from protocol.events import Row
 from protocol.fold import fold
 from protocol.runs import OnBusy, RunStatus
 from protocol.specs import PoolSpec
-from protocol.states import Aim, State, Trigger
+from protocol.states import Aim, State
 from protocol.view import Owed, View
 from supervisor.drain import drain
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["recover", "restore"]
 
-UP = (State.STARTING, State.RUNNING, State.PAUSING, State.BACKING_OFF)
 PAGE = 1000
 
 
@@ -50,7 +48,7 @@ async def recover(house: Supervisor) -> None:
     house.open_runs = {run_id: view.spec.uid for view in views for run_id in view.runs}
     for view in sorted(views, key=lambda view: (view.state is not State.DISPOSED, view.seq)):
         house.ids[view.spec.id] = view.spec.uid  # of those that had the id, the one that lives, else the last
-        house.pools_used(view)
+        house.pools.count_usage(view.spec.pool, view.usage)
     digests = {view.spec.uid: await _digests(house, view) for view in views if view.runs}
     owed: dict[Cell, list[Command]] = {}
     for view in views:
@@ -108,20 +106,13 @@ def restore(cell: Cell, view: View, digests: dict[str, Digest]) -> list[Command]
     cell.state, cell.aim = view.state, view.aim
     cell.holds = dict(view.holds)
     cell.incarnation = view.incarnation
-    cell.history = History()
     cell.slices.restore(view.slices)
     cell.requests.restore(view.requests)
     stop = view.why.get("restart" if view.aim is Aim.RESTART else "stop")
     cell.remember_stop(stop.by if stop else None, stop.reason or "" if stop else "")
     with cell.turn():
         _restore_runs(cell, view, digests)
-        cell.requests.withdraw(None, "the incarnation ended")
-        if cell.state in UP:
-            cell.fire(Trigger.PARK, {"cause": "lost"})
-        elif cell.state is State.STOPPING:
-            if cell.aim in (None, Aim.RESTART):
-                cell.aim = Aim.PARKED
-            cell.rest()
+        cell.lost()
     return owed
 
 

@@ -272,8 +272,8 @@ class Supervisor:
             if row.type == "engine.spawned":
                 self.views[row.uid] = view
                 self.ids[row.engine_id] = row.uid
-            elif row.type in RUN_ENDS and row.data.get("usage") and row.pool in self.pools:
-                self.pools.get(row.pool).add_usage(row.data["usage"])
+            elif row.type in RUN_ENDS:
+                self.pools.count_usage(row.pool, row.data.get("usage") or {})
             self._snapshot(row, view)
             self.expiry.moved(row.uid)
             if row.type == "run.queued":
@@ -315,11 +315,6 @@ class Supervisor:
             now=self.now(),
             wall=self.wall(),
         )
-
-    def pools_used(self, view: View) -> None:
-        """Count what an engine's runs have used towards its pool's budget (at recovery)."""
-        if view.usage and view.spec.pool in self.pools:
-            self.pools.get(view.spec.pool).add_usage(view.usage)
 
     # -- watching ----------------------------------------------------------------------------------------------------
     async def watch(self, uid: str, look: Callable[[View], T | None]) -> T:
