@@ -18,7 +18,6 @@ from protocol.errors import (
     RequestClosed,
     ValidationFailed,
 )
-from protocol.fold import epoch_ms
 from protocol.requests import (
     Decided,
     OptionKind,
@@ -28,6 +27,7 @@ from protocol.requests import (
     fold_request,
     is_refusal,
 )
+from protocol.times import epoch_ms
 
 if TYPE_CHECKING:
     from actors.cell import Cell

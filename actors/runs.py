@@ -17,11 +17,11 @@ from protocol.commands import Cancel, Command, Submit
 from protocol.decide import Exit
 from protocol.edge import as_json
 from protocol.errors import InvalidState, NotFound, RunConflict
-from protocol.fold import epoch_ms
 from protocol.plan import Step
 from protocol.runs import OnBusy, Priority, Run, RunStatus
 from protocol.specs import OnInterrupt
 from protocol.states import Aim
+from protocol.times import epoch_ms
 
 if TYPE_CHECKING:
     from actors.cell import Cell

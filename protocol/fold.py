@@ -7,7 +7,6 @@ view exists for yet must be `engine.spawned`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
 
 from protocol.edge import load
 from protocol.events import RUN_ENDS, SETTLING, Row
@@ -16,16 +15,12 @@ from protocol.requests import RequestState, fold_request
 from protocol.runs import fold_run
 from protocol.specs import Spec
 from protocol.states import Aim, State
+from protocol.times import epoch_ms
 from protocol.view import Hold, Owed, SliceValue, View, Why
 
 __all__ = ["Fold", "epoch_ms", "fold", "fold_all"]
 
 Fold = Callable[[View, Row], None]
-
-
-def epoch_ms(time: str) -> int:
-    """Milliseconds since the epoch of an RFC 3339 time."""
-    return round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
 def fold(view: View | None, row: Row) -> View:

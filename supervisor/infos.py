@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from actors.cell import Cell
 from actors.mailbox import MailboxStatistics
 from protocol.edge import as_json
-from protocol.fold import epoch_ms
 from protocol.records import CommandRecord, DeadLetter
 from protocol.requests import Request
 from protocol.runs import Run, RunStatus
 from protocol.specs import Spec
 from protocol.states import State
+from protocol.times import epoch_ms, rfc3339
 from protocol.view import View
 from protocol.wire import CommandInfo, DeadLetterInfo, Disposed, EngineInfo, MailboxInfo, RequestInfo, RunInfo
 
-__all__ = ["command_info", "dead_letter_info", "disposed", "engine_info", "request_info", "rfc3339", "run_info"]
+__all__ = ["command_info", "dead_letter_info", "disposed", "engine_info", "request_info", "run_info"]
 
 SPEC_FIELDS = tuple(name for name in Spec.__dataclass_fields__ if name in EngineInfo.__dataclass_fields__)
 NO_MAIL = MailboxStatistics(0, 0, 0, 0, 0, 0, 0, 0, None)
-
-
-def rfc3339(ms: int) -> str:
-    at = datetime.fromtimestamp(ms // 1000, UTC)
-    return f"{at.strftime('%Y-%m-%dT%H:%M:%S')}.{ms % 1000:03d}Z"
 
 
 def engine_info(

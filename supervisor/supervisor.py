@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context as ContextVars
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,6 +36,7 @@ from protocol.fold import fold
 from protocol.ids import Ids
 from protocol.specs import Spec
 from protocol.states import State
+from protocol.times import rfc3339
 from protocol.view import View
 from protocol.wire import EngineInfo
 from protocol.writes import Commit, Snapshot, Write
@@ -99,7 +99,6 @@ class Supervisor:
         self._context: ContextVars | None = None
         self._since_snapshot: dict[str, int] = {}
         self.written = trio.Event()
-        self._second = (-1, "")
 
     # -- Host: what cells need ---------------------------------------------------------------------------------------
     @property
@@ -116,11 +115,7 @@ class Supervisor:
         return self.stamp_at(self._wall())
 
     def stamp_at(self, wall: float) -> str:
-        ms = round(wall * 1000)
-        second = ms // 1000
-        if second != self._second[0]:
-            self._second = (second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S"))
-        return f"{self._second[1]}.{ms % 1000:03d}Z"
+        return rfc3339(round(wall * 1000))
 
     def new_id(self, prefix: str) -> str:
         return self._new_id(prefix)

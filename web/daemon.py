@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +31,7 @@ import trio
 
 from actors.processes import reap_leftovers
 from protocol.errors import StoreUnavailable
+from protocol.times import rfc3339
 from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
 from web.app import create_app
 from web.auth import Keys, admin_key
@@ -312,7 +312,7 @@ def _policy(server: Server, limits: Limits) -> Policy:
 
 def _ready(loaded: Loaded, state: Path, urls: list[str]) -> None:
     url = urls[0].replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-    started_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    started_at = rfc3339(round(time.time() * 1000))
     DaemonFile(url=url, pid=os.getpid(), version=version("enginehouse"), started_at=started_at).write(state)
     if not loaded.settings.server.enable_auth:
         log.warning("auth is off: whoever reaches this address may do everything", url=url)

@@ -24,6 +24,7 @@ from protocol.ids import valid_engine_id
 from protocol.records import CommandRecord
 from protocol.specs import OnInterrupt, PauseMode, Spec
 from protocol.states import Aim, State
+from protocol.times import rfc3339
 from protocol.view import SliceValue, View, Why
 from protocol.wire import (
     Accepted,
@@ -41,7 +42,7 @@ from protocol.wire import (
 )
 from supervisor.embedded.base import NOBODY, Base, cursor_of, fingerprint, page_of
 from supervisor.house import Caller
-from supervisor.infos import command_info, disposed, rfc3339
+from supervisor.infos import command_info, disposed
 
 __all__ = ["Engines"]
 

@@ -19,8 +19,8 @@ import trio.testing
 from actors import Engine
 from protocol.errors import EnginehouseError
 from protocol.events import SETTLING
-from protocol.fold import epoch_ms
 from protocol.specs import Backoff, PauseMode, Restart
+from protocol.times import epoch_ms
 from protocol.wire import NewEngine, NewRun, ReplyBody, RequestInfo, RunInfo
 from protocol.writes import Write
 from supervisor import Caller, EmbeddedHouse, MemoryStore, open_supervisor

@@ -13,7 +13,7 @@ from protocol.specs import Spec
 from protocol.states import State
 from protocol.view import View
 from supervisor.deadlines import SWEEP_FROM, Deadlines
-from supervisor.infos import rfc3339, run_info
+from supervisor.infos import run_info
 from supervisor.receipts import Receipt
 from supervisor.rings import ENGINE_ROWS, Ring, Rings
 from supervisor.watchers import Watchers
@@ -184,11 +184,6 @@ async def test_watchers_are_told_of_the_end_now_and_later(autojump_clock: MockCl
 
 
 # -- infos -------------------------------------------------------------------------------------------------------------
-def test_times_have_milliseconds() -> None:
-    assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
-    assert rfc3339(1_767_225_600_007) == "2026-01-01T00:00:00.007Z"
-
-
 def test_elapsed_and_estimate_of_a_run() -> None:
     run = Run(
         id="run_1", uid="u1", engine_id="a", pool="p", command_id=None, principal=None, input=None,

@@ -17,7 +17,7 @@ import secrets
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol
 
@@ -26,6 +26,7 @@ from pydantic import Field
 from protocol.edge import as_json, load
 from protocol.errors import NotFound, Unauthenticated
 from protocol.specs import STRICT
+from protocol.times import rfc3339
 from web.auth.principal import Principal, Scope
 from web.places import Problem
 from web.refusals import TokenExpired
@@ -141,8 +142,8 @@ class Keys:
             id=name,
             name=new.name,
             scopes=sorted(set(new.scopes)),
-            created_at=_rfc3339(now),
-            expires_at=None if new.expires_in_s is None else _rfc3339(now + new.expires_in_s),
+            created_at=rfc3339(round(now * 1000)),
+            expires_at=None if new.expires_in_s is None else rfc3339(round((now + new.expires_in_s) * 1000)),
             rate_per_min=new.rate_per_min,
         )
         stored = _Stored(info=info, digest=_digest(key))
@@ -223,8 +224,3 @@ def _create(path: Path) -> None:
 
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8")).hexdigest()
-
-
-def _rfc3339(unix_s: float) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=unix_s)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

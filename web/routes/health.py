@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 from protocol.errors import StoreUnavailable
 from protocol.states import LIVE
+from protocol.times import rfc3339
 from protocol.wire import HealthInfo
 from web.auth import Scope
 from web.call import Call
@@ -47,12 +47,11 @@ class FullHealth(HealthInfo):
 async def get_health(call: Call) -> PublicHealth:
     """Whether the house is well."""
     health = await call.house.health()
-    now = datetime.fromtimestamp(call.services.wall(), UTC)
     return PublicHealth(
         status=health.status,
         uptime_seconds=health.uptime_s,
         active_sessions=sum(health.checks.get("engines", {}).get(state, 0) for state in LIVE),
-        timestamp=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        timestamp=rfc3339(round(call.services.wall() * 1000)),
     )
 
 

@@ -1,0 +1,23 @@
+"""Times of day, as everything here writes them: RFC 3339, UTC, milliseconds. Text outside, whole milliseconds inside."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+
+__all__ = ["epoch_ms", "rfc3339"]
+
+
+def epoch_ms(time: str) -> int:
+    """Milliseconds since the epoch of an RFC 3339 time."""
+    return round(datetime.fromisoformat(time).timestamp() * 1000)
+
+
+def rfc3339(ms: int) -> str:
+    """The time so many milliseconds after the epoch."""
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=16)  # rows come many to a second, and the second is what costs
+def _second(since_epoch: int) -> str:
+    return datetime.fromtimestamp(since_epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S")
