@@ -1,4 +1,4 @@
-"""Times of day, as everything here writes them: RFC 3339, UTC, milliseconds. Text outside, whole milliseconds inside."""
+"""Times of day as everything here writes them: RFC 3339, UTC, milliseconds."""
 
 from __future__ import annotations
 
