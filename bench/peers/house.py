@@ -5,6 +5,7 @@ Beside the API it answers `POST /constant`, which reads the body and accepts not
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import sys
@@ -24,6 +25,7 @@ from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
 from web.app import Api, create_app
 from web.asgi import Receive, Scope, Send
 from web.auth import Keys
+from web.daemon import GC_THRESHOLDS
 from web.guard import Guard, respond
 from web.problems import Answer
 from web.server import bind_tcp, serve
@@ -116,8 +118,11 @@ async def main(per_second: float, directory: str, step_s: float) -> None:
 
 
 def _ready(urls: list[str]) -> None:
+    gc.collect()  # as the daemon does
+    gc.freeze()
     print(json.dumps({"port": int(urls[0].rpartition(":")[2])}), flush=True)
 
 
 if __name__ == "__main__":
+    gc.set_threshold(*GC_THRESHOLDS)
     trio.run(main, float(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
