@@ -37,8 +37,15 @@ READ_BYTES = 1 << 16
 DRAIN_S = 0.2
 """How long output may still come when the shell has ended and a process that it left behind holds the terminal open."""
 
-LADDER = ((signal.SIGINT, 2.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))
-"""How a command is brought to an end: each signal, and how long it has to answer."""
+LADDER = ((signal.SIGINT, 0.5), (signal.SIGINT, 1.5), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))
+"""How a command is brought to an end: each signal, and how long it has to answer. The first is lost on a child that has
+the terminal already and the shell's own signal handlers still (between fork and exec)."""
+
+KILLED_S = 0.3
+"""How long a command has to end that was killed while it was frozen."""
+
+BEGIN_S = 2.0
+"""How long the shell has to begin a command that is not wanted any more."""
 
 FLAGS = {"bash": ("--norc", "--noprofile", "--noediting", "-i")}
 
@@ -66,6 +73,7 @@ class Job:
         self.settled = trio.Event()
         self.status: int | None = None
         self.error: RunFailed | None = None
+        self.killed = False
         self.output_bytes = 0
         self.tail = b""
         self._sink = sink
@@ -150,9 +158,12 @@ class Session:
         self._order(f"{self._print(job, 'begin')}; . {source} <{feed} >/dev/tty 2>&1")
 
     async def end(self, job: Job) -> None:
-        """Bring the command to its end: SIGINT, SIGTERM, SIGKILL to it alone, and when nothing helps to the shell."""
-        with trio.move_on_after(LADDER[0][1]):
+        """Bring the command to its end: the ladder to it alone, and when nothing helps to the shell."""
+        with trio.move_on_after(BEGIN_S):
             await job.begun.wait()
+        if job.killed:  # what was stopped then ends when it goes on; a signal now could reach the shell instead
+            with trio.move_on_after(KILLED_S):
+                await job.done.wait()
         for signum, answer_s in LADDER:
             if job.done.is_set():
                 return
@@ -163,8 +174,9 @@ class Session:
             self._process.signal(signal.SIGKILL)
             await job.done.wait()
 
-    def kill(self) -> None:
+    def kill(self, job: Job) -> None:
         """SIGKILL to the command alone; whoever cannot wait for its end, because all is frozen, does no more."""
+        job.killed = True
         self._signal(signal.SIGKILL)
 
     def close(self) -> None:

@@ -84,13 +84,10 @@ class Shell(Engine):
         session.begin(job, wanted.command, wanted.stdin)
         try:
             in_time = await _settled(ctx, job, wanted.timeout_s)
-        except trio.Cancelled:
-            with trio.CancelScope(shield=True):
-                await self._end(session, job)
-            raise
-        if not job.done.is_set():
-            with trio.CancelScope(shield=True):
-                await session.end(job)
+        finally:  # not `except Cancelled`: out of a nursery that comes in a group
+            if not job.done.is_set():
+                with trio.CancelScope(shield=True):
+                    await self._end(session, job)
         if job.error is not None:
             raise job.error
         if job.status is None:  # hung up by `on_stop`: in a stopping engine this ends the run as what it is
@@ -112,7 +109,13 @@ class Shell(Engine):
         self._held = True
 
     async def on_resume(self, ctx: Context) -> None:
+        """What was given up while it was frozen comes to its end now: beside this, for the terminal is read again only
+        when this has returned.
+        """
         self._held = False
+        session = self._session
+        if session is not None and session.job is not None and session.job.killed:
+            ctx.nursery.start_soon(session.end, session.job)
 
     async def on_stop(self, ctx: Context) -> None:
         """The command in hand ends at once: its terminal hangs up."""
@@ -120,16 +123,17 @@ class Shell(Engine):
             self._session.close()
 
     async def _end(self, session: Session, job: Job) -> None:
-        """The command is not wanted any more. Held, the session may be frozen: the next run waits for it then."""
+        """The command is not wanted any more. Held, the session may be frozen: its end is seen to at the resume."""
         if self._held:
-            session.kill()
+            session.kill(job)
         else:
             await session.end(job)
 
     async def _idle_session(self, ctx: Context) -> Session:
         session = self._session
-        if session is not None and session.job is not None:
-            await session.end(session.job)
+        if session is not None and session.job is not None:  # given up while frozen; it comes to its end since then
+            async with ctx.process_wait():
+                await session.job.done.wait()
         if session is not None and session.usable:
             return session
         ctx.log("The shell had ended; this is a new session.", level="warning")

@@ -1,5 +1,6 @@
 """The shell kind: one session on a real terminal, driven through a real house."""
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,44 @@ async def test_a_frozen_command_can_be_cancelled_and_the_session_lives_on(drive:
     assert await said(drive, shell, "echo $X") == "5\n"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sh -c 'echo begun; exec sleep 1000'",
+        "{ echo begun; while :; do :; done; } 9>>busy",
+        "{ echo begun; while :; do sleep 0.01; done; } | cat",
+    ],
+)
+async def test_the_command_of_a_cancelled_or_interrupted_run_has_ended(drive: Any, shell: str, command: str) -> None:
+    alone = [row.pid for row in await drive.house.processes(shell)]
+    async with drive.seen(shell, "run.output", holding="begun"):
+        run = await drive.submit(shell, command)
+    await drive.house.pause(shell, mode=PauseMode.INTERRUPT, wait_s=5)
+    assert [row.pid for row in await drive.house.processes(shell)] == alone
+    assert uses(alone[0], "busy") == 0
+    async with drive.seen(shell, "run.output", holding="begun"):
+        await drive.house.resume(shell)
+    async with drive.seen(shell, "run.cancelled"):
+        await drive.house.cancel(run)
+    assert [row.pid for row in await drive.house.processes(shell)] == alone
+    assert uses(alone[0], "busy") == 0
+
+
+async def test_a_command_that_was_cancelled_while_frozen_does_not_go_on_after_the_resume(
+    drive: Any, shell: str, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    async with trio.lowlevel.FdStream(os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)) as writers:
+        async with drive.seen(shell, "run.output", holding="begun"):
+            run = await drive.submit(shell, "while :; do echo begun; sleep 1000; done 9>fifo")
+        await drive.house.pause(shell, wait_s=5)
+        async with drive.seen(shell, "run.cancelled", within_s=1):
+            await drive.house.cancel(run)
+        await drive.house.resume(shell)
+        with trio.fail_after(5):
+            assert await writers.receive_some() == b""
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 async def test_dispose_ends_the_command_at_once_and_leaves_nothing(drive: Any, shell: str, frozen: bool) -> None:
     async with drive.seen(shell, "run.output", holding="begun"):
@@ -225,6 +264,11 @@ async def test_dispose_ends_the_command_at_once_and_leaves_nothing(drive: Any, s
     assert disposed.leaks == []
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)  # noqa: ASYNC240 - /proc does not block
     assert (await drive.house.run(run)).status == "cancelled"
+
+
+def uses(pid: int, name: str) -> int:
+    """How many descriptors of a process lead to a file of this name."""
+    return sum(link.readlink().name == name for link in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def descriptors() -> int:
