@@ -13,7 +13,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FAMILIES", "RUN_ENDS", "SETTLING", "TRANSIENT", "Row", "encode", "is_reserved"]
+from protocol.ids import event_id
+
+__all__ = ["FAMILIES", "RUN_ENDS", "SETTLING", "TRANSIENT", "Frame", "Row", "encode", "is_reserved"]
 
 _JOURNALED = ("engine", "command", "run", "request", "state", "plan", "message", "log", "dead_letter", "audit")
 FAMILIES = frozenset((*_JOURNALED, "snapshot", "gap", "server", "end"))
@@ -53,6 +55,19 @@ def is_reserved(event_type: str) -> bool:
     return event_type.partition(".")[0] in FAMILIES
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One thing a stream shows.
+
+    `event`: an event type, or `snapshot`, `gap`, `end`, `server.closing`. `id`: the event id to resume from (None for
+    transient rows, gap and closing). `data`: the whole envelope as UTF-8 JSON bytes, the very bytes of the journal.
+    """
+
+    event: str
+    id: str | None
+    data: bytes
+
+
 @dataclass(slots=True, eq=False)
 class Row:
     """One fact. `seq` and `engine_seq` are 0 until the store has committed it (audit rows keep `engine_seq` 0).
@@ -75,6 +90,7 @@ class Row:
     engine_seq: int = 0
     wire: bytes = b""
     _tail: bytes = b""
+    _frame: Frame | None = None
 
     @property
     def transient(self) -> bool:
@@ -107,6 +123,15 @@ class Row:
     def commit(self, seq: int, engine_seq: int, wire: bytes) -> None:
         """Give the row the numbers under which it is durable. Only a store calls this, once, after its COMMIT."""
         self.seq, self.engine_seq, self.wire = seq, engine_seq, wire
+
+    def frame(self, era: str) -> Frame:
+        """What streams show of it once it has its numbers, if it ever gets any: made once, for all readers."""
+        if self._frame is None:
+            if self.seq:
+                self._frame = Frame(event=self.type, id=event_id(era, self.seq), data=self.wire)
+            else:
+                self._frame = Frame(event=self.type, id=None, data=b"{" + self.tail())
+        return self._frame
 
     def envelope(self) -> dict[str, Any]:
         """The whole envelope, as its wire bytes say it."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
+from protocol.events import Frame
 from protocol.specs import PauseMode
 from protocol.view import Why
 from protocol.wire import (
@@ -62,19 +63,6 @@ class Filter:
     pools: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     slices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """One thing a stream shows.
-
-    `event`: an event type, or `snapshot`, `gap`, `end`, `server.closing`. `id`: the event id to resume from (None for
-    transient rows, gap and closing). `data`: the whole envelope as UTF-8 JSON bytes, the very bytes of the journal.
-    """
-
-    event: str
-    id: str | None
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,11 +14,11 @@ import trio
 
 from protocol.edge import as_json
 from protocol.errors import EventIdExpired, InvalidEventId, NotFound
-from protocol.events import TRANSIENT, Row, encode
+from protocol.events import TRANSIENT, Frame, Row, encode
 from protocol.ids import event_id, parse_event_id
 from protocol.runs import Run
 from protocol.states import State
-from supervisor.house import Filter, Frame
+from supervisor.house import Filter
 from supervisor.rings import Ring
 
 if TYPE_CHECKING:
@@ -194,13 +194,8 @@ class Stream:
         return [Frame(event="gap", id=None, data=encode({"from": None, "to": None, "reason": "slow", "count": missed}))]
 
     def _frames(self, rows: Iterable[Row]) -> list[Frame]:
-        shows = self._shows
-        return [self._frame(row) for row in rows if shows(row)]
-
-    def _frame(self, row: Row) -> Frame:
-        if row.seq:
-            return Frame(event=row.type, id=self._id(row.seq), data=row.wire)
-        return Frame(event=row.type, id=None, data=b"{" + row.tail())
+        shows, era = self._shows, self._house.store.era
+        return [row.frame(era) for row in rows if shows(row)]
 
     def _id(self, seq: int) -> str:
         return event_id(self._house.store.era, seq)

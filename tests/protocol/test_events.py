@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.events import FAMILIES, RUN_ENDS, SETTLING, TRANSIENT, Row, encode, is_reserved
+from protocol.events import FAMILIES, RUN_ENDS, SETTLING, TRANSIENT, Frame, Row, encode, is_reserved
 from protocol.states import EVENT_OF
 
 if TYPE_CHECKING:
@@ -80,6 +80,21 @@ def test_a_row_is_encoded_once() -> None:
     before = row.tail()
     row.data["text"] = "changed afterwards"
     assert row.tail() is before
+
+
+def test_all_readers_of_a_row_are_given_one_frame_with_its_id_and_its_very_bytes() -> None:
+    row = Row("log.line", TIME, {"text": "hi"}, "eng_1", "walker", "default")
+    row.commit(5, 3, row.numbered("00c0ffee", 5, 3))
+    frame = row.frame("00c0ffee")
+    assert frame == Frame(event="log.line", id="00c0ffee.5", data=row.wire)
+    assert row.frame("00c0ffee") is frame
+
+
+def test_the_frame_of_a_transient_row_has_no_id_to_resume_from() -> None:
+    frame = Row("run.progress", TIME, {"done": 1}, "eng_1", "walker", "default").frame("00c0ffee")
+    assert (frame.event, frame.id) == ("run.progress", None)
+    assert json.loads(frame.data)["data"] == {"done": 1}
+    assert "seq" not in json.loads(frame.data)
 
 
 def test_a_row_of_the_whole_house_names_no_engine() -> None:
