@@ -38,6 +38,8 @@ class EmbeddedHouse(Pools, Runs, People):
         self, filter: Filter = ALL, *, after: str | None = None, limit: int = 100, wait_s: float = 0
     ) -> EventPage:
         house = self.supervisor
+        if filter.run is not None:
+            await self._run(filter.run)
         seq = await position(house, after)
         uid = house.view(filter.engine).spec.uid if filter.engine is not None else None
         shows = visible(house, filter, uid)

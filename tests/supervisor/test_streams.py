@@ -275,6 +275,16 @@ async def test_filters(autojump_clock: MockClock, chosen: Filter, shows: Any) ->
         assert page.next_after == page.latest
 
 
+async def test_events_of_a_run_that_is_not_there_are_refused(autojump_clock: MockClock) -> None:
+    async with a_house() as house:
+        for filter in (Filter(run="run_nope"), Filter(engine="nope")):
+            with pytest.raises(NotFound):
+                async with house.events(filter):
+                    pass
+            with pytest.raises(NotFound):
+                await house.event_page(filter, after="0")
+
+
 async def test_audit_rows_stay_out(autojump_clock: MockClock) -> None:
     async with a_house() as house, house.events() as stream:
         await house.supervisor.intake.write_and_wait((Row("audit.test", house.supervisor.stamp(), {}),))
