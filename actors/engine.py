@@ -100,6 +100,11 @@ class Engine:
         return cls.takes_runs
 
     @classmethod
+    def modes(cls, config: Any) -> tuple[PauseMode, ...]:
+        """How an engine with this config can be paused."""
+        return cls.pause_modes
+
+    @classmethod
     def check(cls, config: Any) -> None:
         """Refuse a config that is valid but cannot be meant here; raise ValueError with a sentence. Pure, no I/O."""
 

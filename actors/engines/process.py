@@ -114,6 +114,11 @@ class ProcessEngine(Engine):
     def accepts_runs(cls, config: ProcessConfig) -> bool:
         return config.protocol == "jsonl"
 
+    @classmethod
+    def modes(cls, config: ProcessConfig) -> tuple[PauseMode, ...]:
+        """A program that is itself the work has no boundary to pause at: only frozen does it stand still."""
+        return cls.pause_modes if config.protocol == "jsonl" else (PauseMode.FREEZE,)
+
     async def on_start(self, ctx: Context) -> None:
         """CannotStart: there is no such program or directory, or it speaks another version of the protocol."""
         config = self.config

@@ -260,10 +260,11 @@ class Engines(Base):
             self.supervisor.kinds.parse_input(cell.spec.kind, body.input)
         elif isinstance(body, Pause):
             mode = body.mode or cell.kind.pause_mode
-            if mode not in cell.kind.pause_modes:
-                modes = ", ".join(cell.kind.pause_modes)
+            possible = cell.kind.modes(cell.config)
+            if mode not in possible:
+                modes = ", ".join(possible)
                 raise ValidationFailed(
-                    f"The kind {cell.spec.kind} cannot pause by {mode}; choose one of: {modes}.",
+                    f"This {cell.spec.kind} cannot pause by {mode}; choose one of: {modes}.",
                     errors=[{"loc": ["mode"], "msg": f"one of {modes}", "type": "mode"}],
                 )
             return replace(body, mode=mode, holder=body.holder or caller.principal or "nobody")
@@ -323,7 +324,7 @@ class Engines(Base):
                 results[engine] = PoolResult(id=engine, ok=True, state=gone.state)
             except EnginehouseError as error:
                 state = self.supervisor.view(engine).state.value if engine in self.supervisor.ids else "unknown"
-                results[engine] = PoolResult(id=engine, ok=False, state=state, problem=self._problem(error))
+                results[engine] = PoolResult(id=engine, ok=False, state=state, problem=error.problem)
 
         async with trio.open_nursery() as nursery:
             for engine in engines:

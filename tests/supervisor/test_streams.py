@@ -277,12 +277,12 @@ async def test_filters(autojump_clock: MockClock, chosen: Filter, shows: Any) ->
 
 async def test_events_of_a_run_that_is_not_there_are_refused(autojump_clock: MockClock) -> None:
     async with a_house() as house:
-        for filter in (Filter(run="run_nope"), Filter(engine="nope")):
+        for wanted in (Filter(run="run_nope"), Filter(engine="nope")):
             with pytest.raises(NotFound):
-                async with house.events(filter):
+                async with house.events(wanted):
                     pass
             with pytest.raises(NotFound):
-                await house.event_page(filter, after="0")
+                await house.event_page(wanted, after="0")
 
 
 async def test_audit_rows_stay_out(autojump_clock: MockClock) -> None:

@@ -104,6 +104,16 @@ async def test_soft_waits_for_the_end_of_the_run(drive: Any, counter: str) -> No
     assert (await drive.house.run(run)).status == "completed"
 
 
+@pytest.mark.parametrize("mode", [PauseMode.SOFT, PauseMode.INTERRUPT])
+async def test_a_program_that_is_itself_the_work_can_only_be_frozen(drive: Any, mode: PauseMode) -> None:
+    engine = await drive.spawn("process", {"argv": ["sleep", "1000"], "protocol": "none"})
+    with pytest.raises(ValidationFailed, match=r"cannot pause by .*freeze"):
+        await drive.house.pause(engine, mode=mode)
+    assert (await drive.house.get(engine)).state == "running"
+    await drive.house.pause(engine, wait_s=5)
+    assert (await drive.house.get(engine)).state == "paused"
+
+
 async def test_a_signal_reaches_the_program(drive: Any, counter: str) -> None:
     async with drive.seen(counter, "process.signalled", holding="{'name': 'x', 'payload': [1]}"):
         await drive.house.command(counter, Signal(name="x", payload=[1]))
