@@ -114,11 +114,11 @@ class Cell(Journaling):
 
     def reject(self, command: Command, error: EnginehouseError) -> None:
         """The end of a command that was accepted and is not legal any more."""
-        problem = {"slug": error.slug, "detail": error.detail, **error.extra}
+        problem = {**error.problem, **error.extra}
         if command.run_id is not None:
             self.note(
                 "run.cancelled",
-                {"by": None, "reason": error.slug, "error": {"slug": error.slug, "detail": error.detail}},
+                {"by": None, "reason": error.slug, "error": error.problem},
                 run_id=command.run_id,
             )
         self.note("command.rejected", {"problem": as_json(problem)}, command_id=command.id, principal=command.principal)

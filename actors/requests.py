@@ -11,7 +11,6 @@ from actors.host import Timer
 from protocol.commands import Answer, Approve, Reject, Reply, Skip
 from protocol.edge import as_json
 from protocol.errors import (
-    AlreadyDecided,
     AmbiguousRequest,
     ApprovalStale,
     NothingPending,
@@ -24,6 +23,7 @@ from protocol.requests import (
     Request,
     RequestKind,
     RequestState,
+    closed,
     fold_request,
     is_refusal,
 )
@@ -100,12 +100,7 @@ class Requests:
         """The request that a reply means, and the decision that it makes. Raises what forbids it; changes nothing."""
         request = self._meant(body)
         if request.state is not RequestState.PENDING:
-            if request.decision is not None:
-                raise AlreadyDecided(
-                    f"Request {request.id} was decided by {request.decision.by}; the first decision stands.",
-                    decision=as_json(request.decision),
-                )
-            raise RequestClosed(f"Request {request.id} is {request.state}; nobody waits for a decision any more.")
+            raise closed(request)
         if isinstance(body, Answer):  # the same rules: an approval is decided by one of its options alone
             body = Reply(request_id=body.request_id, answer=body.answer)
         if isinstance(body, Reply):

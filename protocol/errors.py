@@ -34,6 +34,11 @@ class EnginehouseError(Exception):
         self.detail = detail
         self.extra: dict[str, object] = extra
 
+    @property
+    def problem(self) -> dict[str, str]:
+        """{slug, detail}: how records and results keep it."""
+        return {"slug": self.slug, "detail": self.detail}
+
 
 class BadInput(EnginehouseError):
     """What was sent cannot be meant; sending it again unchanged cannot help."""

@@ -12,9 +12,23 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from protocol.edge import as_json
+from protocol.errors import AlreadyDecided, RequestClosed
 from protocol.events import Row
 
-__all__ = ["Decided", "Option", "OptionKind", "Request", "RequestKind", "RequestState", "fold_request", "is_refusal"]
+__all__ = [
+    "APPROVE",
+    "REJECT",
+    "Decided",
+    "Option",
+    "OptionKind",
+    "Request",
+    "RequestKind",
+    "RequestState",
+    "closed",
+    "fold_request",
+    "is_refusal",
+]
 
 
 class RequestKind(StrEnum):
@@ -86,6 +100,16 @@ class Request:
     reason: str | None = None
     used: bool = False
     seq: int = 0
+
+
+def closed(request: Request) -> AlreadyDecided | RequestClosed:
+    """Why a request that is not pending takes no decision."""
+    if request.decision is not None:
+        return AlreadyDecided(
+            f"Request {request.id} was decided by {request.decision.by}; the first decision stands.",
+            decision=as_json(request.decision),
+        )
+    return RequestClosed(f"Request {request.id} is {request.state}; nobody waits for a decision any more.")
 
 
 def is_refusal(options: list[Option], option_id: str | None) -> bool:

@@ -163,7 +163,6 @@ def _command(owed: Owed, view: View) -> Command:
 def _refuse(house: Supervisor, view: View) -> None:
     """A disposed engine owes nothing: commands that were accepted in its last batch get their one end."""
     error = EngineDisposed(f"Engine {view.spec.id} was disposed before this was delivered.")
-    problem = {"slug": error.slug, "detail": error.detail}
     common: dict[str, Any] = {
         "time": house.stamp(), "uid": view.spec.uid, "engine_id": view.spec.id, "pool": view.spec.pool,
         "incarnation": view.incarnation,
@@ -171,11 +170,11 @@ def _refuse(house: Supervisor, view: View) -> None:
     rows: list[Row] = []
     for owed in view.owed.values():
         if owed.run_id in view.runs:
-            ended = {"by": None, "reason": error.slug, "error": problem}
+            ended = {"by": None, "reason": error.slug, "error": error.problem}
             rows.append(Row(type="run.cancelled", data=ended, run_id=owed.run_id, **common))
         rows.append(
             Row(
-                type="command.rejected", data={"problem": problem}, command_id=owed.id, principal=owed.principal,
+                type="command.rejected", data={"problem": error.problem}, command_id=owed.id, principal=owed.principal,
                 **common,
             )
         )  # fmt: skip

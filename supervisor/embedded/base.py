@@ -154,10 +154,6 @@ class Base:
             return await fn()
         return None
 
-    @staticmethod
-    def _problem(error: EnginehouseError) -> dict[str, Any]:
-        return {"slug": error.slug, "detail": error.detail}
-
 
 ENDED = (State.STOPPED, State.FAILED, State.DISPOSED)
 Seen = Callable[[View], bool]

@@ -7,11 +7,11 @@ from typing import Literal
 import trio
 
 from protocol.commands import Reply, Signal, Submit
-from protocol.edge import as_json, load
-from protocol.errors import AlreadyDecided, InvalidState, NotFound, RequestClosed
+from protocol.edge import load
+from protocol.errors import InvalidState, NotFound
 from protocol.events import Row
 from protocol.records import DeadLetter
-from protocol.requests import Request, RequestState
+from protocol.requests import Request, RequestState, closed
 from protocol.runs import Run
 from protocol.wire import Accepted, DeadLetterInfo, Page, ReplyBody, RequestInfo
 from supervisor.embedded.base import NOBODY, Base, fingerprint, page_of
@@ -66,7 +66,7 @@ class People(Base):
         )
         cell, digest = self.supervisor.cells.get(request.uid), fingerprint(caller, body)
         if cell is None or request.state is not RequestState.PENDING:
-            await self.supervisor.intake.replay_or(self._closed(request), caller.principal, caller.key, digest)
+            await self.supervisor.intake.replay_or(closed(request), caller.principal, caller.key, digest)
             return request_info(request)
         await self.supervisor.intake.accept(cell, body, principal=caller.principal, key=caller.key, digest=digest)
         await self.supervisor.watch(
@@ -74,15 +74,6 @@ class People(Base):
             lambda view: id not in view.requests or view.requests[id].state is not RequestState.PENDING,
         )
         return request_info(await self._request(id))
-
-    @staticmethod
-    def _closed(request: Request) -> AlreadyDecided | RequestClosed:
-        if request.decision is not None:
-            return AlreadyDecided(
-                f"Request {request.id} was decided by {request.decision.by}; the first decision stands.",
-                decision=as_json(request.decision),
-            )
-        return RequestClosed(f"Request {request.id} is {request.state}; nobody waits for a decision any more.")
 
     # -- dead letters ------------------------------------------------------------------------------------------------
     async def dead_letters(

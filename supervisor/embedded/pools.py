@@ -138,8 +138,9 @@ class Pools(Engines):
                 await self.command(cell.spec.id, self._body(command), replace(caller, key=None))
                 results[cell.spec.uid] = PoolResult(id=cell.spec.id, ok=True, state=cell.state.value)
             except EnginehouseError as error:
-                problem = self._problem(error)
-                results[cell.spec.uid] = PoolResult(id=cell.spec.id, ok=False, state=cell.state.value, problem=problem)
+                results[cell.spec.uid] = PoolResult(
+                    id=cell.spec.id, ok=False, state=cell.state.value, problem=error.problem
+                )
 
         async with trio.open_nursery() as nursery:
             for cell in cells:

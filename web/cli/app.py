@@ -69,7 +69,7 @@ def _failed(error: Exception, *, as_json: bool) -> int:
     if not isinstance(error, EnginehouseError):
         raise error
     if as_json:
-        body = {"slug": error.slug, "detail": error.detail, **error.extra}
+        body = {**error.problem, **error.extra}
         print(json.dumps({"error": body}, default=str), file=sys.stderr)
     else:
         advice = " Here: --api-key or ENGINEHOUSE_API_KEY." if isinstance(error, Denied) else ""

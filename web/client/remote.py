@@ -205,9 +205,8 @@ class RemoteHouse:
                     disposed = await self.dispose(engine, caller, force=force, grace_s=grace_s)
                     results[engine] = PoolResult(id=engine, ok=True, state=disposed.state)
                 except EnginehouseError as error:
-                    problem = {"slug": error.slug, "detail": error.detail}
                     state = str(error.extra.get("state", ""))
-                    results[engine] = PoolResult(id=engine, ok=False, state=state, problem=problem)
+                    results[engine] = PoolResult(id=engine, ok=False, state=state, problem=error.problem)
 
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             for engine in dict.fromkeys(engines):
