@@ -138,7 +138,7 @@ class Context:
         await self._quietly(None)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep on the pausable clock."""
+        """Sleep for so many seconds that are not paused; then a pause point."""
 
         async def wait() -> None:
             with self._incarnation.clock.scope(seconds):
@@ -177,8 +177,8 @@ class Context:
         `options`: an approval or permission without any can be approved and rejected. `action`: what exactly is asked
         for; it is part of the digest, so other arguments are another question. `deadline_s` runs on wall time, also
         while paused; `default` is the option it decides. Raises RequestExpired when it passes without one, or when an
-        approval's default is not a refusal. Cancelled: the question stays open for the next attempt, until the run
-        ends.
+        approval's default is not a refusal; ValidationFailed for a default that is no option. Cancelled: the question
+        stays open for the next attempt, until the run ends.
         """
         if not options and kind is not RequestKind.QUESTION:
             options = (APPROVE, REJECT)
