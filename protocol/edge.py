@@ -33,7 +33,8 @@ def parse(model: type[T], value: bytes | object, *, loc: tuple[str, ...] = ()) -
             {"loc": [*loc, *e["loc"]], "msg": e["msg"], "type": e["type"]}
             for e in error.errors(include_url=False, include_context=False, include_input=False)
         ]
-        first = errors[0]
+        # Where several shapes are allowed, the fault deepest inside is of the shape that was meant.
+        first = max(errors, key=lambda fault: len(cast("list[object]", fault["loc"])))
         where = ".".join(str(part) for part in cast("list[object]", first["loc"])) or "the body"
         raise ValidationFailed(f"{where}: {first['msg']}. Correct it and send it again.", errors=errors) from None
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -27,6 +27,11 @@ def test_every_fault_is_named_with_its_place_a_sentence_and_a_type() -> None:
 def test_the_detail_is_a_sentence_about_the_first_fault() -> None:
     with pytest.raises(ValidationFailed, match=r"^restart\.window_s: Input should be greater than 0\. Correct it"):
         parse(NewEngine, b'{"kind": "probe", "restart": {"window_s": 0}}')
+
+
+def test_the_detail_is_about_the_shape_that_was_meant_where_several_are_allowed() -> None:
+    with pytest.raises(ValidationFailed, match=r"^input\.Restart\.foo: Unexpected keyword argument\. Correct it"):
+        parse(cast("Any", str | Restart), b'{"window_s": 60, "foo": 1}', loc=("input",))
 
 
 def test_a_fault_of_the_whole_body_is_said_of_the_body() -> None:
