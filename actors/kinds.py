@@ -76,8 +76,9 @@ class Kinds:
         if name in self._loaded:
             return self._loaded[name]
         known = self.names
-        because = f"it could not be loaded ({self._absent[name]})" if name in self._absent else "there is none"
-        raise UnknownKind(f"No kind {name!r}: {because}. The kinds here are {', '.join(known)}.", known=known)
+        absent = self._absent.get(name)
+        said = f"There is no kind {name!r}" if absent is None else f"The kind {name!r} could not be loaded ({absent})"
+        raise UnknownKind(f"{said}; the kinds here are {', '.join(known)}.", known=known)
 
     def parse_config(self, name: str, config: Mapping[str, Any]) -> BaseModel:
         """The config as its kind's model. Raises UnknownKind, or ValidationFailed with locations under `config`."""

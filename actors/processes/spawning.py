@@ -46,7 +46,7 @@ class Program:
         reason: Reason = "failed"
         argv0 = self.argv[0] if self.argv else ""
         if stage == "directory":
-            reason, sentence = "wrong-directory", f"cannot start {argv0!r} in {self.cwd!r}: {said}"
+            reason, sentence = "wrong-directory", f"cannot start in the folder {self.cwd!r}: {said}"
         elif stage == "program" and code in (errno.ENOENT, errno.ENOTDIR):
             reason, sentence = "missing-program", f"there is no program {argv0!r}" + self._searched()
         elif stage == "program" and code in (errno.EACCES, errno.ENOEXEC, errno.EISDIR):

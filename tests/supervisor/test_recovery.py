@@ -285,7 +285,7 @@ async def test_an_engine_of_a_kind_that_is_gone_fails_with_a_sentence_and_harms_
         await until(house, "well", "running")
         failed = await house.get("gone")
         assert failed.last_exit is not None
-        assert "No kind 'custom'" in failed.last_exit["error"]
+        assert "no kind 'custom'" in failed.last_exit["error"]
         assert (await house.get("idle")).state == "stopped"
         assert (await house.run(run)).result == "done"
         await house.dispose("up", force=True)
