@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
@@ -63,7 +63,8 @@ def run(arguments: list[str]) -> int:
 
 def _failed(error: Exception, *, as_json: bool) -> int:
     """The line and the exit code of an error of the house; anything else is a bug of ours and goes on."""
-    from protocol.errors import Denied, EnginehouseError  # 0.1 s that a command which succeeds does not need
+    # 0.1 s that a command which succeeds does not need.
+    from protocol.errors import Denied, EnginehouseError, InvalidState
     from web.cli.exits import exit_of
 
     if not isinstance(error, EnginehouseError):
@@ -72,6 +73,30 @@ def _failed(error: Exception, *, as_json: bool) -> int:
         body = {**error.problem, **error.extra}
         print(json.dumps({"error": body}, default=str), file=sys.stderr)
     else:
-        advice = " Here: --api-key or ENGINEHOUSE_API_KEY." if isinstance(error, Denied) else ""
+        advice = ""
+        allowed = error.extra.get("allowed")
+        if isinstance(error, Denied):
+            advice = " Here: --api-key or ENGINEHOUSE_API_KEY, or the daemon's --state-dir, where its key is."
+        elif isinstance(error, InvalidState) and isinstance(allowed, list | tuple):
+            advice = f" Possible now: {', '.join(str(type_) for type_ in allowed)}."
+            if error.extra.get("state") == "failed":
+                advice += " `enginehouse show` says why it failed."
         show.error(error.detail + advice)
     return exit_of(error)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"enginehouse {version('enginehouse')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What comes before the command."""

@@ -187,7 +187,7 @@ def dispose(
 
 
 def why(asked: Asked, engine: Engine) -> None:
-    """Tell the last stop, pause, restart and cancel: who, why, through what."""
+    """Tell who stopped, paused, restarted or cancelled it last, and why."""
     found = asked.house(lambda house: house.why(engine))
     if asked.json:
         asked.record(found)

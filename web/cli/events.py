@@ -36,7 +36,7 @@ def events(
     after: After = None,
     follow: Follow = True,
 ) -> None:
-    """Print events as they happen; with --json one JSON object per line."""
+    """Print events as they happen. With --json one JSON object per line."""
     from supervisor.house import Filter
 
     chosen = Filter(engine=engine, run=run, types=_names(types), pools=_names(pool))

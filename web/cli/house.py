@@ -42,7 +42,7 @@ def serve(
     log_level: Log = None,
     file: File = None,
 ) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C; a second one stops it at once."""
+    """Run the daemon until SIGTERM or Ctrl-C. A second one stops it at once."""
     from web.daemon import run
 
     raise typer.Exit(run(_loaded(asked, file, host, port, unix_socket, log_level)))

@@ -47,7 +47,7 @@ def reply(
     answer: Annotated[str | None, typer.Option(help="An answer: text or JSON.")] = None,
     comment: Comment = None,
 ) -> None:
-    """Decide a request with one of its options, an answer, or both."""
+    """Decide a request: with an option, an answer, or both."""
     from protocol.wire import ReplyBody
 
     if option is None and answer is None:

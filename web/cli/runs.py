@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
@@ -179,7 +178,10 @@ def _write(piece: bytes, out: Any) -> None:
 def _print_result(done: Any) -> None:
     result = done.result
     if isinstance(result, dict) and isinstance(result.get("output"), str):
-        print(result["output"], end="" if result["output"].endswith(os.linesep) else "\n")
+        if result.get("truncated") is True:
+            show.warning(f"this is only the end of the output; `enginehouse logs {done.id}` prints all of it")
+        end = "" if not result["output"] or result["output"].endswith("\n") else "\n"
+        print(result["output"], end=end)
     elif isinstance(result, str):
         print(result)
     elif result is not None:

@@ -80,6 +80,35 @@ def test_run_waits_and_its_exit_code_is_the_runs(cli: Cli, probe: str) -> None:
     assert (code, json.loads(out)["status"]) == (1, "failed")
 
 
+def test_run_prints_what_there_is_and_says_when_it_is_only_the_end(cli: Cli, tmp_path: Path) -> None:
+    cli("spawn", "shell", "--id", "prints", "--cwd", str(tmp_path))
+    code, out, err = cli("run", "prints", "(exit 3)")
+    assert (code, out, "exit status 3" in err) == (1, "", True)
+    assert cli("run", "prints", "printf abc")[:2] == (0, "abc\n")
+    code, out, err = cli("run", "prints", "seq 30000")
+    assert (code, out.endswith("\n29999\n30000\n"), len(out) < 100_000) == (0, True, True)
+    run = re.search(r"warning: .* `enginehouse logs (run_\w+)` prints all of it", err)
+    assert run is not None
+    assert cli("logs", run[1])[1].split() == [str(number) for number in range(1, 30001)]
+    cli("dispose", "prints")
+
+
+def test_a_refusal_by_the_state_says_what_is_possible_and_where_the_cause_is(cli: Cli, tmp_path: Path) -> None:
+    cli("spawn", "shell", "--id", "nowhere", "--cwd", str(tmp_path / "absent"))
+    for _ in range(100):
+        if json.loads(cli("show", "nowhere", "--json")[1])["state"] == "failed":
+            break
+    code, _, err = cli("run", "nowhere", "ls")
+    assert (code, "Possible now: start" in err, "`enginehouse show` says why" in err) == (4, True, True)
+    assert f"cannot start in the folder '{tmp_path / 'absent'}'" in cli("show", "nowhere")[1]
+    cli("dispose", "nowhere")
+
+
+def test_version_is_told(cli: Cli) -> None:
+    code, out, _ = cli("--version")
+    assert (code, bool(re.fullmatch(r"enginehouse \d+\.\d+\.\d+\S*\n", out))) == (0, True)
+
+
 def test_run_follows_the_output(cli: Cli, probe: str) -> None:
     code, out, err = cli("run", probe, "--input", '{"steps": 3, "output_bytes": 100, "step_s": 0.01}', "--follow")
     assert (code, len(out.strip()) >= 90) == (0, True)
