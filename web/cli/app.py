@@ -78,7 +78,8 @@ def _failed(error: Exception, *, as_json: bool) -> int:
         if isinstance(error, Denied):
             advice = " Here: --api-key or ENGINEHOUSE_API_KEY, or the daemon's --state-dir, where its key is."
         elif isinstance(error, InvalidState) and isinstance(allowed, list | tuple):
-            advice = f" Possible now: {', '.join(str(type_) for type_ in allowed)}."
+            steering = ("start", "stop", "restart", "pause", "resume", "dispose")
+            advice = f" Possible now: {', '.join(name for name in steering if name in allowed)}."
             if error.extra.get("state") == "failed":
                 advice += " `enginehouse show` says why it failed."
         show.error(error.detail + advice)
