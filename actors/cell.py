@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from actors.engine import Engine
 from actors.envelope import Envelope
-from actors.host import Host
+from actors.host import Host, Timer
 from actors.idle import Idle
 from actors.incarnation import Cut, Incarnation
 from actors.journaling import Journaling
@@ -30,7 +30,7 @@ from protocol.errors import EngineDisposed, EnginehouseError, InvalidState, Shut
 from protocol.plan import Step, Verb, allowed, plan
 from protocol.specs import OnStall, PauseMode, Spec
 from protocol.states import EVENT_OF, LIVE, Aim, State, Trigger, next_state
-from protocol.view import Hold
+from protocol.view import Hold, View
 
 __all__ = ["Cell"]
 
@@ -57,6 +57,7 @@ class Cell(Journaling):
         self.leaks: list[dict[str, Any]] = []
         self.about: Command | None = None
         self._stop_by: tuple[str | None, str] = (None, "")
+        self._leak_watch: Timer | None = None
 
     def __repr__(self) -> str:
         return f"<Cell {self.spec.id} {self.state} #{self.incarnation}>"
@@ -80,9 +81,15 @@ class Cell(Journaling):
         """Who asked the present ending, and why."""
         return self._stop_by
 
-    def remember_stop(self, by: str | None, reason: str) -> None:
-        """What the journal says of an ending that was going on."""
-        self._stop_by = (by, reason)
+    def restore(self, view: View) -> None:
+        """Become what the journal says. What the last house had in its hands is `lost`."""
+        self.state, self.aim = view.state, view.aim
+        self.holds = dict(view.holds)
+        self.incarnation = view.incarnation
+        self.slices.restore(view.slices)
+        self.requests.restore(view.requests)
+        stop = view.why.get("restart" if view.aim is Aim.RESTART else "stop")
+        self._stop_by = (stop.by, stop.reason or "") if stop is not None else (None, "")
 
     def step(self, verb: Verb, *, held: bool | None = None) -> Step:
         """What `verb` would do now."""
@@ -308,7 +315,9 @@ class Cell(Journaling):
         actor.ask_to_end()
         if self.aim is Aim.DISPOSED:
             late = actor.scope.deadline + self.host.margin_s
-            self.host.at(late, lambda: self._leaked(actor))
+            if self._leak_watch is not None:
+                self._leak_watch.cancel()
+            self._leak_watch = self.host.at(late, lambda: self._leaked(actor))
         self.lot.unpark_all()
         return raised or actor.scope.deadline < before
 
@@ -346,6 +355,8 @@ class Cell(Journaling):
         self.runs.close()
         self.idle.end()
         self.say_dropped()
+        if self._leak_watch is not None:
+            self._leak_watch.cancel()
         self.holds = {}
         self.fire(Trigger.DISPOSED, {"leaks": self.leaks, "dead_letters": dead, "by": by})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from protocol.edge import load
-from protocol.events import RUN_ENDS, SETTLING, Row
+from protocol.events import RUN_ENDS, SETTLING, Row, is_reserved
 from protocol.patch import apply
 from protocol.requests import RequestState, fold_request
 from protocol.runs import fold_run
@@ -18,7 +18,7 @@ from protocol.states import Aim, State
 from protocol.times import epoch_ms
 from protocol.view import Hold, Owed, SliceValue, View, Why
 
-__all__ = ["Fold", "epoch_ms", "fold", "fold_all"]
+__all__ = ["Fold", "fold", "fold_all"]
 
 Fold = Callable[[View, Row], None]
 
@@ -32,7 +32,9 @@ def fold(view: View | None, row: Row) -> View:
     step = _FOLDS.get(row.type)
     if step is not None:
         step(view, row)
-    view.counts[row.type] = view.counts.get(row.type, 0) + 1
+    # Authors may invent types for ever, so theirs count together.
+    counted = row.type if is_reserved(row.type) else f"{row.type.partition('.')[0]}.*"
+    view.counts[counted] = view.counts.get(counted, 0) + 1
     view.engine_seq, view.seq, view.last_row_at = row.engine_seq, row.seq, row.time
     return view
 

@@ -21,7 +21,7 @@ from protocol.events import Row
 from protocol.fold import fold
 from protocol.runs import OnBusy, RunStatus
 from protocol.specs import PoolSpec
-from protocol.states import Aim, State
+from protocol.states import State
 from protocol.view import Owed, View
 from supervisor.drain import drain
 
@@ -103,13 +103,7 @@ def restore(cell: Cell, view: View, digests: dict[str, Digest]) -> list[Command]
     still owes (but for its runs, which are queued again), in order.
     """
     owed = [_command(o, view) for o in sorted(view.owed.values(), key=lambda o: o.seq) if o.type != "submit"]
-    cell.state, cell.aim = view.state, view.aim
-    cell.holds = dict(view.holds)
-    cell.incarnation = view.incarnation
-    cell.slices.restore(view.slices)
-    cell.requests.restore(view.requests)
-    stop = view.why.get("restart" if view.aim is Aim.RESTART else "stop")
-    cell.remember_stop(stop.by if stop else None, stop.reason or "" if stop else "")
+    cell.restore(view)
     with cell.turn():
         _restore_runs(cell, view, digests)
         cell.lost()

@@ -83,12 +83,19 @@ def test_only_a_stopping_engine_has_an_aim(row: Writer, view: View, type: str) -
     assert view.aim is None
 
 
-@pytest.mark.parametrize("type", [*STATES, "mine.thing", "log.line", "message.added", "plan.updated"])
+@pytest.mark.parametrize("type", [*STATES, "log.line", "message.added", "plan.updated"])
 def test_every_row_counts_and_moves_the_numbers(row: Writer, view: View, type: str) -> None:
     made = row(type, DATA.get(type))
     fold(view, made)
     assert view.counts[type] == 1
     assert (view.seq, view.engine_seq, view.last_row_at) == (made.seq, made.engine_seq, made.time)
+
+
+def test_types_of_authors_count_together_whatever_they_invent(row: Writer, view: View) -> None:
+    for number in range(3):
+        fold(view, row(f"mine.thing-{number}", {}))
+    assert view.counts["mine.*"] == 3
+    assert not any("thing" in name for name in view.counts)
 
 
 def test_a_type_that_the_fold_does_not_know_changes_only_counters(row: Writer, view: View) -> None:

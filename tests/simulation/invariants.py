@@ -13,9 +13,10 @@ from typing import Any
 
 from actors.cell import Cell
 from protocol.events import RUN_ENDS, SETTLING, Row
-from protocol.fold import epoch_ms, fold, fold_all
+from protocol.fold import fold, fold_all
 from protocol.runs import RUN_MOVES, Run, RunStatus, fold_run
 from protocol.states import EVENT_OF, IllegalMove, State, Trigger, next_state
+from protocol.times import epoch_ms
 from protocol.view import View
 from supervisor.store.audit import verify_chain, verify_records
 from supervisor.store.memory import MemoryStore

@@ -67,7 +67,7 @@ MUTATIONS = [
     Mutation("who works is not counted", Incarnation, "quiescent", "return all(", "return True or all("),
     Mutation("control is not settled", delivery, "deliver", "if changed is not None:", "if False:"),
     Mutation("a place is never given back", Receipt, "resolve", "self.cell.mailbox.release()", "pass"),
-    Mutation("holds die with the house", recovery, "restore", "dict(view.holds)", "{}"),
+    Mutation("holds die with the house", Cell, "restore", "dict(view.holds)", "{}"),
     Mutation("keys are not looked at", Ledger, "enter", "if key is not None and key in taken", "if False"),
     Mutation("engines are never told of a release", loop, "quiesce", "await engine.on_resume(actor.ctx)", "pass"),
     Mutation("a decided request is open still", Requests, "decide", "RequestState.ANSWERED", "RequestState.PENDING"),
