@@ -5,15 +5,15 @@ For demos, benches, conformance tests, and for trying a house out: whatever the 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import trio
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from actors.context import Context, RunContext
 from actors.engine import Engine, RunFailed, RunInput
 from protocol.edge import load
-from protocol.requests import Option, RequestKind
+from protocol.requests import APPROVE, REJECT, Option, RequestKind
 from protocol.specs import OnInterrupt
 
 __all__ = ["Ask", "Probe", "Steps"]
@@ -35,6 +35,13 @@ class Ask(BaseModel):
     options: tuple[Option, ...] = ()
     deadline_s: Annotated[float, Field(gt=0, le=10**9)] | None = None
     default: str | None = None
+
+    @model_validator(mode="after")
+    def _default_is_an_option(self) -> Self:
+        options = self.options or (() if self.kind is RequestKind.QUESTION else (APPROVE, REJECT))
+        if self.default is not None and all(option.id != self.default for option in options):
+            raise ValueError(f"the default {self.default!r} is none of the options")
+        return self
 
 
 class Steps(BaseModel):

@@ -9,7 +9,21 @@ from typing import Any
 import trio
 
 from actors.cell import Cell
-from protocol.commands import Cancel, Dispose, Pause, Restart, Resume, Spawn, Start, Stop, Submit
+from protocol.commands import (
+    Answer,
+    Approve,
+    Cancel,
+    Dispose,
+    Pause,
+    Reject,
+    Restart,
+    Resume,
+    Skip,
+    Spawn,
+    Start,
+    Stop,
+    Submit,
+)
 from protocol.errors import (
     EngineDisposed,
     EngineExists,
@@ -240,6 +254,7 @@ class Engines(Base):
         view = house.view(engine)
         cell = house.cells.get(view.spec.uid)
         digest = fingerprint(caller, engine, body)
+        await self._check_request(view, body)
         if cell is None:
             gone = EngineDisposed(f"Engine {engine} is disposed. Spawn it anew if you need it.")
             receipt = await house.intake.replay_or(gone, caller.principal, caller.key, digest)
@@ -251,6 +266,14 @@ class Engines(Base):
         uid = receipt.replay.uid if receipt.replay is not None else view.spec.uid
         done = await self._within(wait_s, lambda: self._effect(uid, accepted))
         return accepted, done
+
+    async def _check_request(self, view: View, body: Any) -> None:
+        """A request that a decision names must be one of this engine's. Raises NotFound."""
+        named = body.request_id if isinstance(body, Approve | Reject | Skip | Answer) else None
+        if named is not None and named not in view.requests:
+            record = await self._record("request", named, "request")
+            if record.uid != view.spec.uid:
+                raise NotFound(f"Engine {view.spec.id} has no request {named!r}.")
 
     def _meant(self, cell: Cell, body: Any, caller: Caller) -> Any:
         """The body with what the caller left open; raises what its kind cannot do."""

@@ -230,3 +230,16 @@ async def test_several_pending_approvals_have_to_be_named(autojump_clock: MockCl
         await house.command("a", Reject(), ALICE)
         await run_until(house, run, "ended")
         assert (await house.run(run)).result == {"one": "approve", "two": "reject"}
+
+
+async def test_a_decision_that_names_no_request_of_this_engine_finds_none(autojump_clock: MockClock) -> None:
+    async with a_house() as house:
+        await spawn(house, "a", "probe")
+        await spawn(house, "b", "probe")
+        await submit(house, "a", {"ask_at": 1, "ask": APPROVAL})
+        await trio.sleep(1)
+        (pending,) = (await house.requests()).items
+        for engine, named in (("b", pending.id), ("a", "req_none")):
+            with pytest.raises(NotFound):
+                await house.command(engine, Approve(request_id=named), ALICE)
+        await house.command("a", Approve(request_id=pending.id), ALICE, wait_s=1)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from web.cli import runs, show, texts
 from web.cli.asked import Asked, command
 from web.cli.exits import FAILED
+
+if TYPE_CHECKING:
+    from protocol.wire import EngineInfo, NewEngine
+    from supervisor.house import House
 
 __all__ = ["add"]
 
@@ -18,6 +23,8 @@ Reason = Annotated[str, typer.Option(help="Why, for those who ask later.")]
 Wait = Annotated[float | None, typer.Option("--wait", help="Wait up to so many seconds for the effect.")]
 Force = Annotated[bool, typer.Option("--force", help="Also when it has work.")]
 Grace = Annotated[float | None, typer.Option("--grace", help="Seconds it has to end by itself.")]
+
+SEEN_S = 2.0
 
 SHOWN = (
     "id", "uid", "kind", "pool", "key", "state", "aim", "busy", "stalled", "pause_slow", "draining", "waiting_for",
@@ -49,7 +56,7 @@ def spawn(
     start: Annotated[bool, typer.Option(help="Start it at once.")] = True,
     spec: Annotated[str | None, typer.Option(help="Further members of the spec, as a JSON object.")] = None,
 ) -> None:
-    """Spawn an engine and print its id."""
+    """Spawn an engine and print its id; exit 1 when it could not start."""
     from protocol.edge import parse
     from protocol.wire import NewEngine
 
@@ -60,8 +67,27 @@ def spawn(
     members |= {"kind": kind, "id": id, "pool": pool, "config": made, "start": start}
     members["labels"] = texts.pairs(label or [], "--label")
     new = parse(NewEngine, members)
-    engine, _ = asked.house(lambda house: house.spawn(new))
+    engine = asked.house(lambda house: _spawned(house, new))
     asked.done(engine, engine.id)
+    if engine.state == "failed":
+        print(f"{engine.id} failed: {(engine.last_exit or {}).get('error')}", file=sys.stderr)
+        raise typer.Exit(FAILED)
+
+
+async def _spawned(house: House, new: NewEngine) -> EngineInfo:
+    """The engine once it is up or not, or as it is after `SEEN_S`: a mistake in its config shows at once."""
+    import trio
+
+    from supervisor.house import Filter
+
+    engine, _ = await house.spawn(new)
+    if engine.state == "starting":
+        with trio.move_on_after(SEEN_S):
+            async with house.events(Filter(engine=engine.id, types=("engine",)), after="0") as stream:
+                while engine.state == "starting":
+                    await stream.receive()
+                    engine = await house.get(engine.id)
+    return engine
 
 
 def list_engines(

@@ -126,7 +126,10 @@ async def test_echo_answers_its_payload(autojump_clock: object, drive: Any, prob
     assert done.result == {"x": [1]}
 
 
-@pytest.mark.parametrize("input", [1, None, {"steps": -1}, {"steps": True}, {"no": 1}, {"ask": {"title": ""}}])
+@pytest.mark.parametrize(
+    "input",
+    [1, None, {"steps": -1}, {"steps": True}, {"no": 1}, {"ask": {"title": ""}}, {"ask": {"default": "blue"}}],
+)
 async def test_an_input_that_cannot_be_meant_is_refused(
     autojump_clock: object, drive: Any, probe: str, input: Any
 ) -> None:

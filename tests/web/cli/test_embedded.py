@@ -31,6 +31,15 @@ def test_a_folder_that_a_daemon_holds_is_refused_in_one_sentence(
     assert refused.stderr.count("\n") == 1
 
 
+def test_a_spawn_that_cannot_start_says_why(tmp_path: Path, enginehouse: Enginehouse) -> None:
+    where = ("--embedded", "--state-dir", str(tmp_path / "state"))
+    spawned = enginehouse(tmp_path, "spawn", "shell", "--id", "s", "--cwd", str(tmp_path / "nope"), *where)
+    assert spawned.returncode == 1
+    assert spawned.stdout == "s\n"
+    assert spawned.stderr.startswith("s failed: ")
+    assert "nope" in spawned.stderr
+
+
 def test_keys_are_the_daemons(tmp_path: Path, enginehouse: Enginehouse) -> None:
     refused = enginehouse(tmp_path, "keys", "list", "--embedded", "--state-dir", str(tmp_path / "state"))
     assert refused.returncode == 78
