@@ -89,4 +89,4 @@ async def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytes
         async with place.serve() as house:
             await house.durable(*(Write((event(text="x" * 1500),)) for _ in range(1500)))
             pages = (await trio.Path(tmp_path / "journal.db-wal").stat()).st_size // 4096
-    assert pages < 400
+    assert pages < 1000, "all of it would be more than 2,000"
