@@ -287,6 +287,7 @@ def _bind_port(loaded: Loaded) -> list[socket.socket]:
                 f"Port {server.port} is in use by another program; free it, name another port (0 takes a free one), "
                 "or set server.port_fallback = true."
             ) from None
+    _say(f"warning: port {server.port} is in use by another program; a free one is taken")
     log.warning("the port is busy, a free one is taken", port=server.port)
     return bind_tcp(server.host, 0)
 

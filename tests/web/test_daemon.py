@@ -58,6 +58,7 @@ def test_a_busy_port_that_was_asked_for_is_told_and_otherwise_a_free_one_is_take
         assert not list(tmp_path.rglob("journal.db")), "the house was opened before its port was known to be free"
         daemon = serving(tmp_path, "--port", port, ENGINEHOUSE_SERVER__PORT_FALLBACK="true")
         assert daemon.url != f"http://127.0.0.1:{port}"
+        assert f"warning: port {port} is in use" in daemon.said
         assert daemon.stop() == 0
 
 
