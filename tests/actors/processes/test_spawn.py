@@ -105,7 +105,7 @@ async def test_it_leads_a_session_with_three_descriptors_and_default_signals(tre
     )
     ignored, said = (await output(process)).decode().splitlines()
     os.close(leaked)
-    # 32 and 33 are glibc's own (nptl(7)): it lets nobody change them, so they are as whoever started the suite left them.
+    # 32 and 33 are glibc's own (nptl(7)): nobody may change them, so they are as whoever started the suite left them.
     assert int(ignored.split()[1], 16) & ~(0b11 << 31) == 0
     told = json.loads(said)
     assert (told["sid"], told["group"], told["cwd"]) == (True, True, str(tmp_path))
