@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 
 from protocol.errors import Unavailable
@@ -12,7 +13,6 @@ from supervisor import Caller, Filter, NewEngine, NewRun, SqliteStore
 from supervisor.store.audit import verify_chain, verify_records
 from tests.e2e.daemons import Daemon, running
 
-CYCLES = 25
 CLIENTS = 4
 READERS = 2
 ACKS_PER_LIFE = (3, 17, 8, 29, 1)
@@ -64,7 +64,8 @@ async def read_for_ever(daemon: Daemon, load: Load, reader: int, ready: trio.Eve
             ready.set()
 
 
-async def test_25_kills_lose_nothing_that_was_acknowledged_and_show_each_event_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [25, pytest.param(500, marks=pytest.mark.torture)])
+async def test_kills_lose_nothing_that_was_acknowledged_and_show_each_event_once(tmp_path: Path, kills: int) -> None:
     load = Load()
     async with running(tmp_path / "state") as daemon:
         async with daemon.client() as house:
@@ -78,7 +79,7 @@ async def test_25_kills_lose_nothing_that_was_acknowledged_and_show_each_event_o
                 await event.wait()
             for client in range(CLIENTS):
                 nursery.start_soon(submit_for_ever, daemon, load, f"client-{client}")
-            for cycle in range(CYCLES):
+            for cycle in range(kills):
                 load.want(ACKS_PER_LIFE[cycle % len(ACKS_PER_LIFE)])
                 with trio.fail_after(60):
                     await load.enough.wait()

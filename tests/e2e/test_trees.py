@@ -6,6 +6,7 @@ from contextlib import aclosing
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
 import trio
 
 from protocol.commands import Start
@@ -37,27 +38,33 @@ async def gone(mark: str) -> None:
             await trio.sleep(0.05)
 
 
-async def test_50_stubborn_trees_are_disposed_of_without_a_survivor(tmp_path: Path) -> None:
-    mark = f"mark-{uuid4().hex}"
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.torture)])
+async def test_50_stubborn_trees_are_disposed_of_without_a_survivor(tmp_path: Path, rounds: int) -> None:
     async with running(tmp_path / "state") as daemon, daemon.client() as house:
-        names = [f"tree-{number}" for number in range(STUBBORN)]
-
-        async def spawn(number: int) -> None:
-            config = program(list(TREES)[number % len(TREES)]) | {"env": {"MARK": mark}}
-            await house.spawn(NewEngine(kind="process", id=names[number], config=config))
-            await house.command(names[number], Start(), wait_s=30)
-
-        async with trio.open_nursery() as nursery:
-            for number in range(STUBBORN):
-                nursery.start_soon(spawn, number)
-        assert len(processes_with(mark)) >= STUBBORN
-        outcomes = await house.dispose_many(names, force=True, grace_s=0.3)
-        assert [outcome.state for outcome in outcomes] == ["disposed"] * STUBBORN
-        await gone(mark)
-        async with trio.open_nursery() as nursery:
-            for name in names:
-                nursery.start_soon(no_leak, house, name)
+        for _ in range(rounds):
+            await dispose_of_50(house)
         assert await daemon.stop() == 0
+
+
+async def dispose_of_50(house: RemoteHouse) -> None:
+    mark = f"mark-{uuid4().hex}"
+    names = [f"tree-{number}" for number in range(STUBBORN)]
+
+    async def spawn(number: int) -> None:
+        config = program(list(TREES)[number % len(TREES)]) | {"env": {"MARK": mark}}
+        await house.spawn(NewEngine(kind="process", id=names[number], config=config))
+        await house.command(names[number], Start(), wait_s=30)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(STUBBORN):
+            nursery.start_soon(spawn, number)
+    assert len(processes_with(mark)) >= STUBBORN
+    outcomes = await house.dispose_many(names, force=True, grace_s=0.3)
+    assert [outcome.state for outcome in outcomes] == ["disposed"] * STUBBORN
+    await gone(mark)
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(no_leak, house, name)
 
 
 async def no_leak(house: RemoteHouse, name: str) -> None:

@@ -54,11 +54,13 @@ def shorten_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "LONG_LOG", 40)
 
 
-async def lose(tmp_path: Path, synchronous: Synchronous, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+async def lose(
+    tmp_path: Path, synchronous: Synchronous, monkeypatch: pytest.MonkeyPatch, *, lives: int = 10
+) -> list[int]:
     """Half of the lives without a WAL checkpoint, which would make also NORMAL safe now and then, half with many."""
     losses = []
-    for seed in range(10):
-        if seed == 5:
+    for seed in range(lives):
+        if seed == lives // 2:
             shorten_log(monkeypatch)
         folder = tmp_path / str(seed)
         folder.mkdir()
@@ -68,9 +70,12 @@ async def lose(tmp_path: Path, synchronous: Synchronous, monkeypatch: pytest.Mon
     return losses
 
 
-async def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = await lose(tmp_path, "FULL", monkeypatch)
-    assert len(losses) >= 45
+@pytest.mark.parametrize("lives", [10, pytest.param(4000, marks=pytest.mark.torture)])  # about five cuts each
+async def test_a_power_cut_loses_nothing_that_was_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lives: int
+) -> None:
+    losses = await lose(tmp_path, "FULL", monkeypatch, lives=lives)
+    assert len(losses) >= 4.5 * lives
     assert not any(losses)
 
 
