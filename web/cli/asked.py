@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -81,9 +82,19 @@ class Asked:
     def _run(self, opened: Callable[[], AbstractAsyncContextManager[H]], do: Callable[[H], Awaitable[T]]) -> T:
         import trio
 
+        async def interrupted() -> None:
+            # As an exception out of wherever the program stands, Ctrl-C is lost when that is a finalizer.
+            with trio.open_signal_receiver(signal.SIGINT) as signals:
+                async for _ in signals:
+                    raise KeyboardInterrupt
+
         async def program() -> T:
-            async with opened() as house:
-                return await do(house)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(interrupted)
+                async with opened() as house:
+                    result = await do(house)
+                nursery.cancel_scope.cancel()
+            return result
 
         try:
             return trio.run(program)
