@@ -8,10 +8,11 @@ stays accepted.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
+from protocol.authority import Authority
 from protocol.events import Frame
 from protocol.specs import PauseMode
 from protocol.view import Why
@@ -38,17 +39,23 @@ from protocol.wire import (
     SliceInfo,
     StateInfo,
 )
+from supervisor.audit import Trail
 
 __all__ = ["Caller", "EventPage", "Filter", "Following", "Frame", "House", "Subscription"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks, and under which key. `digest`: fingerprint of what is asked (None: made from the body)."""
+    """Who asks, and under which key. `digest`: fingerprint of what is asked (None: made from the body); `standing`: what
+    they may, asked when a command is journaled and raising once that is over (None: the embedding program, which may do
+    everything); `trail`: the audit row that this request owes.
+    """
 
     principal: str | None = None
     key: str | None = None
     digest: str | None = None
+    standing: Callable[[], Authority] | None = None
+    trail: Trail | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

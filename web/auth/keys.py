@@ -23,6 +23,7 @@ from typing import Annotated, Any, Final, Protocol
 
 from pydantic import Field
 
+from protocol.authority import Authority
 from protocol.edge import as_json, load
 from protocol.errors import NotFound, Unauthenticated
 from protocol.specs import STRICT
@@ -36,6 +37,7 @@ __all__ = ["CreatedKey", "KeyInfo", "KeyStore", "Keys", "NewKey", "admin_key"]
 _KEY: Final = re.compile(r"eh_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _ADMIN_BYTES: Final = range(32, 1025)
 _ADMIN_STREAMS: Final = 1024
+_ALL: Final = Authority(scopes=frozenset({Scope.ADMIN}))
 
 
 class KeyStore(Protocol):
@@ -119,10 +121,10 @@ class Keys:
         if presented is None:
             if self.enable_auth:
                 raise Unauthenticated("Send a key, as `Authorization: Bearer <key>` or as `X-API-Key: <key>`.")
-            return Principal(name="dev", scopes=frozenset({Scope.ADMIN}), streams=_ADMIN_STREAMS)
+            return Principal(name="dev", authority=_ALL, streams=_ADMIN_STREAMS)
         digest = _digest(presented)
         if hmac.compare_digest(digest, self._admin_digest):
-            return Principal(name="key:admin", scopes=frozenset({Scope.ADMIN}), streams=_ADMIN_STREAMS)
+            return Principal(name="key:admin", authority=_ALL, streams=_ADMIN_STREAMS)
         match = _KEY.fullmatch(presented)
         stored = self._keys.get(match[1]) if match else None
         if stored is None or not hmac.compare_digest(digest, stored.digest):
@@ -131,7 +133,12 @@ class Keys:
         if info.expires_at is not None and datetime.fromisoformat(info.expires_at).timestamp() <= self._now():
             raise TokenExpired("Use another key: this one has expired.")
         return Principal(
-            name=f"key:{info.id}", scopes=frozenset(info.scopes), rate=info.rate_per_min, expires_at=info.expires_at
+            name=f"key:{info.id}",
+            authority=Authority(
+                scopes=frozenset(info.scopes), pools=None if info.pools is None else frozenset(info.pools)
+            ),
+            rate=info.rate_per_min,
+            expires_at=info.expires_at,
         )
 
     async def create(self, new: NewKey) -> CreatedKey:

@@ -1,41 +1,39 @@
-"""A principal: the one on whose behalf a request is made, and what that one may do.
-
-Scopes are few and flat: `admin` includes the others, none of the others includes another. Which route needs which
-is written at the route; nothing here knows routes.
-"""
+"""A principal: the one on whose behalf a request is made, and what that one may do."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
-from protocol.errors import InsufficientScope
+from protocol.authority import Authority, Scope
 
 __all__ = ["Principal", "Scope"]
 
 
-class Scope(StrEnum):
-    """What a key allows."""
-
-    READ = "read"
-    OPERATE = "operate"
-    APPROVE = "approve"
-    ADMIN = "admin"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """`name`: as journaled (`key:<id>`, `dev`); `rate`: requests per 60 s (None: not limited); `streams`: how many
-    at once; `expires_at`: RFC 3339.
+    """`name`: as journaled (`key:<id>`, `user:<name>`, `engine:<uid>`, `dev`); `authority`: what it may, as of when the
+    credential was looked at; `rate`: requests per 60 s (None: not limited); `streams`: how many at once; `expires_at`:
+    RFC 3339; `check`: raises Unauthenticated or TokenExpired once the credential is revoked or has expired, asked again
+    when a command is journaled and while a stream is open.
     """
 
     name: str
-    scopes: frozenset[Scope]
+    authority: Authority
     rate: int | None = None
     streams: int = 16
     expires_at: str | None = None
+    check: Callable[[], None] = lambda: None
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        return self.authority.scopes
 
     def require(self, scope: Scope) -> None:
         """Raises InsufficientScope unless the principal has `scope` (or `admin`)."""
-        if scope not in self.scopes and Scope.ADMIN not in self.scopes:
-            raise InsufficientScope(f"Use a key with the scope {scope}.", scope=scope.value)
+        self.authority.require(scope)
+
+    def standing(self) -> Authority:
+        """The authority, if the credential is still good now."""
+        self.check()
+        return self.authority
