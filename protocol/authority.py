@@ -27,7 +27,7 @@ class Scope(StrEnum):
 
 def scope_of_command(type: str) -> Scope:
     """What a command of this type needs: whoever decides what an engine asked must be able to approve."""
-    return Scope.APPROVE if type in REPLIES else Scope.OPERATE
+    return Scope.APPROVE if type in (*REPLIES, "reply") else Scope.OPERATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,8 +47,8 @@ __all__ = ["Caller", "EventPage", "Filter", "Following", "Frame", "House", "Subs
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """Who asks, and under which key. `digest`: fingerprint of what is asked (None: made from the body); `standing`: what
-    they may, asked when a command is journaled and raising once that is over (None: the embedding program, which may do
-    everything); `trail`: the audit row that this request owes.
+    they may, asked when a command is journaled, and raising once that is over (None: the embedding program, which may
+    do everything); `trail`: the audit row that this request owes.
     """
 
     principal: str | None = None
