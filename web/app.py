@@ -26,17 +26,20 @@ from werkzeug.routing import MapAdapter
 from protocol.edge import dump
 from supervisor.house import House
 from web.asgi import Message, Receive, Scope, Send
-from web.auth import Keys, presented_key
+from web.auth import Failures, Keys, Principal, presented_key
+from web.auth.rates import FREE, Turn
 from web.bodies import read_body
 from web.guard import respond
 from web.limits import Limits
 from web.openapi import document
-from web.perform import PRINCIPAL, perform
+from web.peer import address_of, group_of
+from web.perform import PRINCIPAL, TURN, perform
 from web.problems import Answer, install, problem, request_id_of
 from web.reply import answer_of
 from web.route import Route
 from web.routes import ROUTES
 from web.services import Services
+from web.streams import Streams
 
 __all__ = ["Api", "create_app"]
 
@@ -60,11 +63,13 @@ class Api:
             return
         found = self._find(scope)
         if scope["path"] not in PUBLIC:
-            principal = self.services.keys.principal(presented_key(scope["headers"]))
+            with self.services.failures.counted(group_of(address_of(scope))):
+                principal = self.services.keys.principal(presented_key(scope["headers"]))
             scope[PRINCIPAL] = principal
-            turn = self.services.rates.take(principal, urgent=isinstance(found, tuple) and found[0].urgent)
-            if turn.headers:
-                send = partial(_send_with, turn.headers, send)
+            turn = self._turn(principal, None if isinstance(found, HTTPException) else found[0])
+            if turn is not FREE:
+                scope[TURN] = turn
+                send = partial(_send_with, turn, send)
             if turn.refused:
                 await respond(send, self._problem(turn.refused, scope))
                 return
@@ -87,6 +92,14 @@ class Api:
         except HTTPException as error:
             return error
         return self._routes[operation], path
+
+    def _turn(self, principal: Principal, route: Route | None) -> Turn:
+        """What the rate says; where the command decides, `perform` asks again once it is parsed."""
+        if route is None:
+            return self.services.rates.take(principal, urgent=False)
+        if route.free:
+            return FREE
+        return self.services.rates.take(principal, urgent=route.urgent if isinstance(route.urgent, bool) else None)
 
     async def _run(self, route: Route, path: Mapping[str, str], scope: Scope, receive: Receive, send: Send) -> None:
         read = partial(read_body, receive, scope["headers"], self.services.limits)
@@ -112,10 +125,13 @@ def create_app(
     wall: Callable[[], float] = time.time,
 ) -> Api:
     """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment."""
+    limits = limits or Limits()
     services = Services(
         house=house,
         keys=keys,
-        limits=limits or Limits(),
+        limits=limits,
+        failures=Failures(limits.failures_per_min),
+        streams=Streams(limits.streams),
         wall=wall,
         heartbeat_s=heartbeat_s,
         openapi=_openapi,
@@ -158,7 +174,7 @@ def _view(route: Route, services: Services) -> Callable[..., Any]:
     return view
 
 
-async def _send_with(headers: tuple[tuple[bytes, bytes], ...], send: Send, message: Message) -> None:
+async def _send_with(turn: Turn, send: Send, message: Message) -> None:
     if message["type"] == "http.response.start":
-        message["headers"] = [*message["headers"], *headers]
+        message["headers"] = [*message["headers"], *turn.headers]
     await send(message)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from supervisor.house import House
-from web.auth import Keys, Rates
+from web.auth import Failures, Keys, Rates
 from web.limits import Limits
 from web.streams import Streams
 
@@ -27,6 +27,7 @@ class Services:
     wall: Callable[[], float]
     heartbeat_s: float
     openapi: Callable[[], bytes]
+    failures: Failures
+    streams: Streams
     rates: Rates = field(default_factory=Rates)
-    streams: Streams = field(default_factory=Streams)
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

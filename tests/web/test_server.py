@@ -630,7 +630,7 @@ async def test_a_bug_in_the_middle_of_an_answer_tears_that_connection_alone(cloc
 
 
 async def test_connections_beyond_the_cap_are_told_to_come_back(clock: MockClock) -> None:
-    async with serving(Guard(quart_app()), limits=Limits(connections=2)) as (port, _):
+    async with serving(Guard(quart_app()), limits=Limits(connections=2, address_connections=2)) as (port, _):
         streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(2)]
         for stream in streams:
             await stream.send_all(GET % (b"/constant", b""))
