@@ -34,8 +34,8 @@ _IMPLIED: Final = {"http": "80", "https": "443"}
 
 
 def is_origin(text: str) -> bool:
-    """Whether a browser could send it: `scheme://host` or `scheme://host:port`, in lower case, without the port that the
-    scheme implies, without a path, and no pattern (RFC 6454 6.2).
+    """Whether a browser could send it (RFC 6454 6.2): `scheme://host` or `scheme://host:port`, in lower case, without
+    the port that the scheme implies, without a path, and no pattern.
     """
     match = _ORIGIN.fullmatch(text)
     return match is not None and match["port"] != _IMPLIED[match["scheme"]] and int(match["port"] or 0) <= 0xFFFF

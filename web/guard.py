@@ -1,8 +1,9 @@
 """The outermost ASGI app: what a stranger's request must be before any of our own code looks at it.
 
-First it is found out who asks, through a trusted proxy as well (`web/peer.py`). The checks are a tuple of plain functions, and its order is a promise (a foreign page learns nothing about routes, a
-wrong Host learns nothing about origins). Syntax proper, which no ASGI app can see any more, is refused one layer below
-in `web/connection.py`; credentials, rate, route and body come one layer above.
+First it is found out who asks, through a trusted proxy as well (`web/peer.py`). The checks are a tuple of plain
+functions, and its order is a promise (a foreign page learns nothing about routes, a wrong Host learns nothing about
+origins). Syntax proper, which no ASGI app can see any more, is refused one layer below in `web/connection.py`;
+credentials, rate, route and body come one layer above.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Policy:
 
     hosts: Collection[str] = LOOPBACK_HOSTS
     origins: Collection[str] = ()
-    proxies: Proxies = Proxies()
+    proxies: Proxies = field(default_factory=Proxies)
     limits: Limits = field(default_factory=Limits)
 
 
@@ -118,8 +119,8 @@ CHECKS: Final[tuple[Callable[[Scope, Policy], None], ...]] = (
 
 
 class Guard:
-    """`Guard(app, policy)` is an ASGI app; it refuses, or calls `app`, and hardens whatever is answered. `policy` may be
-    replaced at any time; a request keeps the one that it came under.
+    """`Guard(app, policy)` is an ASGI app; it refuses, or calls `app`, and hardens whatever is answered. `policy` may
+    be replaced at any time; a request keeps the one that it came under.
 
     The request's id is left in the scope (`problems.request_id_of(scope)`). An exception of `app` becomes a problem as
     long as no response was started; later ones go on, so that the connection is torn and the client sees that.

@@ -1,9 +1,9 @@
 """Who is on the other side: the address of a client, also when a proxy stands between.
 
-A proxy tells in `X-Forwarded-For`, `-Proto` and `-Host` for whom it asks; anybody else can write the same lines. So they
-are believed from a trusted proxy alone, and of `X-Forwarded-For` only what trusted proxies appended: reading from the
-right, the first address that is not one of theirs is the client. `Forwarded` (RFC 7239) is not read: whoever writes one
-of the two passes the other one on as it came, so reading both would be believing the client.
+A proxy tells in `X-Forwarded-For`, `-Proto` and `-Host` for whom it asks; anybody else can write the same lines. So
+they are believed from a trusted proxy alone, and of `X-Forwarded-For` only what trusted proxies appended: reading from
+the right, the first address that is not one of theirs is the client. `Forwarded` (RFC 7239) is not read: whoever writes
+one of the two passes the other one on as it came, so reading both would be believing the client.
 
 A unix socket has no address. Its peer is known better than that, by the user that the kernel names (SO_PEERCRED): the
 client is then `("unix:<uid>", <pid>)`.
@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from web.asgi import Scope
 
@@ -69,7 +69,13 @@ class Proxies:
         return any(found in network for network in self.networks)
 
 
-def credentials_of(sock: socket.socket) -> Ucred:
+class HasOptions(Protocol):
+    """A socket, the standard library's or trio's."""
+
+    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
+
+
+def credentials_of(sock: HasOptions) -> Ucred:
     """Of a connected unix socket."""
     return Ucred(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
 

@@ -1,8 +1,9 @@
 """What happens to a request between its route and its answer, in the order of checks that is promised:
 
-    content type 415 -> body 413, 408, 400 -> schema 422 -> rate by type 429 -> scope 403 -> idempotency key -> the house
+    content type 415 -> body 413, 408, 400 -> schema 422 -> scope 403 -> idempotency key -> the house
 
-Credentials, rate and route come before (`web/app.py`), the house's own answers (state, capacity) after.
+Credentials, rate and route come before (`web/app.py`), the house's own answers (state, capacity) after. Where only the
+type of a command tells how it counts, the rate has its last word when the type is known, after the schema.
 """
 
 from __future__ import annotations

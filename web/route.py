@@ -49,8 +49,8 @@ class Route:
     """`scope`: what the principal needs (ANYBODY: any key at all; None: public, no key); `scopes`: by the body's
     `type`, where that decides. `body`: NO_BODY or a model; `out`: the model of the JSON that is shown (None: none);
     `text`: the media type that is shown instead or beside it. `raw`: runs below Quart (hot, or a stream). `urgent`:
-    counted in the rate's second window, or the types of a command that are. `free`: not counted at all. `once`: the house keeps no answer for its Idempotency-Key, so it is only
-    guarded while in flight.
+    counted in the rate's second window, or the types of a command that are; `free`: not counted. `once`: the house
+    keeps no answer for its Idempotency-Key, so it is only guarded while in flight.
     """
 
     method: str

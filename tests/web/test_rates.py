@@ -68,7 +68,7 @@ async def test_work_never_takes_the_place_of_a_pause(plain: dict[str, object], a
     assert [got.status for got in answers] == [409] * 2 + [429] * 8
     assert {got.headers["ratelimit-policy"] for got in answers} == {'"default";q=2;w=60'}
     assert [got.headers.get("retry-after") for got in answers] == [None] * 2 + ["60"] * 8
-    statuses = [(await asker.post(COMMANDS, {"type": type})).status for type in ("pause", "cancel", "resume")]
+    statuses = [(await asker.post(COMMANDS, {"type": name})).status for name in ("pause", "cancel", "resume")]
     assert statuses == [409, 409, 429]
     assert [args[1].type for _, args, _ in house.asked].count("pause") == 1
 

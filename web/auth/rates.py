@@ -170,7 +170,7 @@ class _Counted(Turn):
 
 
 class Failures:
-    """Refused credentials, by address (`web.peer.group_of`): after `per_min` of them in 60 s the next gets 429 and not 401.
+    """Refused credentials, by address (`web.peer.group_of`): after `per_min` of them in 60 s the next gets 429.
 
     Credentials that are good are never held back, so that nobody can lock anybody out of a shared address (loopback, a
     NAT): a key is 32 random bytes, and what people choose has its own, stricter limit where it is checked.
