@@ -11,6 +11,7 @@ Sockets are bound before anything else is started, so that a busy port is a plai
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -41,6 +42,8 @@ from web.tls import Tls
 log = structlog.get_logger("enginehouse.web")
 
 _INBOX_MESSAGES: Final = 10  # of at most 64 KiB each: what an app may leave unread before its client is held back
+_NO_IPV6: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+_FREE_PORTS: Final = 20  # that are tried, since one that is free on 127.0.0.1 need not be free on ::1
 
 
 def bind_tcp(host: str, port: int, limits: Limits | None = None) -> list[socket.socket]:
@@ -72,6 +75,28 @@ def bind_tcp(host: str, port: int, limits: Limits | None = None) -> list[socket.
             sock.close()
         raise
     return sockets
+
+
+def bind_loopback(port: int, limits: Limits | None = None) -> list[socket.socket]:
+    """127.0.0.1 and, where this machine has it, ::1, on one port; 0 takes a free one.
+
+    Without the second, another program could listen there and be sent the keys of clients that say `localhost`.
+
+    Raises:
+        OSError: the port is in use on either.
+
+    """
+    for _ in range(_FREE_PORTS):
+        sockets = bind_tcp("127.0.0.1", port, limits)
+        try:
+            return sockets + bind_tcp("::1", sockets[0].getsockname()[1], limits)
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno in _NO_IPV6:
+                return sockets
+            sockets[0].close()
+            if port or error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def bind_unix(path: Path, limits: Limits | None = None) -> socket.socket:

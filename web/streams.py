@@ -10,13 +10,16 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 
 from protocol.errors import RateLimited, ShuttingDown
 from web.auth.principal import Principal
 
-__all__ = ["Streams", "StreamsStatistics"]
+__all__ = ["STANDING_S", "Streams", "StreamsStatistics"]
+
+STANDING_S: Final = 15.0  # how long a silent stream may outlive the credential that it was opened with
 
 
 @dataclass(frozen=True, slots=True)

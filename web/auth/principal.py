@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from protocol.authority import Authority, Scope
+from protocol.errors import Unauthenticated
 
 __all__ = ["Principal", "Scope"]
 
@@ -32,6 +33,14 @@ class Principal:
     def require(self, scope: Scope) -> None:
         """Raises InsufficientScope unless the principal has `scope` (or `admin`)."""
         self.authority.require(scope)
+
+    def stands(self) -> bool:
+        """Whether the credential is still good now."""
+        try:
+            self.check()
+        except Unauthenticated:
+            return False
+        return True
 
     def standing(self) -> Authority:
         """The authority, if the credential is still good now."""
