@@ -108,9 +108,10 @@ class OutputStream:
 
     async def _next(self, pieces: AsyncIterator[bytes]) -> bytes | None:
         """The next piece; None at the end, nothing when the time passed or the streams close."""
+        piece: bytes | None = b""
         with self.streams.waiting(STANDING_S):
-            return await anext(pieces, None)
-        return b""
+            piece = await anext(pieces, None)
+        return piece  # noqa: RET504 - the wait may end without one
 
 
 def _within(position: int, last: int, size: int | None = None) -> int:

@@ -148,7 +148,11 @@ async def test_tls_is_served_found_by_the_commands_and_renewed_by_sighup(
             with trio.fail_after(30):
                 while await trio.to_thread.run_sync(offered, port) == before:
                     pass
-            assert (await house.get("a")).id == "a"
+            async with open_remote(daemon.url, api_key=daemon.key, ca_file=made.cert) as other:
+                await other.pause("a")
+            types: list[str] = []
+            while "engine.paused" not in types:
+                types += [frame.event for frame in await stream.receive()]
     asked = await trio.to_thread.run_sync(partial(enginehouse, tmp_path, "status", **names))
     assert asked.returncode == 0, asked
     assert await trio.to_thread.run_sync(daemon.stop) == 0

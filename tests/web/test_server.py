@@ -827,9 +827,9 @@ async def whoami(scope: Scope, receive: Receive, send: Send) -> None:
 @asynccontextmanager
 async def serving_unix(path: Path, **settings: Any) -> AsyncIterator[None]:
     stop = trio.Event()
-    sock = bind_unix(path)
+    run = partial(serve, plain(whoami), [bind_unix(path)], shutdown=stop.wait, **settings)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(serve, plain(whoami), [sock], shutdown=stop.wait, **settings))
+        nursery.start_soon(run)
         yield
         stop.set()
 

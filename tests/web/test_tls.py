@@ -49,7 +49,7 @@ def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked(
     certificate: Make, program: Callable[[str], str], tmp_path: Path
 ) -> None:
     made, locked = certificate(), tmp_path / "locked.pem"
-    line = [program("openssl"), "pkcs8", "-topk8", "-in", made.key, "-out", locked, "-passout", "pass:secret"]
+    line = [program("openssl"), "pkcs8", "-topk8", "-in", str(made.key), "-out", str(locked), "-passout", "pass:secret"]
     subprocess.run(line, check=True, capture_output=True)
     locked.chmod(0o600)
     assert re.fullmatch(r"server.tls_key: .*locked.pem has a passphrase, .*", refused(made.cert, locked))
