@@ -346,12 +346,13 @@ def _admin(loaded: Loaded, state: Path) -> str:
 
 
 def _policy(server: Server, limits: Limits) -> Policy:
-    own = f"[{server.host}]" if ":" in server.host else server.host
+    # `0.0.0.0` is every address and nobody's name, but a page can send it (and reach loopback by it).
+    own = {f"[{server.host}]" if ":" in server.host else server.host} - {"0.0.0.0", "[::]"}  # noqa: S104
     proxies = Proxies()
     if server.behind_proxy:
         proxies = Proxies.named(server.trusted_proxies) if server.trusted_proxies else Proxies.here()
     return Policy(
-        hosts=LOOPBACK_HOSTS | {own, *(host.lower() for host in server.allowed_hosts)},
+        hosts=LOOPBACK_HOSTS | own | {host.lower() for host in server.allowed_hosts},
         origins=frozenset(server.cors_origins),
         proxies=proxies,
         limits=limits,

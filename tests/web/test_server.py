@@ -255,6 +255,48 @@ async def test_an_app_that_is_slow_to_take_a_body_costs_its_client_nothing(clock
         assert (await say(port, head, b"x" * 20_000_000)).endswith(b"ok")
 
 
+@pytest.mark.parametrize(
+    "limits, sent, cut_s",
+    [
+        (Limits(header_s=2), b"GET /constant", 2),
+        (Limits(body_s=3), b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx", 3),
+        (Limits(body_s=3), b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx", 3),
+        (
+            Limits(body_s=3, body_rate_bytes=2),
+            b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
+            5,
+        ),
+        (Limits(keep_alive_s=4), GET % (b"/constant", b""), 4),
+    ],
+    ids=["header", "body", "chunked body", "rate", "keep-alive"],
+)
+async def test_each_time_limit_can_be_set(limits: Limits, sent: bytes, cut_s: float, clock: MockClock) -> None:
+    async with serving(Guard(quart_app()), limits=limits) as (port, _):
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(sent)
+            await trio.testing.wait_all_tasks_blocked(0.005)
+            if limits.body_rate_bytes == 2:
+                await stream.send_all(b"abcd")
+            await read_all(stream)
+        assert trio.current_time() == pytest.approx(cut_s, abs=0.1)
+
+
+async def test_a_body_that_trickles_in_chunks_is_cut_after_10_s(clock: MockClock) -> None:
+    async def drip(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            await stream.send_all(b"1\r\nx\r\n")
+            await trio.sleep(0.5)
+
+    async with serving(Guard(quart_app())) as (port, _), await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drip, stream)
+            answer = await read_all(stream)
+            nursery.cancel_scope.cancel()
+        assert slug(answer) == "request-timeout"
+        assert trio.current_time() == pytest.approx(10, abs=0.6)
+
+
 async def test_what_an_app_still_answers_after_a_408_is_dropped(clock: MockClock) -> None:
     @plain
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

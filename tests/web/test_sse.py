@@ -20,6 +20,7 @@ from web.app import Api
 from web.auth.keys import NewKey
 from web.auth.principal import Principal, Scope
 from web.guard import Guard
+from web.limits import Limits
 from web.server import bind_tcp, serve
 from web.sse import encode
 
@@ -170,6 +171,18 @@ async def test_a_heartbeat_comes_after_silence_and_not_beside_frames(house: Reco
         assert b"0000abcd.1" in await reader.chunk()
         assert await reader.chunk() == b": heartbeat\n\n"
         assert trio.current_time() - began == pytest.approx(70, abs=1)
+
+
+async def test_a_principal_without_a_number_of_its_own_has_the_configured_one(
+    house: RecordingHouse, clock: MockClock
+) -> None:
+    async with served(house, limits=Limits(streams=1)) as server:
+        made = await server.app.services.keys.create(NewKey(name="k", scopes=[Scope.READ]))
+        async with server.ask(EVENTS, key=made.key) as first, server.ask(EVENTS, key=made.key) as second:
+            assert (await first.head())[0] == 200
+            assert (await second.head())[0] == 429
+        async with server.ask(EVENTS) as admin, server.ask(EVENTS) as another:
+            assert [(await reader.head())[0] for reader in (admin, another)] == [200, 200]
 
 
 class Revocable:
