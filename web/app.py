@@ -32,7 +32,6 @@ from web.bodies import read_body
 from web.guard import respond
 from web.limits import Limits
 from web.openapi import document
-from web.peer import address_of, group_of
 from web.perform import PRINCIPAL, TURN, perform
 from web.problems import Answer, install, problem, request_id_of
 from web.reply import answer_of
@@ -63,7 +62,7 @@ class Api:
             return
         found = self._find(scope)
         if scope["path"] not in PUBLIC:
-            with self.services.failures.counted(group_of(address_of(scope))):
+            with self.services.failures.counted(scope):
                 principal = self.services.keys.principal(presented_key(scope["headers"]))
             scope[PRINCIPAL] = principal
             turn = self._turn(principal, None if isinstance(found, HTTPException) else found[0])

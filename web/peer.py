@@ -62,6 +62,8 @@ class Proxies:
     def trusts(self, address: str) -> bool:
         if address.startswith("unix:"):
             return self.unix
+        if not self.networks:
+            return False
         try:
             found = ip_address(address)
         except ValueError:

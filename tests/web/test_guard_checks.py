@@ -99,7 +99,7 @@ async def test_the_guard_refuses_what_passes_without_the_check(
 
 # -- beyond the guard --------------------------------------------------------------------------------------------------
 @contextmanager
-def _uncounted(self: Failures, address: str) -> Iterator[None]:
+def _uncounted(self: Failures, scope: Scope) -> Iterator[None]:
     yield
 
 

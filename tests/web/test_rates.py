@@ -155,7 +155,7 @@ async def test_good_credentials_are_never_held_back_by_somebody_elses_bad_ones(a
 
 
 def failing(failures: Failures, address: str) -> type[Exception]:
-    with pytest.raises((Unauthenticated, RateLimited)) as caught, failures.counted(address):
+    with pytest.raises((Unauthenticated, RateLimited)) as caught, failures.counted({"client": (address, 1)}):
         raise Unauthenticated("no")
     return caught.type
 
@@ -167,8 +167,9 @@ async def test_addresses_are_told_apart_and_their_table_is_bounded(autojump_cloc
         RateLimited,
         Unauthenticated,
     ]
+    assert [failing(failures, f"2001:db8::{number}") for number in (1, 2)] == [Unauthenticated, RateLimited]
     for number in range(2 * ADDRESSES):
-        failing(failures, f"2001:db8:{number:x}::/64")
+        failing(failures, f"2001:db8:{number:x}::1")
     assert len(failures) == ADDRESSES
     await trio.sleep(61)
     failing(failures, "a")

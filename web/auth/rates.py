@@ -20,7 +20,9 @@ from typing import Final, Generic, TypeVar
 import trio
 
 from protocol.errors import RateLimited, Unauthenticated
+from web.asgi import Scope
 from web.auth.principal import Principal
+from web.peer import address_of, group_of
 
 __all__ = ["ADDRESSES", "FREE", "URGENT_COMMANDS", "WINDOW_S", "Failures", "Rates", "Turn"]
 
@@ -185,13 +187,14 @@ class Failures:
         return len(self._windows)
 
     @contextmanager
-    def counted(self, address: str) -> Iterator[None]:
-        """Check credentials in here: what they are refused with is counted. Raises RateLimited in its stead when this
-        address has failed too often.
+    def counted(self, scope: Scope) -> Iterator[None]:
+        """Check credentials in here: what they are refused with is counted. Raises RateLimited in its stead when the
+        address that asks has failed too often.
         """
         try:
             yield
         except Unauthenticated as refused:
+            address = group_of(address_of(scope))
             if self._windows.count(address) >= self._per_min:
                 wait_s = self._windows.wait_s(address)
                 sentence = f"Wait {wait_s} s, then send good credentials: too many were refused."
