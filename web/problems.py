@@ -34,6 +34,7 @@ from web.refusals import (
 
 log = structlog.get_logger("enginehouse.web")
 
+SLUG: Final = "enginehouse.slug"  # the key in an ASGI scope under which the slug of a refusal is left for the audit row
 REQUEST_ID: Final = "enginehouse.request_id"  # the key in an ASGI scope under which the guard leaves it
 
 PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {

@@ -49,6 +49,9 @@ class RecordingHouse:
 
         return method
 
+    def seen_by(self, authority: Any) -> "RecordingHouse":
+        return self
+
     def events(self, filter: Any, *, after: str | None = None, snapshot: bool = False) -> "Feed":
         self.asked.append(("events", (filter,), {"after": after, "snapshot": snapshot}))
         feed = Feed(self.gives.get("events"), self.backlog)
