@@ -33,7 +33,7 @@ from web.guard import respond
 from web.limits import Limits
 from web.openapi import document
 from web.perform import PRINCIPAL, perform
-from web.problems import SLUG, Answer, install, problem, request_id_of
+from web.problems import SLUG, Answer, install, problem, request_id_of, slug_of
 from web.reply import answer_of
 from web.route import Route
 from web.routes import ROUTES
@@ -117,7 +117,7 @@ class Api:
             )
 
     def _problem(self, error: Exception, scope: Scope) -> Answer:
-        scope.setdefault(SLUG, getattr(error, "slug", None))
+        scope[SLUG] = slug_of(error)
         return problem(error, instance=scope["path"], request_id=request_id_of(scope))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from protocol.edge import parse
-from protocol.errors import EnginehouseError, IdempotencyInFlight, UnsupportedCommand, ValidationFailed
+from protocol.errors import IdempotencyInFlight, UnsupportedCommand, ValidationFailed
 from protocol.specs import STRICT
 from supervisor.audit import Trail
 from supervisor.house import Caller
@@ -26,7 +26,6 @@ from web.auth import Scope as Grant
 from web.bodies import has_body, require_json
 from web.call import Call, caller_of
 from web.params import query_of
-from web.problems import SLUG
 from web.route import NO_BODY, Route
 from web.services import Services
 
@@ -48,16 +47,6 @@ async def perform(
     """The result of the route's function, or the error that answers. `read` gives the whole body (TooLarge, too
     slow).
     """
-    try:
-        return await _perform(route, services, scope, path, read)
-    except EnginehouseError as error:
-        scope[SLUG] = error.slug
-        raise
-
-
-async def _perform(
-    route: Route, services: Services, scope: Scope, path: Mapping[str, str], read: Callable[[], Awaitable[bytes]]
-) -> Any:
     raw = b""
     if has_body(scope["headers"]):
         require_json(scope["headers"])

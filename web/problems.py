@@ -134,12 +134,19 @@ def request_id_of(scope: Scope) -> str | None:
     return scope.get(REQUEST_ID)
 
 
+def slug_of(error: BaseException) -> str:
+    """The slug of the problem that `error` becomes."""
+    known = _known(error)
+    return known.slug if known is not None else "internal"
+
+
 def install(app: QuartTrio) -> None:
     """Have `app` answer every exception, Quart's own included, as a problem."""
 
     async def answer(error: Exception) -> Response:
         # A Mapping to mypy, but the scope object that the guard wrote to at run time.
         scope: Any = request.scope
+        scope[SLUG] = slug_of(error)
         made = problem(error, instance=request.path, request_id=request_id_of(scope))
         response = Response(made.body, made.status)
         response.headers.clear()

@@ -12,6 +12,7 @@ from werkzeug.http import parse_accept_header
 from protocol.audit import AuditFilter, AuditInfo, Outcome
 from protocol.edge import dump
 from protocol.errors import NotFound
+from protocol.times import epoch_ms, rfc3339
 from protocol.wire import Page
 from web.asgi import Send
 from web.audit import AuditJournal
@@ -80,8 +81,8 @@ async def list_audit(
         engine=engine,
         pool=pool,
         address=address,
-        since=since,
-        until=until,
+        since=since and rfc3339(epoch_ms(since)),
+        until=until and rfc3339(epoch_ms(until)),
     )
     if _wants_lines(call):
         return Export(audit=audit, wanted=wanted)
