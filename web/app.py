@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from quart import Response, request
 from quart_trio import QuartTrio
@@ -24,16 +24,18 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
 from protocol.edge import dump
-from supervisor.house import House
+from supervisor.house import SharedHouse
 from web.asgi import Message, Receive, Scope, Send
+from web.audit import AuditJournal, trail_of
 from web.auth import Failures, Keys, Principal, presented_key
 from web.auth.rates import FREE, Turn
 from web.bodies import read_body
 from web.guard import respond
 from web.limits import Limits
 from web.openapi import document
+from web.peer import address_of
 from web.perform import PRINCIPAL, TURN, perform
-from web.problems import Answer, install, problem, request_id_of
+from web.problems import SLUG, Answer, install, problem, request_id_of, slug_of
 from web.reply import answer_of
 from web.route import Route
 from web.routes import ROUTES
@@ -61,10 +63,13 @@ class Api:
             await self.quart(scope, receive, send)  # type: ignore[arg-type]  # hypercorn's TypedDicts
             return
         found = self._find(scope)
+        self._note(scope, found)
         if scope["path"] not in PUBLIC:
             with self.services.failures.counted(scope):
                 principal = self.services.keys.principal(presented_key(scope["headers"]))
             scope[PRINCIPAL] = principal
+            if (trail := trail_of(scope)) is not None:
+                trail.principal = principal.name
             turn = self._turn(principal, None if isinstance(found, HTTPException) else found[0])
             if turn is not FREE:
                 scope[TURN] = turn
@@ -111,14 +116,30 @@ class Api:
         else:
             await respond(send, result if isinstance(result, Answer) else answer_of(result))
 
+    @staticmethod
+    def _note(scope: Scope, found: tuple[Route, Mapping[str, str]] | HTTPException) -> None:
+        """What the audit row of this request says."""
+        trail = trail_of(scope)
+        if trail is not None:
+            trail.note(
+                address=address_of(scope),
+                request_id=request_id_of(scope),
+                method=scope["method"],
+                path=scope["path"],
+                operation=found[0].operation if isinstance(found, tuple) else None,
+            )
+
     def _problem(self, error: Exception, scope: Scope) -> Answer:
+        scope[SLUG] = slug_of(error)
         return problem(error, instance=scope["path"], request_id=request_id_of(scope))
 
 
 def create_app(
-    house: House,
+    house: SharedHouse,
     *,
     keys: Keys,
+    audit: AuditJournal | None = None,
+    audit_level: Literal["metadata", "request"] = "metadata",
     limits: Limits | None = None,
     heartbeat_s: float = 15.0,
     wall: Callable[[], float] = time.time,
@@ -128,6 +149,8 @@ def create_app(
     services = Services(
         house=house,
         keys=keys,
+        audit=audit,
+        audit_level=audit_level,
         limits=limits,
         failures=Failures(limits.failures_per_min),
         streams=Streams(limits.streams),

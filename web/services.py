@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
-from supervisor.house import House
+from supervisor.house import SharedHouse
+from web.audit import AuditJournal
 from web.auth import Failures, Keys, Rates
 from web.limits import Limits
 from web.streams import Streams
@@ -17,11 +19,12 @@ __all__ = ["Services"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """`wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
+    """`audit`: where audit rows are read (None: there are none); `audit_level`: `metadata`, or `request` with bodies;
+    `wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
     document, as bytes; `in_flight`: (principal, key) of requests that are no command and are being answered now.
     """
 
-    house: House
+    house: SharedHouse
     keys: Keys
     limits: Limits
     wall: Callable[[], float]
@@ -29,5 +32,7 @@ class Services:
     openapi: Callable[[], bytes]
     failures: Failures
     streams: Streams
+    audit: AuditJournal | None = None
+    audit_level: Literal["metadata", "request"] = "metadata"
     rates: Rates = field(default_factory=Rates)
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)
