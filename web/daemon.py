@@ -36,7 +36,7 @@ from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
 from web.app import create_app
 from web.audit import Audited, Strangers
 from web.auth import Keys, admin_key
-from web.guard import LOOPBACK_HOSTS, Guard, Policy
+from web.guard import LOOPBACK_HOSTS, Guard, Policy, hosts_of
 from web.limits import Limits
 from web.logs import opened_log
 from web.loopwatch import watch_loop
@@ -358,13 +358,11 @@ def _admin(loaded: Loaded, state: Path) -> str:
 
 
 def _policy(server: Server, limits: Limits) -> Policy:
-    # `0.0.0.0` is every address and nobody's name, but a page can send it (and reach loopback by it).
-    own = {f"[{server.host}]" if ":" in server.host else server.host} - {"0.0.0.0", "[::]"}  # noqa: S104
     proxies = Proxies()
     if server.behind_proxy:
         proxies = Proxies.named(server.trusted_proxies) if server.trusted_proxies else Proxies.here()
     return Policy(
-        hosts=LOOPBACK_HOSTS | own | {host.lower() for host in server.allowed_hosts},
+        hosts=LOOPBACK_HOSTS | hosts_of(server.host) | {host.lower() for host in server.allowed_hosts},
         origins=frozenset(server.cors_origins),
         proxies=proxies,
         limits=limits,

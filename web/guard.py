@@ -51,6 +51,16 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
 
 
+def hosts_of(address: str) -> frozenset[str]:
+    """What a `Host` may say of a server that listens on `address` (a name or an IP address).
+
+    Nothing for 0.0.0.0 and ::, which are every address and nobody's name: a page can send them, and so reach loopback.
+    """
+    if address in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        return frozenset()
+    return frozenset({f"[{address}]" if ":" in address else address.lower()})
+
+
 def values_of(scope: Scope, name: bytes) -> list[bytes]:
     """Every value of a header, in order; `name` in lower case."""
     return [value for key, value in scope["headers"] if key == name]

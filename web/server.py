@@ -189,8 +189,6 @@ class _Server:
         self.state: dict[str, Any] = {}
         self._app = app
         self._limits = limits
-        self._cap = limits.connection_cap()
-        self._address_cap = limits.address_cap()
         self._context = WorkerContext(None)
         self._open: set[Connection] = set()
         self._by_address: Counter[str] = Counter()
@@ -210,7 +208,7 @@ class _Server:
             accepted.socket.close()
             return
         address = group_of(client.address)
-        if len(self._open) >= self._cap or self._has_enough(client.address, address):
+        if len(self._open) >= self._limits.connection_cap() or self._has_enough(client.address, address):
             await self._turn_away(accepted)
             return
         stream: Transport = accepted
@@ -235,7 +233,7 @@ class _Server:
                 self._nobody_left.set()
 
     def _has_enough(self, peer: str, address: str) -> bool:
-        return self._by_address[address] >= self._address_cap and not self._proxies.trusts(peer)
+        return self._by_address[address] >= self._limits.address_cap() and not self._proxies.trusts(peer)
 
     async def _turn_away(self, stream: trio.SocketStream) -> None:
         """503 and close. TLS is refused without a word: its handshake is what we cannot afford."""

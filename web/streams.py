@@ -31,12 +31,12 @@ class StreamsStatistics:
 
 
 class Streams:
-    """See the module. `per_principal`: how many each may have that brings no number of its own; `closing`: no more
-    streams; those that are open end.
+    """See the module. `per_principal`: how many each may have that brings no number of its own, changed at will;
+    `closing`: no more streams; those that are open end.
     """
 
     def __init__(self, per_principal: int) -> None:
-        self._per_principal = per_principal
+        self.per_principal = per_principal
         self._open: Counter[str] = Counter()
         self._waiting: set[trio.CancelScope] = set()
         self._nobody = trio.Event()
@@ -49,7 +49,7 @@ class Streams:
         """
         if self.closing:
             raise ShuttingDown("Connect again when the house is back.", retry_after_s=1)
-        most = self._per_principal if principal.streams is None else principal.streams
+        most = self.per_principal if principal.streams is None else principal.streams
         if self._open[principal.name] >= most:
             raise RateLimited(f"Close a stream first: {most} are open.", retry_after_s=1)
         self._open[principal.name] += 1

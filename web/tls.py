@@ -35,14 +35,14 @@ class Tls:
         self._cert, self._key = cert, key
         self.context, self._digest = _made(cert, key)
 
-    def reload(self, cert: Path | None = None, key: Path | None = None) -> bool:
-        """Read the files again (None: the same ones); whether something else is in them. Raises Problem, and goes on
-        with what it had.
-        """
-        cert, key = cert or self._cert, key or self._key
-        context, digest = _made(cert, key)
-        changed = digest != self._digest
-        self._cert, self._key, self.context, self._digest = cert, key, context, digest
+    def reload(self) -> bool:
+        """Read the files again; whether something else is in them. Raises Problem, and goes on with what it had."""
+        return self.take(Tls(self._cert, self._key))
+
+    def take(self, other: Tls) -> bool:
+        """Offer the other's certificate from now on; whether it is another one. Cannot fail."""
+        changed = self._digest != other._digest
+        self._cert, self._key, self._digest, self.context = other._cert, other._key, other._digest, other.context
         return changed
 
 

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from protocol.errors import InvalidState
 from web.asgi import Message, Receive, Scope, Send
 from web.bodies import ClientGone, has_body, read_body, require_json
-from web.guard import Guard, Policy
+from web.guard import Guard, Policy, hosts_of
 from web.limits import Limits
 from web.problems import request_id_of
 from web.refusals import TooLarge, UnsupportedMediaType
@@ -91,6 +91,14 @@ async def test_loopback_names_are_served_with_any_port(host: bytes) -> None:
 async def test_any_other_host_is_misdirected(host: bytes) -> None:
     answered = await ask(host=(b"host", host))
     assert (answered.status, answered.slug) == (421, "misdirected-host")
+
+
+@pytest.mark.parametrize(
+    "address, hosts",
+    [("House.example", {"house.example"}), ("fd00::1", {"[fd00::1]"}), ("0.0.0.0", set()), ("::", set())],
+)
+def test_a_server_is_called_by_its_address_unless_that_is_every_address(address: str, hosts: set[str]) -> None:
+    assert hosts_of(address) == hosts
 
 
 async def test_a_request_without_host_is_misdirected() -> None:

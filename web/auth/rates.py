@@ -175,11 +175,12 @@ class Failures:
     """Refused credentials, by address (`web.peer.group_of`): after `per_min` of them in 60 s the next gets 429.
 
     Credentials that are good are never held back, so that nobody can lock anybody out of a shared address (loopback, a
-    NAT): a key is 32 random bytes, and what people choose has its own, stricter limit where it is checked.
+    NAT): a key is 32 random bytes, and what people choose has its own, stricter limit where it is checked. `per_min`
+    may be changed at any time.
     """
 
     def __init__(self, per_min: int) -> None:
-        self._per_min = per_min
+        self.per_min = per_min
         self._windows: _Windows[str] = _Windows(ADDRESSES)
 
     def __len__(self) -> int:
@@ -195,7 +196,7 @@ class Failures:
             yield
         except Unauthenticated as refused:
             address = group_of(address_of(scope))
-            if self._windows.count(address) >= self._per_min:
+            if self._windows.count(address) >= self.per_min:
                 wait_s = self._windows.wait_s(address)
                 sentence = f"Wait {wait_s} s, then send good credentials: too many were refused."
                 raise RateLimited(sentence, retry_after_s=wait_s) from refused
