@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from protocol.requests import RequestState
 from protocol.states import State
+from protocol.times import epoch_ms
+from supervisor.attendance import LOOK_S
 
 if TYPE_CHECKING:
     from supervisor.supervisor import Supervisor
@@ -37,6 +40,7 @@ async def checks(house: Supervisor) -> dict[str, Check]:
         "disk": await _disk(house),
         "event_loop": await _event_loop(),
         "engines": _engines(house),
+        "requests": _requests(house),
     }
 
 
@@ -76,3 +80,17 @@ def _engines(house: Supervisor) -> Check:
     for cell in house.cells.values():
         states[cell.state.value] = states.get(cell.state.value, 0) + 1
     return {"status": "degraded" if states.get(State.FAILED.value) else "healthy", **states}
+
+
+def _requests(house: Supervisor) -> Check:
+    """How many wait for people, and how many of them for nobody: pending for a while, with no one there who may decide
+    them.
+    """
+    pending = [r for view in house.views.values() for r in view.requests.values() if r.state is RequestState.PENDING]
+    since = house.wall() - LOOK_S
+    unwatched = [r for r in pending if epoch_ms(r.created_at) / 1000 <= since and not house.watched(r)]
+    return {
+        "status": "degraded" if unwatched else "healthy",
+        "pending": len(pending),
+        "requests_unwatched": len(unwatched),
+    }

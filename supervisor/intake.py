@@ -61,7 +61,7 @@ class Intake:
         work = isinstance(body, Submit | Signal)
         try:
             self._house.check_open()
-            check(cell, body)
+            check(cell, body, principal)
             if work:
                 self._check_work(cell, body)
                 cell.mailbox.reserve()

@@ -34,13 +34,15 @@ from protocol.errors import (
 from protocol.events import RUN_ENDS, Row
 from protocol.fold import fold
 from protocol.ids import Ids
-from protocol.specs import Spec
+from protocol.requests import Request
+from protocol.specs import PoolSpec, Spec
 from protocol.states import State
 from protocol.times import rfc3339
 from protocol.view import View
 from protocol.wire import EngineInfo
 from protocol.writes import Commit, Snapshot, Write
 from supervisor.absent import absent
+from supervisor.attendance import Attendance
 from supervisor.deadlines import Deadline, Deadlines
 from supervisor.expiry import Expiry
 from supervisor.groups import Groups
@@ -71,6 +73,7 @@ class Supervisor:
         ids: Ids,
         wall: Callable[[], float],
         random: Callable[[], float],
+        randbits: Callable[[int], int],
         margin_s: float,
         threads: bool = True,
     ) -> None:
@@ -88,13 +91,15 @@ class Supervisor:
         self.groups = Groups(self)
         self.expiry = Expiry(self)
         self.watchers = Watchers()
+        self.attendance = Attendance(self.now)
+        self.person: Callable[[str], str] = _itself
         self.intake = Intake(self)
         self.open_runs: dict[str, str] = {}
         self.folded = 0
         self.late_answers = 0
         self.started_at = 0.0
         self._new_id = ids.new
-        self._wall, self._random = wall, random
+        self._wall, self._random, self._randbits = wall, random, randbits
         self._nursery: trio.Nursery | None = None
         self._context: ContextVars | None = None
         self._since_snapshot: dict[str, int] = {}
@@ -119,6 +124,19 @@ class Supervisor:
 
     def new_id(self, prefix: str) -> str:
         return self._new_id(prefix)
+
+    def nonce(self) -> str:
+        return f"{self._randbits(128):032x}"
+
+    def rules(self, cell: Cell) -> PoolSpec:
+        return self.pools.of(cell).spec
+
+    def watched(self, request: Request) -> bool:
+        view = self.views.get(request.uid)
+        pool = self.pools.get(request.pool).spec if request.pool in self.pools else PoolSpec(id=request.pool)
+        return view is not None and self.attendance.watches(
+            request, kind=view.spec.kind, pool=pool, person=self.person
+        )
 
     def random(self) -> float:
         return self._random()
@@ -383,3 +401,7 @@ class Supervisor:
         """The writer has ended: who still waits is told."""
         if self.failed is None:
             self._tell(self._gone)
+
+
+def _itself(principal: str) -> str:
+    return principal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,6 +14,7 @@ from protocol.errors import NotFound, UnknownKind
 from protocol.ids import event_id
 from protocol.wire import HealthInfo, KindInfo
 from protocol.writes import Document
+from supervisor.attendance import Attendance
 from supervisor.embedded.people import People
 from supervisor.embedded.pools import Pools
 from supervisor.embedded.runs import Runs
@@ -87,6 +89,15 @@ class EmbeddedHouse(Pools, Runs, People):
     def ref(self, engine: str) -> Ref:
         """A volatile handle on an engine: `tell` and `ask`. Raises NotFound, EngineDisposed."""
         return self.supervisor.ref(engine)
+
+    @property
+    def attendance(self) -> Attendance:
+        """Who is watching: a program with people of its own says here that they look."""
+        return self.supervisor.attendance
+
+    def identify(self, person: Callable[[str], str]) -> None:
+        """Say who stands behind a principal (the user who made a key), so that four eyes are those of two people."""
+        self.supervisor.person = person
 
     def statistics(self) -> HouseStatistics:
         """Counts of this house now, with the conservation law of every mailbox."""

@@ -49,7 +49,7 @@ class People(Base):
             if len(page) <= limit:
                 break
             cursor = str(page[-1].seq)
-        return page_of(found, limit, request_info, lambda request: int(request.seq))
+        return page_of(found, limit, self._request_info, lambda request: int(request.seq))
 
     async def _request(self, id: str) -> Request:
         record = await self._record("request", id, "request")
@@ -57,7 +57,10 @@ class People(Base):
         return record
 
     async def request(self, id: str) -> RequestInfo:
-        return request_info(await self._request(id))
+        return self._request_info(await self._request(id))
+
+    def _request_info(self, request: Request) -> RequestInfo:
+        return request_info(request, watched=self.supervisor.watched(request))
 
     async def reply(self, id: str, reply: ReplyBody, caller: Caller = NOBODY) -> RequestInfo:
         request = await self._request(id)
@@ -67,13 +70,13 @@ class People(Base):
         cell, digest = self.supervisor.cells.get(request.uid), fingerprint(caller, body)
         if cell is None or request.state is not RequestState.PENDING:
             await self.supervisor.intake.replay_or(closed(request), caller.principal, caller.key, digest)
-            return request_info(request)
+            return self._request_info(request)
         await self.supervisor.intake.accept(cell, body, principal=caller.principal, key=caller.key, digest=digest)
         await self.supervisor.watch(
             request.uid,
             lambda view: id not in view.requests or view.requests[id].state is not RequestState.PENDING,
         )
-        return request_info(await self._request(id))
+        return self._request_info(await self._request(id))
 
     # -- dead letters ------------------------------------------------------------------------------------------------
     async def dead_letters(

@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from actors.cell import Cell
+from protocol.authority import Scope
 from protocol.commands import Pause, Resume, Start, Stop
 from protocol.edge import as_json
 from protocol.errors import EngineExists, EnginehouseError, PoolBusy, ValidationFailed
@@ -25,7 +26,9 @@ from supervisor.pools import DEFAULT, Pool
 
 __all__ = ["Pools"]
 
-NOT_NULL = ("max_engines", "strategy", "window_s", "quotas")
+GUARDED = ("four_eyes", "require_digest", "escalate_after_s")
+"""Who approvals are to protect against may not change the rules of approvals."""
+NOT_NULL = ("max_engines", "strategy", "window_s", "quotas", *GUARDED)
 
 
 class Pools(Engines):
@@ -61,6 +64,8 @@ class Pools(Engines):
 
     async def patch_pool(self, id: str, patch: PatchPool, members: frozenset[str], caller: Caller = NOBODY) -> PoolInfo:
         changes = {name: getattr(patch, name) for name in members}
+        if caller.standing is not None and members.intersection(GUARDED):
+            caller.standing().require(Scope.ADMIN)
         for name in NOT_NULL:
             if name in changes and changes[name] is None:
                 raise ValidationFailed(
