@@ -212,9 +212,7 @@ class Requests:
     def may_decide(self, request: Request, principal: str | None, authority: Authority | None = None) -> None:
         """Raises InsufficientScope when they may not decide it."""
         host = self._cell.host
-        may_decide(
-            request, principal=principal, authority=authority, pool=host.rules(self._cell), person=host.person
-        )
+        may_decide(request, principal=principal, authority=authority, pool=host.rules(self._cell), person=host.person)
 
     def _meant(self, body: Reply | Approve | Reject | Skip | Answer) -> Request:
         if body.request_id is not None:

@@ -185,8 +185,13 @@ _FOLDS: dict[str, Fold] = {
     **dict.fromkeys(("run.queued", "run.started", "run.waiting", "run.interrupted", *RUN_ENDS), _run),
     **dict.fromkeys(
         (
-            "request.opened", "request.decided", "request.expired", "request.withdrawn", "request.used",
-            "request.voided", "request.escalated",
+            "request.opened",
+            "request.decided",
+            "request.expired",
+            "request.withdrawn",
+            "request.used",
+            "request.voided",
+            "request.escalated",
         ),
         _request,
     ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -32,7 +33,7 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
 def _rising(levels: tuple[float, ...]) -> tuple[float, ...]:
-    if any(later <= earlier for earlier, later in zip(levels, levels[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(levels)):
         raise ValueError("each level has to come later than the one before it")
     return levels
 

@@ -21,6 +21,7 @@ from supervisor.house import Filter
 
 __all__ = ["LOOK_S", "Attendance", "AttendanceStatistics", "Watcher"]
 
+ALL = Filter()
 LOOK_S = 60.0
 """For how long somebody who has looked, or whose stream has ended, counts as watching."""
 LOOKS = 1024
@@ -29,16 +30,20 @@ LOOKS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watcher:
-    """Somebody who sees what `shown` lets through. `authority` None: the embedding program."""
+    """Somebody who sees what `shown` lets through. `authority` None: the embedding program; `kind`: the only kind of
+    requests that they look at.
+    """
 
     principal: str | None = None
     authority: Authority | None = None
-    shown: Filter = Filter()
+    shown: Filter = ALL
+    kind: str | None = None
 
     def sees(self, request: Request, kind: str) -> bool:
         shown = self.shown
         return (
             (self.authority is None or self.authority.sees(request.pool, request.uid))
+            and self.kind in (None, request.kind)
             and shown.engine in (None, request.engine_id)
             and shown.run in (None, request.run_id)
             and (not shown.pools or request.pool in shown.pools)

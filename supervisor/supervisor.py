@@ -134,9 +134,7 @@ class Supervisor:
     def watched(self, request: Request) -> bool:
         view = self.views.get(request.uid)
         pool = self.pools.get(request.pool).spec if request.pool in self.pools else PoolSpec(id=request.pool)
-        return view is not None and self.attendance.watches(
-            request, kind=view.spec.kind, pool=pool, person=self.person
-        )
+        return view is not None and self.attendance.watches(request, kind=view.spec.kind, pool=pool, person=self.person)
 
     def random(self) -> float:
         return self._random()

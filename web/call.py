@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from protocol.errors import ValidationFailed
-from supervisor.house import Caller, House
+from supervisor.attendance import Watcher
+from supervisor.house import Caller, Filter, House
 from web.asgi import Scope
 from web.auth import Principal
 from web.guard import values_of
@@ -19,6 +20,7 @@ from web.services import Services
 
 __all__ = ["MAX_WAIT_S", "Call", "caller_of"]
 
+ALL: Final = Filter()
 MAX_WAIT_S: Final = 60
 
 _KEY = re.compile(rb"[\x21-\x7e]{1,255}")
@@ -40,6 +42,11 @@ class Call:
     @property
     def house(self) -> House:
         return self.services.house
+
+    def watcher(self, shown: Filter = ALL, *, kind: str | None = None) -> Watcher:
+        """Who asks, as somebody who sees what the filter shows (and requests of this `kind` alone)."""
+        assert self.principal is not None
+        return Watcher(principal=self.principal.name, authority=self.principal.authority, shown=shown, kind=kind)
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header; `name` in lower case."""

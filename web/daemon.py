@@ -118,7 +118,13 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
                 _KeyDocuments(house), _admin(loaded, state), wall=time.time, enable_auth=settings.server.enable_auth
             )
             await keys.load()
-            api = create_app(house, keys=keys, limits=limits, heartbeat_s=settings.server.heartbeat_s)
+            api = create_app(
+                house,
+                keys=keys,
+                limits=limits,
+                heartbeat_s=settings.server.heartbeat_s,
+                attendance=house.attendance,
+            )
 
             async def goodbye() -> None:
                 house.announce_closing()

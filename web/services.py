@@ -7,6 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import trio
+
+from supervisor.attendance import Attendance
 from supervisor.house import House
 from web.auth import Keys, Rates
 from web.limits import Limits
@@ -18,7 +21,8 @@ __all__ = ["Services"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """`wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
-    document, as bytes; `in_flight`: (principal, key) of requests that are no command and are being answered now.
+    document, as bytes; `attendance`: where it is said who watches; `in_flight`: (principal, key) of requests that are
+    no command and are being answered now.
     """
 
     house: House
@@ -29,4 +33,5 @@ class Services:
     openapi: Callable[[], bytes]
     rates: Rates = field(default_factory=Rates)
     streams: Streams = field(default_factory=Streams)
+    attendance: Attendance = field(default_factory=lambda: Attendance(trio.current_time))
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)
