@@ -139,12 +139,10 @@ class Requests:
         return request
 
     def _behind(self, run_id: str | None) -> list[str]:
-        """The principal who asked for the run, and who stands behind them."""
+        """The principals behind the run."""
         run = self._cell.runs.open.get(run_id or "")
         command = run.envelope.command if run is not None else None
-        if command is None or command.principal is None:
-            return []
-        return list(dict.fromkeys((command.principal, self._cell.host.person(command.principal))))
+        return list(command.asked_by) if command is not None else []
 
     @contextmanager
     def asking(self, request: Request) -> Iterator[None]:

@@ -6,7 +6,7 @@ cannot leak. A client that goes away while it waits changes nothing: whoever own
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -51,12 +51,14 @@ class Intake:
         key: str | None = None,
         digest: str = "",
         retry_of: str | None = None,
+        asked_by: Sequence[str] = (),
         more: Callable[[Command], tuple[Row, ...]] = lambda command: (),
     ) -> Receipt:
         """Put one command into the journal; returns when it is durable and was delivered.
 
         Raises what refuses it; with a key, a command that was accepted before under it is a replay instead, whatever
-        the state is now. Cancelled: the command may be accepted all the same.
+        the state is now. `asked_by`: the principals behind the run that this one repeats. Cancelled: the command may be
+        accepted all the same.
         """
         work = isinstance(body, Submit | Signal)
         try:
@@ -71,6 +73,7 @@ class Intake:
         command = Command(
             id=self._house.new_id("cmd"), uid=cell.spec.uid, body=body, principal=principal, key=key, digest=digest,
             run_id=self._house.new_id("run") if isinstance(body, Submit) else None, retry_of=retry_of, time=time,
+            asked_by=self._house.behind(principal, asked_by),
         )  # fmt: skip
         receipt = Receipt(command, cell, reserved=work)
         self._submit(
@@ -202,4 +205,4 @@ def acceptance(spec: Spec, incarnation: int, command: Command) -> tuple[Row, ...
     if command.run_id is None:
         return (accepted,)
     accepted.data = {**body, "input": None, "retry_of": command.retry_of}
-    return accepted, Row(type="run.queued", data=queued_data(command.body, command.retry_of), **common)
+    return accepted, Row(type="run.queued", data=queued_data(command), **common)

@@ -131,6 +131,11 @@ class Supervisor:
     def rules(self, cell: Cell) -> PoolSpec:
         return self.pools.of(cell).spec
 
+    def behind(self, principal: str | None, others: Sequence[str]) -> tuple[str, ...]:
+        """The principals behind a run: who asks for it, who stands behind them, and who asked for it before."""
+        own = () if principal is None else (principal, self.person(principal))
+        return tuple(dict.fromkeys((*others, *own)))
+
     def watched(self, request: Request) -> bool:
         view = self.views.get(request.uid)
         pool = self.pools.get(request.pool).spec if request.pool in self.pools else PoolSpec(id=request.pool)

@@ -108,9 +108,11 @@ class People(Base):
             return await self.supervisor.intake.replay_or(refusal, caller.principal, caller.key, digest)
         cell = self.supervisor.cell(letter.engine_id)
         body: Submit | Signal
+        asked_by: list[str] = []
         if letter.type == "submit":
             run = await self._run(letter.run_id or "")
             assert isinstance(run, Run)
+            asked_by = run.asked_by
             body = Submit(
                 input=run.input, priority=run.priority, timeout_s=run.timeout_s, queue_ttl_s=run.queue_ttl_s,
                 labels=run.labels,
@@ -119,6 +121,7 @@ class People(Base):
             body = load(Signal, letter.body)
         return await self.supervisor.intake.accept(
             cell, body, principal=caller.principal, key=caller.key, digest=digest, retry_of=letter.run_id,
+            asked_by=asked_by,
             more=lambda command: (self._letter_row(letter, "redelivered", caller, command_id=command.id),),
         )  # fmt: skip
 

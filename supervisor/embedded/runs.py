@@ -89,7 +89,7 @@ class Runs(Base):
         )  # fmt: skip
         receipt = await self.supervisor.intake.accept(
             self.supervisor.cell(found.engine_id), body, principal=caller.principal, key=caller.key,
-            digest=fingerprint(caller, "retry", run), retry_of=run,
+            digest=fingerprint(caller, "retry", run), retry_of=run, asked_by=found.asked_by,
         )  # fmt: skip
         accepted = await self._accepted(receipt)
         assert accepted.run_id is not None
