@@ -17,7 +17,14 @@ from actors.delivery import check
 from actors.runs import queued_data
 from protocol.commands import Command, Signal, Submit
 from protocol.edge import as_json
-from protocol.errors import EngineExists, EnginehouseError, IdempotencyMismatch, Overloaded
+from protocol.errors import (
+    AlreadyDecided,
+    EngineExists,
+    EnginehouseError,
+    IdempotencyMismatch,
+    Overloaded,
+    RequestClosed,
+)
 from protocol.events import Row
 from protocol.specs import Spec
 from protocol.states import State
@@ -68,6 +75,7 @@ class Intake:
                 self._check_work(cell, body)
                 cell.mailbox.reserve()
         except EnginehouseError as refusal:
+            await self._stands(refusal)
             return await self.replay_or(refusal, principal, key, digest)
         time = self._house.stamp()
         command = Command(
@@ -81,8 +89,19 @@ class Intake:
         )
         if isinstance(body, Submit):
             receipt.counted = self._house.pools.of(cell).count_run(self._house.now())
-        await receipt.wait()
+        try:
+            await receipt.wait()
+        except EnginehouseError as refusal:
+            await self._stands(refusal)
+            raise
         return self._check_replay(receipt, digest)
+
+    async def _stands(self, refusal: EnginehouseError) -> None:
+        """Who lost is told of a winner that no crash takes back: not before what decided it is durable."""
+        if isinstance(refusal, AlreadyDecided | RequestClosed):
+            receipt = Receipt()
+            self._submit(Write(tag=receipt), receipt)
+            await receipt.wait()
 
     async def spawn(self, spec: Spec, body: Any, *, principal: str | None, key: str | None, digest: str) -> Receipt:
         """Bring an engine to life; its cell exists once that is durable. Raises as `accept`, EngineExists, and what the
