@@ -211,7 +211,8 @@ def verb_of(body: Any) -> Verb:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A body on its way. `key`: the caller's idempotency key; `digest`: fingerprint of what was asked under it;
-    `run_id`: the run that a submit makes; `asked_by`: the principals behind it; `seq`: its place in the journal once it was accepted.
+    `run_id`: the run that a submit makes; `asked_by`: the principals behind it; `seq`: its place in the journal once it
+    was accepted.
     """
 
     id: str

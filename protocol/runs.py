@@ -63,8 +63,9 @@ RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One run's record. `asked_by`: the principals behind it, also of the run that it repeats; `error`: {slug, detail}; `attempts` counts starts; `lost` those that a crash took; `front`: it
-    goes before what is queued; `resumed`: its next start goes on from a checkpoint.
+    """One run's record. `asked_by`: the principals behind it, also of the run that it repeats; `error`: {slug, detail};
+    `attempts` counts starts; `lost` those that a crash took; `front`: it goes before what is queued; `resumed`: its
+    next start goes on from a checkpoint.
     """
 
     id: str
@@ -102,8 +103,8 @@ def fold_run(run: Run | None, row: Row) -> Run | None:
     """The run's record after one of its rows, changed in place; a new one for its first `run.queued`.
 
     `run.queued` {input, priority, labels, timeout_s, queue_ttl_s, retry_of, asked_by} opens it; with `again` it goes
-    back in the queue (in front), `resumed` when it goes on from a checkpoint. `request.*` rows carry `open`, the number of the
-    run's requests that still wait.
+    back in the queue (in front), `resumed` when it goes on from a checkpoint. `request.*` rows
+    carry `open`, the number of the run's requests that still wait.
     """
     data = row.data
     if row.type == "run.queued" and run is None:

@@ -22,6 +22,7 @@ from actors.journaling import Journaling
 from actors.kinds import Kinds
 from actors.ref import Ref
 from protocol.decide import Decision, Exit
+from protocol.deciding import may_decide
 from protocol.edge import dump
 from protocol.errors import (
     BadInput,
@@ -138,8 +139,16 @@ class Supervisor:
 
     def watched(self, request: Request) -> bool:
         view = self.views.get(request.uid)
-        pool = self.pools.get(request.pool).spec if request.pool in self.pools else PoolSpec(id=request.pool)
-        return view is not None and self.attendance.watches(request, kind=view.spec.kind, pool=pool, person=self.person)
+        return view is not None and self.attendance.watches(
+            request, kind=view.spec.kind, pool=self._rules_of(request), person=self.person
+        )
+
+    def may_decide(self, request: Request, principal: str | None) -> None:
+        """Raises InsufficientScope when `principal` may not decide a request, also one that has ended."""
+        may_decide(request, principal=principal, authority=None, pool=self._rules_of(request), person=self.person)
+
+    def _rules_of(self, request: Request) -> PoolSpec:
+        return self.pools.get(request.pool).spec if request.pool in self.pools else PoolSpec(id=request.pool)
 
     def random(self) -> float:
         return self._random()

@@ -8,7 +8,7 @@ import trio
 
 from protocol.commands import Reply, Signal, Submit
 from protocol.edge import load
-from protocol.errors import InvalidState, NotFound
+from protocol.errors import EnginehouseError, InsufficientScope, InvalidState, NotFound
 from protocol.events import Row
 from protocol.records import DeadLetter
 from protocol.requests import Request, RequestState, closed
@@ -62,6 +62,14 @@ class People(Base):
     def _request_info(self, request: Request) -> RequestInfo:
         return request_info(request, watched=self.supervisor.watched(request))
 
+    def _over(self, request: Request, caller: Caller) -> EnginehouseError:
+        """Why this caller cannot decide a request that has ended."""
+        try:
+            self.supervisor.may_decide(request, caller.principal)
+        except InsufficientScope as refusal:
+            return refusal
+        return closed(request)
+
     async def reply(self, id: str, reply: ReplyBody, caller: Caller = NOBODY) -> RequestInfo:
         request = await self._request(id)
         body = Reply(
@@ -69,7 +77,8 @@ class People(Base):
         )
         cell, digest = self.supervisor.cells.get(request.uid), fingerprint(caller, body)
         if cell is None or request.state is not RequestState.PENDING:
-            await self.supervisor.intake.replay_or(closed(request), caller.principal, caller.key, digest)
+            refusal = self._over(request, caller)
+            await self.supervisor.intake.replay_or(refusal, caller.principal, caller.key, digest)
             return self._request_info(request)
         await self.supervisor.intake.accept(cell, body, principal=caller.principal, key=caller.key, digest=digest)
         await self.supervisor.watch(

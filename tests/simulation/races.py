@@ -43,7 +43,7 @@ ENDS = {"request.decided": "decided", "request.expired": "expired", "request.wit
 
 @dataclass(slots=True, eq=False)
 class Told:
-    """What people were told: (request, decision) who won, (request, decision) who lost, and requests that were closed."""
+    """What people were told: (request, decision) who won, the same who lost, and requests that were closed."""
 
     won: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     lost: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -135,9 +135,7 @@ async def _racer(world: World, house: EmbeddedHouse, told: Told, life: int, name
             await _decide(world, house, told, life, rng.choice(pending), caller)
 
 
-async def _decide(
-    world: World, house: EmbeddedHouse, told: Told, life: int, request: str, caller: Caller
-) -> None:
+async def _decide(world: World, house: EmbeddedHouse, told: Told, life: int, request: str, caller: Caller) -> None:
     option = world.rng.choice(["approve", "reject"])
     try:
         if world.rng.random() < 0.6:

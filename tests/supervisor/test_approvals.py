@@ -207,16 +207,19 @@ async def test_an_approval_holds_an_hour_and_a_refusal_for_ever(autojump_clock: 
         assert await result(house, run) == "approve"
 
 
+@pytest.mark.parametrize("jump_s", [0, -10_000])
 async def test_an_approval_that_expires_while_its_use_waits_at_the_gate_is_not_acted_upon(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, jump_s: float
 ) -> None:
-    async with a_house(kinds=[Deployer], store=SlowStore(delay_s=1.0)) as house:
+    clock = Clock()
+    async with a_house(kinds=[Deployer], store=SlowStore(delay_s=1.0), wall=clock) as house:
         run = await deploying(house, "v1", valid_s=100)
         request = await pending(house)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(house.reply, request.id, YES, BOB)
             await trio.sleep(1.5)
             await house.pause("a", ALICE)  # takes effect after the approval was used, and before that was durable
+        clock.off_s = jump_s
         await trio.sleep(200)
         assert (await story(house))[-1] == "used"
         assert await deployed(house) == []
@@ -240,6 +243,7 @@ async def test_a_clock_that_is_set_never_lets_an_approval_hold_longer(autojump_c
         await run_until(house, run, "waiting")
         clock.off_s = 0
         assert await deployed(house) == []
+        assert await story(house) == ["opened", "decided", "voided expired", "opened"]
 
 
 async def test_a_clock_that_is_set_back_before_a_restart_revives_nothing(autojump_clock: MockClock) -> None:
