@@ -4,7 +4,11 @@ import os
 
 import pytest
 
+from actors.context import Context
+from actors.requests import Requests
+from supervisor.intake import Intake
 from tests.simulation.races import race
+from tests.simulation.test_mutations import Mutation, mutated
 
 RACES, BLOCK = 500, 50
 TORTURE = int(os.environ.get("RACE_SEEDS", "10000"))
@@ -19,6 +23,26 @@ def failed(first: int, count: int) -> str:
 @pytest.mark.parametrize("first", range(0, RACES, BLOCK))
 def test_each_request_is_decided_once_and_nothing_is_done_without_its_approval(first: int) -> None:
     assert not failed(first, BLOCK)
+
+
+MUTATIONS = [
+    Mutation("an approval of something else", Requests, "_found", "request.action_digest == action_digest", "True"),
+    Mutation("an approval that has expired", Context, "_decided", "cell.requests.holds(request)", "True"),
+    Mutation(
+        "a winner that is not durable",
+        Intake,
+        "_stands",
+        "isinstance(refusal, AlreadyDecided | RequestClosed)",
+        "False",
+    ),
+    Mutation("a second decision", Requests, "resolve", "request.state is not RequestState.PENDING", "False"),
+]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
+def test_a_broken_mechanism_is_seen(mutation: Mutation) -> None:
+    with mutated(mutation):
+        assert any(race(seed) for seed in range(RACES))
 
 
 @pytest.mark.torture
