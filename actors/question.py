@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.canonical import canonical, digest_of
+from protocol.answers import check_schema
 from protocol.edge import as_json
 from protocol.errors import ValidationFailed
 from protocol.requests import APPROVE, REJECT, Option, RequestKind
@@ -17,6 +18,7 @@ __all__ = ["ACTION_BYTES", "VALID_S", "Question"]
 VALID_S = 3600.0
 """How long an approval or a permission holds when the asker says nothing else."""
 ACTION_BYTES = 64 << 10
+"""How much an action, or a schema, may be."""
 DOMAIN = "enginehouse/request/1"
 
 
@@ -53,8 +55,13 @@ class Question:
             "schema": as_json(schema),
             "action": as_json(action),
         }
-        if len(canonical(asked["action"])) > ACTION_BYTES:
-            raise ValidationFailed(f"An action has at most {ACTION_BYTES} bytes; name what is large by its hash.")
+        for name in ("action", "schema"):
+            if len(canonical(asked[name])) > ACTION_BYTES:
+                raise ValidationFailed(
+                    f"The {name} of a request has at most {ACTION_BYTES} bytes; name what is large by its hash."
+                )
+        if asked["schema"] is not None:
+            check_schema(asked["schema"])
         return Question(
             asked=asked, deadline_s=deadline_s, default=default, valid_s=valid_s, escalate_s=_levels(escalate_s)
         )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.host import Timer
 from actors.question import Question
+from protocol.answers import check_answer
 from protocol.authority import Authority
 from protocol.commands import Answer, Approve, Reject, Reply, Skip
 from protocol.deciding import check_digest, may_decide
@@ -198,6 +199,8 @@ class Requests:
                     errors=[{"loc": ["option"], "msg": "an option is needed", "type": "missing"}],
                 )
             check_digest(request, body.option, body.digest, pool=self._cell.host.rules(self._cell))
+            if request.schema is not None and (body.option is None or body.answer is not None):
+                check_answer(request.schema, body.answer)
             return request, Decided(option=body.option, answer=body.answer, comment=body.comment)
         if isinstance(body, Approve):
             option = self._option(request, OptionKind.ALLOW_ONCE)

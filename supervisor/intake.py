@@ -89,11 +89,14 @@ class Intake:
         )
         if isinstance(body, Submit):
             receipt.counted = self._house.pools.of(cell).count_run(self._house.now())
+        refusal = None
         try:
             await receipt.wait()
-        except EnginehouseError as refusal:
+        except EnginehouseError as error:
+            refusal = error
+        if refusal is not None:
             await self._stands(refusal)
-            raise
+            raise refusal
         return self._check_replay(receipt, digest)
 
     async def _stands(self, refusal: EnginehouseError) -> None:

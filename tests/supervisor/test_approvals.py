@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from actors.engine import Engine, RunInput
 from actors.question import Question
 from protocol.authority import Authority, Scope
-from protocol.commands import Approve, Reject
+from protocol.commands import Answer, Approve, Reject
 from protocol.errors import (
     AlreadyDecided,
     ApprovalStale,
@@ -168,6 +168,31 @@ async def test_what_cannot_be_meant_is_not_asked(autojump_clock: MockClock, ask:
         assert await story(house) == []
 
 
+async def test_an_answer_has_to_fit_the_schema_of_its_question(autojump_clock: MockClock) -> None:
+    class Former(Engine):
+        kind = "former"
+
+        async def on_run(self, ctx: Any, run: RunInput) -> Any:
+            return (await ctx.ask_human("How many?", schema=run.input)).answer
+
+    async with a_house(kinds=[Former]) as house:
+        await spawn(house, "a", "former")
+        run = await submit(house, "a", {"type": "integer", "minimum": 1})
+        await run_until(house, run, "waiting")
+        request = await pending(house)
+        for wrong in ("3", 0, None, True):
+            with pytest.raises(ValidationFailed):
+                await house.reply(request.id, ReplyBody(answer=wrong), BOB)
+            with pytest.raises(ValidationFailed):
+                await house.command("a", Answer(request_id=request.id, answer=wrong), BOB)
+        await house.reply(request.id, ReplyBody(answer=3), BOB)
+        assert await result(house, run) == 3
+        for schema in ({"type": "count"}, {"enum": ["x" * (1 << 16)]}):
+            run = await submit(house, "a", schema)
+            await run_until(house, run, "ended")
+            assert (await house.run(run)).status == "failed"
+
+
 # -- how long it holds -------------------------------------------------------------------------------------------------
 async def test_an_approval_that_was_not_used_in_time_is_void_and_asked_for_again(autojump_clock: MockClock) -> None:
     async with a_house(kinds=[Deployer]) as house:
@@ -291,6 +316,30 @@ async def test_without_a_store_nothing_is_approved(autojump_clock: MockClock) ->
     async with a_house(store.journal, kinds=[Deployer]) as house:
         await trio.sleep(10)
         assert (await pending(house)).state == "pending"
+        assert await deployed(house) == []
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("default, how", [("reject", "decided"), ("approve", "expired"), (None, "expired")])
+async def test_a_deadline_that_passes_while_the_house_is_down_refuses(
+    autojump_clock: MockClock, default: str | None, how: str, held: bool
+) -> None:
+    journal = Journal()
+    async with killed(journal, kinds=[Deployer]) as house:
+        run = await deploying(house, "v1", deadline_s=50, default=default)
+        if held:
+            await house.pause("a", ALICE, wait_s=5)
+    await trio.sleep_until(100)
+    async with a_house(journal, kinds=[Deployer]) as house:
+        await trio.sleep(1)
+        assert (await story(house))[:2] == ["opened", how]
+        if held:
+            await house.resume("a", ALICE)
+        if how == "decided":
+            assert await result(house, run) == "reject"
+        else:  # the run is tried again, and asks again
+            await run_until(house, run, "waiting")
+            assert (await pending(house)).state == "pending"
         assert await deployed(house) == []
 
 
