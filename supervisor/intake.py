@@ -89,14 +89,14 @@ class Intake:
         )
         if isinstance(body, Submit):
             receipt.counted = self._house.pools.of(cell).count_run(self._house.now())
-        refusal = None
+        lost: EnginehouseError | None = None
         try:
             await receipt.wait()
         except EnginehouseError as error:
-            refusal = error
-        if refusal is not None:
-            await self._stands(refusal)
-            raise refusal
+            lost = error
+        if lost is not None:
+            await self._stands(lost)
+            raise lost
         return self._check_replay(receipt, digest)
 
     async def _stands(self, refusal: EnginehouseError) -> None:
