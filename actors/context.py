@@ -8,7 +8,6 @@ gate last; otherwise a hold that is placed during the barrier would let code thr
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,10 +17,10 @@ import trio
 from actors.engine import Finished, RequestExpired, RunInput
 from actors.output import Output
 from actors.processes import Process
+from actors.question import Question
 from protocol.edge import as_json
-from protocol.errors import ValidationFailed
-from protocol.events import encode, is_reserved
-from protocol.requests import APPROVE, REJECT, Decided, Option, RequestKind, RequestState
+from protocol.events import is_reserved
+from protocol.requests import Decided, Option, Request, RequestKind, RequestState
 
 if TYPE_CHECKING:
     from actors.cell import Cell
@@ -171,31 +170,37 @@ class Context:
         deadline_s: float | None = None,
         default: str | None = None,
         action: Any = None,
+        valid_s: float | None = None,
+        escalate_s: float | Sequence[float] | None = None,
     ) -> Decided:
         """Put a question to people and wait for the decision, over restarts of actor and daemon.
 
         `options`: an approval or permission without any can be approved and rejected. `action`: what exactly is asked
-        for; it is part of the digest, so other arguments are another question. `deadline_s` runs on wall time, also
-        while paused; `default` is the option it decides. Raises RequestExpired when it passes without one, or when an
-        approval's default is not a refusal; ValidationFailed for a default that is no option. Cancelled: the question
-        stays open for the next attempt, until the run ends.
+        for, as JSON; it is shown and journaled (so no secrets), and other arguments are another question, which voids
+        an unused answer to the former. `deadline_s` runs on wall time, also while paused; `default` is the option it
+        decides. `valid_s`: how long an approval holds (None: an hour; an answer to a question for ever); one that was
+        not used by then is void, and the question is put again. `escalate_s`: after how long without a decision a
+        `request.escalated` is told, once for each (None: what the pool says).
+
+        Raises RequestExpired when the deadline passes without a default, or when an approval's default is not a
+        refusal, or when what was asked is withdrawn; ValidationFailed for a default that is no option, or an action
+        that is too large. Cancelled: the question stays open for the next attempt, until the run ends.
         """
-        if not options and kind is not RequestKind.QUESTION:
-            options = (APPROVE, REJECT)
-        if default is not None and all(o.id != default for o in options):
-            raise ValidationFailed(f"The default {default!r} is none of the options.")
-        cell = self._speaking()
-        asked: dict[str, Any] = {
-            "kind": kind.value,
-            "title": title,
-            "detail": detail,
-            "options": [{"id": o.id, "kind": o.kind.value, "label": o.label} for o in options],
-            "schema": as_json(schema),
-        }
-        digest = hashlib.sha256(encode([asked, as_json(action)])).hexdigest()
-        request = cell.requests.ask(self._run_id, digest, asked, deadline_s=deadline_s, default=default)
-        self._progressed()
-        await cell.barrier()
+        question = Question.of(
+            title, kind=kind, detail=detail, options=options, schema=schema, action=action, deadline_s=deadline_s,
+            default=default, valid_s=valid_s, escalate_s=escalate_s,
+        )  # fmt: skip
+        while True:
+            request = self._speaking().requests.ask(self._run_id, question)
+            self._progressed()
+            if await self._decided(request):
+                assert request.decision is not None
+                return request.decision
+
+    async def _decided(self, request: Request) -> bool:
+        """Wait for the decision and use it. False: it is no answer any more, and the question has to be put again."""
+        cell = self._cell
+        used: list[bool] = []
 
         async def wait() -> None:
             while request.state is RequestState.PENDING:
@@ -203,15 +208,16 @@ class Context:
             await cell.barrier()
 
         async def use() -> None:
-            cell.requests.use(request)
+            used.append(self._speaking().requests.use(request))
             await cell.barrier()
 
-        await self._quietly(wait)
-        if request.state is RequestState.ANSWERED:  # used only now: an answer given while held outlives a restart
-            await self._quietly(use)
-        if request.decision is None:
-            raise RequestExpired(f"Nobody decided {title!r}: {request.reason or 'its deadline passed'}.")
-        return request.decision
+        with cell.requests.asking(request):
+            await cell.barrier()
+            await self._quietly(wait)
+            if request.decision is None:
+                raise RequestExpired(f"Nobody decided {request.title!r}: {request.reason or 'its deadline passed'}.")
+            await self._quietly(use)  # only now: an answer given while held outlives a restart
+            return used[-1] and cell.requests.holds(request)
 
     async def spawn_process(
         self,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from protocol.decide import Decision, Exit
 from protocol.events import Row
+from protocol.requests import Request
+from protocol.specs import PoolSpec
 
 if TYPE_CHECKING:
     from actors.cell import Cell
@@ -71,6 +73,18 @@ class Host(Protocol):
         """Now, as RFC 3339 with milliseconds."""
 
     def new_id(self, prefix: str) -> str: ...
+
+    def nonce(self) -> str:
+        """128 random bits as 32 lower-case hex digits."""
+
+    def rules(self, cell: Cell) -> PoolSpec:
+        """What the engine's pool says."""
+
+    def person(self, principal: str) -> str:
+        """Who stands behind a principal; itself, when nobody does."""
+
+    def watched(self, request: Request) -> bool:
+        """Whether somebody who may decide it is watching, or was a moment ago."""
 
     def admit(self, cell: Cell) -> bool:
         """Whether the pool has a place for one more actor; when not, the cell is booted once there is."""

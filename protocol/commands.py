@@ -23,6 +23,7 @@ __all__ = [
 Reason = Annotated[str, Field(max_length=1000)]
 Holder = Annotated[str, Field(min_length=1, max_length=128)]
 RequestId = Annotated[str, Field(min_length=1, max_length=128)]
+Digest = Annotated[str, Field(max_length=128)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,10 +123,13 @@ class Dispose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approve:
+    """`digest`: of what was seen; the request has to have it."""
+
     __pydantic_config__ = STRICT
     type: Literal["approve"] = "approve"
     request_id: RequestId | None = None
     comment: Reason | None = None
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +172,7 @@ class Reply:
     option: Annotated[str, Field(max_length=128)] | None = None
     answer: Any = None
     comment: Reason | None = None
-    digest: Annotated[str, Field(max_length=128)] | None = None
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +211,8 @@ def verb_of(body: Any) -> Verb:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A body on its way. `key`: the caller's idempotency key; `digest`: fingerprint of what was asked under it;
-    `run_id`: the run that a submit makes; `seq`: its place in the journal once it was accepted.
+    `run_id`: the run that a submit makes; `asked_by`: the principals behind it; `seq`: its place in the journal once it
+    was accepted.
     """
 
     id: str
@@ -218,6 +223,7 @@ class Command:
     digest: str = ""
     run_id: str | None = None
     retry_of: str | None = None
+    asked_by: tuple[str, ...] = ()
     time: str = ""
     seq: int = 0
 

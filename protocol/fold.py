@@ -145,6 +145,7 @@ def _request(view: View, row: Row) -> None:
         view.requests[request_id] = request
         if (
             request.used
+            or request.voided is not None
             or request.state in (RequestState.EXPIRED, RequestState.WITHDRAWN)
             or (request.state is RequestState.ANSWERED and request.run_id is None)
         ):
@@ -183,6 +184,15 @@ _FOLDS: dict[str, Fold] = {
     **dict.fromkeys(SETTLING, _settled),
     **dict.fromkeys(("run.queued", "run.started", "run.waiting", "run.interrupted", *RUN_ENDS), _run),
     **dict.fromkeys(
-        ("request.opened", "request.decided", "request.expired", "request.withdrawn", "request.used"), _request
+        (
+            "request.opened",
+            "request.decided",
+            "request.expired",
+            "request.withdrawn",
+            "request.used",
+            "request.voided",
+            "request.escalated",
+        ),
+        _request,
     ),
 }

@@ -84,6 +84,7 @@ async def open_supervisor(
             ids=Ids(lambda: round(wall() * 1000), source.getrandbits),
             wall=wall,
             random=source.random,
+            randbits=source.getrandbits,
             margin_s=margin_s,
             threads=threads,
         )

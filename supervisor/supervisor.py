@@ -22,6 +22,7 @@ from actors.journaling import Journaling
 from actors.kinds import Kinds
 from actors.ref import Ref
 from protocol.decide import Decision, Exit
+from protocol.deciding import may_decide
 from protocol.edge import dump
 from protocol.errors import (
     BadInput,
@@ -34,13 +35,15 @@ from protocol.errors import (
 from protocol.events import RUN_ENDS, Row
 from protocol.fold import fold
 from protocol.ids import Ids
-from protocol.specs import Spec
+from protocol.requests import Request
+from protocol.specs import PoolSpec, Spec
 from protocol.states import State
 from protocol.times import rfc3339
 from protocol.view import View
 from protocol.wire import EngineInfo
 from protocol.writes import Commit, Snapshot, Write
 from supervisor.absent import absent
+from supervisor.attendance import Attendance
 from supervisor.deadlines import Deadline, Deadlines
 from supervisor.expiry import Expiry
 from supervisor.groups import Groups
@@ -71,6 +74,7 @@ class Supervisor:
         ids: Ids,
         wall: Callable[[], float],
         random: Callable[[], float],
+        randbits: Callable[[int], int],
         margin_s: float,
         threads: bool = True,
     ) -> None:
@@ -88,6 +92,8 @@ class Supervisor:
         self.groups = Groups(self)
         self.expiry = Expiry(self)
         self.watchers = Watchers()
+        self.attendance = Attendance(self.now)
+        self.person: Callable[[str], str] = _itself
         self.intake = Intake(self)
         self.open_runs: dict[str, str] = {}
         self.letters = trio.Lock()  # a dead letter is sent once, whoever asks at the same time
@@ -95,7 +101,7 @@ class Supervisor:
         self.late_answers = 0
         self.started_at = 0.0
         self._new_id = ids.new
-        self._wall, self._random = wall, random
+        self._wall, self._random, self._randbits = wall, random, randbits
         self._nursery: trio.Nursery | None = None
         self._context: ContextVars | None = None
         self._since_snapshot: dict[str, int] = {}
@@ -120,6 +126,30 @@ class Supervisor:
 
     def new_id(self, prefix: str) -> str:
         return self._new_id(prefix)
+
+    def nonce(self) -> str:
+        return f"{self._randbits(128):032x}"
+
+    def rules(self, cell: Cell) -> PoolSpec:
+        return self.pools.of(cell).spec
+
+    def behind(self, principal: str | None, others: Sequence[str]) -> tuple[str, ...]:
+        """The principals behind a run: who asks for it, who stands behind them, and who asked for it before."""
+        own = () if principal is None else (principal, self.person(principal))
+        return tuple(dict.fromkeys((*others, *own)))
+
+    def watched(self, request: Request) -> bool:
+        view = self.views.get(request.uid)
+        return view is not None and self.attendance.watches(
+            request, kind=view.spec.kind, pool=self._rules_of(request), person=self.person
+        )
+
+    def may_decide(self, request: Request, principal: str | None) -> None:
+        """Raises InsufficientScope when `principal` may not decide a request, also one that has ended."""
+        may_decide(request, principal=principal, authority=None, pool=self._rules_of(request), person=self.person)
+
+    def _rules_of(self, request: Request) -> PoolSpec:
+        return self.pools.get(request.pool).spec if request.pool in self.pools else PoolSpec(id=request.pool)
 
     def random(self) -> float:
         return self._random()
@@ -384,3 +414,7 @@ class Supervisor:
         """The writer has ended: who still waits is told."""
         if self.failed is None:
             self._tell(self._gone)
+
+
+def _itself(principal: str) -> str:
+    return principal

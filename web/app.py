@@ -18,12 +18,14 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any, Final, Literal
 
+import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
 from protocol.edge import dump
+from supervisor.attendance import Attendance
 from supervisor.house import SharedHouse
 from web.asgi import Message, Receive, Scope, Send
 from web.audit import AuditJournal, trail_of
@@ -143,8 +145,11 @@ def create_app(
     limits: Limits | None = None,
     heartbeat_s: float = 15.0,
     wall: Callable[[], float] = time.time,
+    attendance: Attendance | None = None,
 ) -> Api:
-    """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment."""
+    """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment; `attendance`:
+    the house's own, so that it knows who watches.
+    """
     limits = limits or Limits()
     services = Services(
         house=house,
@@ -157,6 +162,7 @@ def create_app(
         wall=wall,
         heartbeat_s=heartbeat_s,
         openapi=_openapi,
+        attendance=attendance or Attendance(trio.current_time),
     )
     return Api(services)
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from protocol.errors import ValidationFailed
+from supervisor.attendance import Watcher
 from supervisor.audit import Trail
-from supervisor.house import Caller, House
+from supervisor.house import Caller, Filter, House
 from web.asgi import Scope
 from web.auth import Principal
 from web.guard import values_of
@@ -20,6 +21,7 @@ from web.services import Services
 
 __all__ = ["MAX_WAIT_S", "Call", "caller_of"]
 
+ALL: Final = Filter()
 MAX_WAIT_S: Final = 60
 
 _KEY = re.compile(rb"[\x21-\x7e]{1,255}")
@@ -38,6 +40,11 @@ class Call:
     caller: Caller
     principal: Principal | None
     json: Any = None
+
+    def watcher(self, shown: Filter = ALL, *, kind: str | None = None) -> Watcher:
+        """Who asks, as somebody who sees what the filter shows (and requests of this `kind` alone)."""
+        assert self.principal is not None
+        return Watcher(principal=self.principal.name, authority=self.principal.authority, shown=shown, kind=kind)
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header; `name` in lower case."""

@@ -135,6 +135,7 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
                 audit_level=settings.audit.level,
                 limits=limits,
                 heartbeat_s=settings.server.heartbeat_s,
+                attendance=house.attendance,
             )
 
             async def goodbye() -> None:

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+import trio
+
+from supervisor.attendance import Attendance
 from supervisor.house import SharedHouse
 from web.audit import AuditJournal
 from web.auth import Failures, Keys, Rates
@@ -21,7 +24,8 @@ __all__ = ["Services"]
 class Services:
     """`audit`: where audit rows are read (None: there are none); `audit_level`: `metadata`, or `request` with bodies;
     `wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
-    document, as bytes; `in_flight`: (principal, key) of requests that are no command and are being answered now.
+    document, as bytes; `attendance`: where it is said who watches; `in_flight`: (principal, key) of requests that are
+    no command and are being answered now.
     """
 
     house: SharedHouse
@@ -35,4 +39,5 @@ class Services:
     audit: AuditJournal | None = None
     audit_level: Literal["metadata", "request"] = "metadata"
     rates: Rates = field(default_factory=Rates)
+    attendance: Attendance = field(default_factory=lambda: Attendance(trio.current_time))
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

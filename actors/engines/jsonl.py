@@ -14,6 +14,7 @@ from pydantic_core import from_json
 from protocol.edge import adapter
 from protocol.events import encode
 from protocol.requests import Option, RequestKind
+from protocol.specs import Levels
 
 __all__ = [
     "LINE_BYTES",
@@ -108,6 +109,8 @@ class Ask(Message):
     deadline_s: Annotated[float, Field(gt=0, le=10**9)] | None = None
     default: str | None = None
     action: Any = None
+    valid_s: Annotated[float, Field(gt=0, le=10**9)] | None = None
+    escalate_s: Levels | None = None
 
 
 class Unknown(Message):

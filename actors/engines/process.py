@@ -285,7 +285,8 @@ class ProcessEngine(Engine):
     async def _ask(self, ctx: RunContext, ask: jsonl.Ask) -> None:
         decided = await ctx.ask_human(
             ask.title, kind=ask.kind, detail=ask.detail, options=ask.options, schema=ask.schema_,
-            deadline_s=ask.deadline_s, default=ask.default, action=ask.action,
+            deadline_s=ask.deadline_s, default=ask.default, action=ask.action, valid_s=ask.valid_s,
+            escalate_s=ask.escalate_s,
         )  # fmt: skip
         answer = {"option": decided.option, "answer": decided.answer, "comment": decided.comment}
         self._say("answer", id=ask.id, ask=ask.ask, **answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,6 +17,7 @@ from protocol.events import Row
 from protocol.ids import event_id
 from protocol.wire import HealthInfo, KindInfo, Page
 from protocol.writes import Document
+from supervisor.attendance import Attendance
 from supervisor.audit import Trail
 from supervisor.embedded.base import NOBODY, cursor_of, page_of
 from supervisor.embedded.people import People
@@ -99,6 +101,15 @@ class EmbeddedHouse(Pools, Runs, People):
     def ref(self, engine: str) -> Ref:
         """A volatile handle on an engine: `tell` and `ask`. Raises NotFound, EngineDisposed."""
         return self.supervisor.ref(engine)
+
+    @property
+    def attendance(self) -> Attendance:
+        """Who is watching: a program with people of its own says here that they look."""
+        return self.supervisor.attendance
+
+    def identify(self, person: Callable[[str], str]) -> None:
+        """Say who stands behind a principal (the user who made a key), so that four eyes are those of two people."""
+        self.supervisor.person = person
 
     def statistics(self) -> HouseStatistics:
         """Counts of this house now, with the conservation law of every mailbox."""

@@ -27,7 +27,9 @@ from supervisor.standing import check_standing
 
 __all__ = ["Pools"]
 
-NOT_NULL = ("max_engines", "strategy", "window_s", "quotas")
+GUARDED = ("four_eyes", "require_digest", "escalate_after_s")
+"""Who approvals are to protect against may not change the rules of approvals."""
+NOT_NULL = ("max_engines", "strategy", "window_s", "quotas", *GUARDED)
 
 
 class Pools(Engines):
@@ -67,6 +69,8 @@ class Pools(Engines):
         pool = self._pool(id)
         check_standing(caller, Scope.OPERATE)
         changes = {name: getattr(patch, name) for name in members}
+        if caller.standing is not None and members.intersection(GUARDED):
+            caller.standing().require(Scope.ADMIN)
         for name in NOT_NULL:
             if name in changes and changes[name] is None:
                 raise ValidationFailed(

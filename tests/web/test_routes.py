@@ -33,8 +33,8 @@ def ask(house: RecordingHouse) -> Iterator[Client]:
 def pool(id: str = "p") -> PoolInfo:
     return PoolInfo(
         id=id, template=None, max_engines=100, max_running=None, idle_s=None, expire_s=None,
-        strategy=Strategy.ONE_FOR_ONE, max_restarts=None, window_s=60.0, quotas=Quotas(), draining=False, engines=0,
-        running=0, budget={},
+        strategy=Strategy.ONE_FOR_ONE, max_restarts=None, window_s=60.0, quotas=Quotas(), four_eyes=False,
+        require_digest=False, escalate_after_s=(), draining=False, engines=0, running=0, budget={},
     )  # fmt: skip
 
 
