@@ -1,0 +1,73 @@
+"""The metrics as somebody gets to see them: every source is asked for their part, and the parts become one text.
+
+What is known by pool is shown for the pools that one sees. What is of the whole house is for who sees all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Final, TypeAlias
+
+import trio
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
+
+from protocol.authority import Authority
+from web.metrics.process import process_metrics
+
+__all__ = ["Metrics", "Source"]
+
+Source: TypeAlias = Callable[[Authority], Iterable[Metric]]
+"""What of some figures this authority may see, measured now. Called in the loop's thread; must not wait."""
+
+_OPENMETRICS: Final = "application/openmetrics-text"
+
+
+class Metrics:
+    """`public`: they are shown, whole, to whoever asks."""
+
+    def __init__(self, *sources: Source, public: bool = False) -> None:
+        self._sources = list(sources)
+        self.public = public
+
+    def include(self, source: Source) -> None:
+        """Ask this one too. Names of metrics must differ from all others."""
+        self._sources.append(source)
+
+    async def text(self, authority: Authority, accept: str) -> tuple[bytes, str]:
+        """All that `authority` may see, and its content type: OpenMetrics 1.0 for who accepts it by name, else
+        Prometheus' text format 0.0.4.
+        """
+        families = [family for source in self._sources for family in source(authority)]
+        # In a thread: with many pools the text is long, and the figures of the process are files.
+        return await trio.to_thread.run_sync(_written, families, authority.everywhere, accept)
+
+
+class _Collected(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _written(families: list[Metric], whole: bool, accept: str) -> tuple[bytes, str]:
+    # A registry of its own for each answer, which also finds a name that is there twice; never the library's global one.
+    registry = CollectorRegistry(auto_describe=True)
+    registry.register(_Collected(chain(families, process_metrics() if whole else ())))
+    if _accepts_openmetrics(accept):
+        return generate_openmetrics(registry), CONTENT_TYPE_LATEST
+    return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+
+
+def _accepts_openmetrics(accept: str) -> bool:
+    for part in accept.split(","):
+        media_type, *parameters = (word.strip().lower() for word in part.split(";"))
+        if media_type == _OPENMETRICS:
+            return not any(word.replace(" ", "") in {"q=0", "q=0.0", "q=0.00", "q=0.000"} for word in parameters)
+    return False
