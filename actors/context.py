@@ -231,7 +231,8 @@ class Context:
     ) -> Process:
         """Start a program in this incarnation's process tree, which ends, provably, with the incarnation.
 
-        What was emitted before is durable first. A run's program finds its trace in TRACEPARENT. Raises SpawnFailed. Cancelled: no process is left.
+        What was emitted before is durable first. A run's program finds its trace in TRACEPARENT. Raises SpawnFailed.
+        Cancelled: no process is left.
         """
         await self._cell.barrier()
         await self._quietly(None)

@@ -14,6 +14,7 @@ from pydantic import Discriminator, Field
 from protocol.plan import REPLIES, Verb
 from protocol.runs import OnBusy, Priority
 from protocol.specs import STRICT, Labels, PauseMode, Positive, Seconds
+from protocol.trace import Trace
 
 __all__ = [
     "Answer", "Approve", "Body", "Cancel", "Command", "Dispose", "Pause", "Redelivered", "Reject", "Reply", "Restart",
@@ -207,7 +208,8 @@ def verb_of(body: Any) -> Verb:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A body on its way. `key`: the caller's idempotency key; `digest`: fingerprint of what was asked under it;
-    `run_id`: the run that a submit makes; `seq`: its place in the journal once it was accepted.
+    `run_id`: the run that a submit makes; `trace`: what it belongs to, journaled beside the body; `seq`: its place in
+    the journal once it was accepted.
     """
 
     id: str
@@ -218,6 +220,7 @@ class Command:
     digest: str = ""
     run_id: str | None = None
     retry_of: str | None = None
+    trace: Trace | None = None
     time: str = ""
     seq: int = 0
 

@@ -49,8 +49,9 @@ class PoolStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HouseStatistics:
-    """`engines`: by state; `mailboxes`: by engine id; `pools`: by pool; `unbalanced`: engines whose mailbox breaks the conservation law
-    (accepted = handled + dead-lettered + withdrawn + queued + in hand), always empty unless the house has a bug.
+    """`engines`: by state; `mailboxes`: by engine id; `pools`: by id; `unbalanced`: engines whose mailbox breaks the
+    conservation law (accepted = handled + dead-lettered + withdrawn + queued + in hand), always empty unless the house
+    has a bug.
     """
 
     engines: dict[str, int]

@@ -32,13 +32,15 @@ from web.auth.rates import FREE, Turn
 from web.bodies import read_body
 from web.guard import respond
 from web.limits import Limits
+from web.metrics import Metrics
 from web.openapi import document
 from web.peer import address_of
 from web.perform import PRINCIPAL, TURN, perform
 from web.problems import SLUG, Answer, install, problem, request_id_of, slug_of
 from web.reply import answer_of
-from web.route import Route
+from web.route import FOUND, Route
 from web.routes import ROUTES
+from web.routes.metrics import METRICS
 from web.services import Services
 from web.streams import Streams
 
@@ -56,6 +58,7 @@ class Api:
         self.services = services
         self.quart = _quart(services)
         self._routes = {route.operation: route for route in ROUTES}
+        self._public = PUBLIC | ({METRICS} if services.metrics.public else set())
         self._map: MapAdapter = self.quart.url_map.bind("")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,7 +67,9 @@ class Api:
             return
         found = self._find(scope)
         self._note(scope, found)
-        if scope["path"] not in PUBLIC:
+        if isinstance(found, tuple):
+            scope[FOUND] = (found[0].path, found[1])
+        if scope["path"] not in self._public:
             with self.services.failures.counted(scope):
                 principal = self.services.keys.principal(presented_key(scope["headers"]))
             scope[PRINCIPAL] = principal
@@ -142,9 +147,12 @@ def create_app(
     audit_level: Literal["metadata", "request"] = "metadata",
     limits: Limits | None = None,
     heartbeat_s: float = 15.0,
+    metrics: Metrics | None = None,
     wall: Callable[[], float] = time.time,
 ) -> Api:
-    """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment."""
+    """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment; `metrics`:
+    what `/metrics` shows.
+    """
     limits = limits or Limits()
     services = Services(
         house=house,
@@ -157,7 +165,9 @@ def create_app(
         wall=wall,
         heartbeat_s=heartbeat_s,
         openapi=_openapi,
+        metrics=metrics or Metrics(),
     )
+    services.metrics.include(services.streams.collect)
     return Api(services)
 
 

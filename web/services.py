@@ -12,6 +12,7 @@ from supervisor.house import SharedHouse
 from web.audit import AuditJournal
 from web.auth import Failures, Keys, Rates
 from web.limits import Limits
+from web.metrics import Metrics
 from web.streams import Streams
 
 __all__ = ["Services"]
@@ -35,4 +36,5 @@ class Services:
     audit: AuditJournal | None = None
     audit_level: Literal["metadata", "request"] = "metadata"
     rates: Rates = field(default_factory=Rates)
+    metrics: Metrics = field(default_factory=Metrics)
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

@@ -4,6 +4,6 @@ from web.metrics.engines import EngineCounts
 from web.metrics.exposition import Metrics, Source
 from web.metrics.house import HouseFigures
 from web.metrics.process import LoopLag
-from web.metrics.requests import UNMATCHED, Requests
+from web.metrics.requests import OTHER, UNMATCHED, Requests
 
-__all__ = ["UNMATCHED", "EngineCounts", "HouseFigures", "LoopLag", "Metrics", "Requests", "Source"]
+__all__ = ["OTHER", "UNMATCHED", "EngineCounts", "HouseFigures", "LoopLag", "Metrics", "Requests", "Source"]

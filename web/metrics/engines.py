@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
-from protocol.authority import Authority
 from protocol.events import RUN_ENDS, Row
 from protocol.times import epoch_ms
 from web.metrics.histogram import Histogram
@@ -26,10 +25,9 @@ _ROWS: Final = {
 
 
 class EngineCounts:
-    """Counts since this start of the daemon. `pools`: those that are there now; of others nothing is shown or kept."""
+    """Counts since this start of the daemon."""
 
-    def __init__(self, pools: Callable[[], Collection[str]]) -> None:
-        self._pools = pools
+    def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._ends: Counter[tuple[str, str]] = Counter()
         self._durations: dict[str, Histogram] = {}
@@ -37,28 +35,25 @@ class EngineCounts:
 
     def row(self, row: Row) -> None:
         """One row of an engine."""
-        type = row.type
-        if type == "run.started":
+        if row.type == "run.started":
             self._started[row.run_id or ""] = row.time
-        elif type in RUN_ENDS:
-            self._ends[row.pool, RUN_ENDS[type]] += 1
+        elif row.type in RUN_ENDS:
+            self._ends[row.pool, RUN_ENDS[row.type]] += 1
             started = self._started.pop(row.run_id or "", None)
             if started is not None:
                 if row.pool not in self._durations:
                     self._durations[row.pool] = Histogram(_BOUNDS)
                 self._durations[row.pool].add(max(epoch_ms(row.time) - epoch_ms(started), 0) / 1000)
-        elif type == "run.interrupted":
+        elif row.type == "run.interrupted":
             self._started.pop(row.run_id or "", None)
-        elif type == "engine.starting":
+        elif row.type == "engine.starting":
             self._counts["restarted", row.pool] += row.data["cause"] == "backoff"
-        elif type in _ROWS and row.data.get("stalled", True):
-            self._counts[_ROWS[type][0], row.pool] += 1
+        elif row.type in _ROWS and row.data.get("stalled", True):
+            self._counts[_ROWS[row.type][0], row.pool] += 1
 
-    def collect(self, authority: Authority) -> Iterable[Metric]:
-        """A source of metrics."""
-        here = self._pools()
+    def collect(self, pools: Collection[str], here: Collection[str]) -> Iterable[Metric]:
+        """The metrics of `pools`. Of pools that are not `here` any more nothing is kept."""
         self._forget(here)
-        pools = [pool for pool in here if authority.sees(pool)]
         ends = CounterMetricFamily("enginehouse_runs_ended", "Runs that ended, by how.", labels=("pool", "outcome"))
         durations = HistogramMetricFamily(
             "enginehouse_run_duration_seconds", "From a run's last start to its end.", labels=("pool",)

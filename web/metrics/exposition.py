@@ -57,11 +57,12 @@ class _Collected(Collector):
 
 
 def _written(families: list[Metric], whole: bool, accept: str) -> tuple[bytes, str]:
-    # A registry of its own for each answer, which also finds a name that is there twice; never the library's global one.
+    # A registry for each answer, which also finds a name that is there twice; never the library's global one.
     registry = CollectorRegistry(auto_describe=True)
     registry.register(_Collected(chain(families, process_metrics() if whole else ())))
     if _accepts_openmetrics(accept):
-        return generate_openmetrics(registry), CONTENT_TYPE_LATEST
+        text: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]  # its other format alone is typed
+        return text, CONTENT_TYPE_LATEST
     return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
 

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from protocol.authority import Authority
 from protocol.runs import RunStatus
 from supervisor.statistics import HouseStatistics, PoolStatistics
+from web.metrics.engines import EngineCounts
 
 __all__ = ["HouseFigures"]
 
@@ -20,25 +21,26 @@ _ENDINGS: Final = ("handled", "dead_lettered", "withdrawn")
 
 
 class HouseFigures:
-    """A source of metrics. `statistics`: of the house, whole; who asks gets their part of it."""
+    """`statistics`: of the house, whole; `counts`: of its engines. Who asks gets their part of both."""
 
-    def __init__(self, statistics: Callable[[], HouseStatistics]) -> None:
+    def __init__(self, statistics: Callable[[], HouseStatistics], counts: EngineCounts) -> None:
         self._statistics = statistics
+        self._counts = counts
 
     def collect(self, authority: Authority) -> Iterable[Metric]:
+        """A source of metrics."""
         found = self._statistics()
         pools = {pool: one for pool, one in sorted(found.pools.items()) if authority.sees(pool)}
         yield from _mail(pools)
         yield from _work(pools)
+        yield from self._counts.collect(pools, found.pools)
         if authority.everywhere:
             yield from _journal(found)
 
 
 def _mail(pools: dict[str, PoolStatistics]) -> Iterable[Metric]:
     """The conservation law can be checked from these: accepted = ended + queued + in hand."""
-    accepted = CounterMetricFamily(
-        "enginehouse_mailbox_accepted", "Messages that were accepted.", labels=("pool",)
-    )
+    accepted = CounterMetricFamily("enginehouse_mailbox_accepted", "Messages that were accepted.", labels=("pool",))
     ended = CounterMetricFamily("enginehouse_mailbox_ended", "Messages that had their end.", labels=("pool", "how"))
     queued = GaugeMetricFamily("enginehouse_mailbox_queued", "Messages that wait.", labels=("pool",))
     in_hand = GaugeMetricFamily("enginehouse_mailbox_in_hand", "Messages that are being handled.", labels=("pool",))

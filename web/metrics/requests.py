@@ -1,7 +1,7 @@
 """What is counted of each request: rate, errors, duration, by route.
 
-Labels are bounded whatever is asked for: routes are templates, what is served nowhere is one route, a method that we do
-not know is one method, and slugs come from the table of problems.
+Labels are bounded whatever is asked for: routes are templates, what is served nowhere is one route, methods that we do
+not know are one method, and slugs come from the table of problems.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from protocol.authority import Authority
-from web.guard import METHODS
 from web.metrics.histogram import Histogram
 from web.problems import PROBLEMS
 
-__all__ = ["UNMATCHED", "Requests"]
+__all__ = ["OTHER", "UNMATCHED", "Requests"]
 
 UNMATCHED: Final = "unmatched"
-OTHER: Final = "other"
+OTHER: Final = "_OTHER"
 _BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 _AUTH: Final = ("unauthenticated", "token-expired")
 
@@ -35,10 +34,10 @@ class Requests:
         self._refusals: Counter[str] = Counter()
 
     def answered(self, method: str, route: str, status: int | None, begun_s: float | None, slug: str | None) -> None:
-        """Count one. `status`: None when the client went away before there was one; `begun_s`: after how many seconds
-        the answer began; `slug`: of the problem that it was.
+        """Count one. `method` and `route` are from bounded sets; `status`: None when the client went
+        away before there was one; `begun_s`: after how many seconds the answer began; `slug`: of the problem that it
+        was.
         """
-        method = method if method in METHODS else OTHER
         self._answers[method, route, "none" if status is None else f"{status // 100}xx"] += 1
         if begun_s is not None:
             durations = self._durations.get((method, route))
