@@ -6,11 +6,10 @@ What is known by pool is shown for the pools that one sees. What is of the whole
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import chain
 from typing import Final, TypeAlias
 
 import trio
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
@@ -48,18 +47,17 @@ class Metrics:
         return await trio.to_thread.run_sync(_written, families, authority.everywhere, accept)
 
 
-class _Collected(Collector):
+class _Registry(Collector):
     def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = list(families)
+        self._families = families
 
     def collect(self) -> Iterable[Metric]:
         return self._families
 
 
 def _written(families: list[Metric], whole: bool, accept: str) -> tuple[bytes, str]:
-    # A registry for each answer, which also finds a name that is there twice; never the library's global one.
-    registry = CollectorRegistry(auto_describe=True)
-    registry.register(_Collected(chain(families, process_metrics() if whole else ())))
+    # A registry of what this one may see, for this answer; the library's global one is never touched.
+    registry = _Registry([*families, *(process_metrics() if whole else ())])
     if _accepts_openmetrics(accept):
         text: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]  # its other format alone is typed
         return text, CONTENT_TYPE_LATEST
