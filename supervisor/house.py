@@ -50,7 +50,7 @@ class Caller:
     """Who asks, and under which key. `digest`: fingerprint of what is asked (None: made from the body); `standing`:
     what they may, asked when a command is journaled, and raising once that is over (None: the embedding program, which
     may do everything); `trail`: the audit row that this request owes; `trace`: the trace that what
-    is asked belongs to.
+    is asked belongs to (a remote house takes that of the span it is called in).
     """
 
     principal: str | None = None

@@ -143,7 +143,7 @@ class Traces(BaseModel):
     endpoint: Annotated[
         str | None,
         Field(
-            pattern=r"^https?://[^\s/?#]+(/\S*)?$", max_length=2048, description="the http(s) URL of an OTLP collector"
+            pattern=r"^https?://[^\s/?#@]+(/\S*)?$", max_length=2048, description="the http(s) URL of an OTLP collector"
         ),
     ] = None
     sample: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description="0 (no trace) to 1 (all)")] = 1.0

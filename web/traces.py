@@ -67,8 +67,8 @@ class Traces:
                 outcome = row.type.partition(".")[2]
                 span.set_attribute("enginehouse.outcome", outcome)
                 error = row.data.get("error")
-                if error:
-                    span.set_attribute("error.type", error["slug"])
+                if error or row.data.get("lost"):  # lost: an incarnation crashed with it in hand
+                    span.set_attribute("error.type", error["slug"] if error else outcome)
                     span.set_status(Status(StatusCode.ERROR))
                 span.end(_ns(row.time))
 

@@ -86,9 +86,9 @@ async def test_a_known_life_gives_known_numbers() -> None:
         await house.submit("a", NewRun(input="later"))
         await house.submit("b", NewRun(input="crash"), wait_s=5)
         await house.dispose("b", force=True)
+        view = house.supervisor.view("a")
         with trio.fail_after(5):
-            while not (await house.requests()).items:
-                await trio.lowlevel.checkpoint()
+            await house.supervisor.watch(view.spec.uid, lambda view: bool(view.requests) or None)
         found = await metrics_of(one.admin)
     pool = {"pool": "web"}
     accepted = found.value("enginehouse_mailbox_accepted_total", **pool)
