@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-import structlog
 import trio
 from opentelemetry.trace import Span, Status, StatusCode
 
 from web.asgi import App, Message, Receive, Scope, Send
 from web.guard import LIVE, METHODS
+from web.logs import HotLog
 from web.metrics import OTHER, UNMATCHED, Requests
 from web.perform import PRINCIPAL
 from web.problems import request_id_of
@@ -24,7 +24,7 @@ from web.traces import TRACE, Traces, trace_from
 
 __all__ = ["Observed"]
 
-log = structlog.get_logger("enginehouse.access")
+log = HotLog("enginehouse.access")
 
 _SLUG: Final = re.compile(rb'{"type": ?"/problems/([a-z-]{1,64})"')
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -111,7 +111,7 @@ def _log(method: str, scope: Scope, route: str, names: dict[str, str], answer: _
         line["trace_id"] = trace.trace_id
     for name in names.keys() & {"engine", "run", "pool"}:
         line["pool" if name == "pool" else f"{name}_id"] = names[name]
-    (log.debug if harmless else log.info)("request", **line)
+    (log().debug if harmless else log().info)("request", **line)
 
 
 def _end(span: Span, method: str, route: str, answer: _Answer) -> None:
