@@ -130,7 +130,7 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop, lag: LoopLag) -> int:
             ) as house,
         ):
             stop.house = house
-            measured = (requests.collect, lag.collect, HouseFigures(house.statistics, counts).collect)
+            measured = (requests.collect, lag.collect, HouseFigures(house.summary, counts).collect)
             metrics = Metrics(*measured, public=settings.metrics.public)
             keys = Keys(
                 _KeyDocuments(house),

@@ -92,8 +92,8 @@ def opened_log(directory: Path, level: str, *, screen: TextIO | None = None) -> 
 
 
 class HotLog:
-    """A logger for what is written often, bound again only when logging was configured anew: binding for each line costs
-    more than a line that is below the level.
+    """A logger for what is written often, bound again only when logging was configured anew: binding it for each line
+    costs more than a line that is below the level.
     """
 
     def __init__(self, name: str) -> None:

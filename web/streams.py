@@ -7,7 +7,7 @@ inside `waiting()`, which `close` interrupts; the stream then says goodbye itsel
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -86,7 +86,7 @@ class Streams:
         if self._open:
             await self._nobody.wait()
 
-    def collect(self, authority: Authority) -> Iterable[Metric]:
+    async def collect(self, authority: Authority) -> AsyncIterator[Metric]:
         """A source of metrics: how many are open, for who sees the whole house."""
         if authority.everywhere:
             yield GaugeMetricFamily("enginehouse_streams_open", "Streams that are open.", self._open.total())

@@ -5,7 +5,7 @@ What is known by pool is shown for the pools that one sees. What is of the whole
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final, TypeAlias
 
 import trio
@@ -21,8 +21,8 @@ from web.metrics.process import process_metrics
 
 __all__ = ["Metrics", "Source"]
 
-Source: TypeAlias = Callable[[Authority], Iterable[Metric]]
-"""What of some figures this authority may see, measured now. Called in the loop's thread; must not wait."""
+Source: TypeAlias = Callable[[Authority], AsyncIterator[Metric]]
+"""What of some figures this authority may see, measured now. It lets others run when there is much to measure."""
 
 _OPENMETRICS: Final = "application/openmetrics-text"
 
@@ -42,7 +42,7 @@ class Metrics:
         """All that `authority` may see, and its content type: OpenMetrics 1.0 for who accepts it by name, else
         Prometheus' text format 0.0.4.
         """
-        families = [family for source in self._sources for family in source(authority)]
+        families = [family for source in self._sources async for family in source(authority)]
         # In a thread: with many pools the text is long, and the figures of the process are files.
         return await trio.to_thread.run_sync(_written, families, authority.everywhere, accept)
 

@@ -4,14 +4,14 @@ and its readers for who sees the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from protocol.authority import Authority
 from protocol.runs import RunStatus
-from supervisor.statistics import HouseStatistics, PoolStatistics
+from supervisor.summary import HouseSummary, PoolSummary
 from web.metrics.engines import EngineCounts
 
 __all__ = ["HouseFigures"]
@@ -21,24 +21,22 @@ _ENDINGS: Final = ("handled", "dead_lettered", "withdrawn")
 
 
 class HouseFigures:
-    """`statistics`: of the house, whole; `counts`: of its engines. Who asks gets their part of both."""
+    """`summary`: of the house, whole; `counts`: of its engines. Who asks gets their part of both."""
 
-    def __init__(self, statistics: Callable[[], HouseStatistics], counts: EngineCounts) -> None:
-        self._statistics = statistics
+    def __init__(self, summary: Callable[[], Awaitable[HouseSummary]], counts: EngineCounts) -> None:
+        self._summary = summary
         self._counts = counts
 
-    def collect(self, authority: Authority) -> Iterable[Metric]:
+    async def collect(self, authority: Authority) -> AsyncIterator[Metric]:
         """A source of metrics."""
-        found = self._statistics()
+        found = await self._summary()
         pools = {pool: one for pool, one in sorted(found.pools.items()) if authority.sees(pool)}
-        yield from _mail(pools)
-        yield from _work(pools)
-        yield from self._counts.collect(pools, found.pools)
-        if authority.everywhere:
-            yield from _journal(found)
+        whole = _journal(found) if authority.everywhere else ()
+        for metric in (*_mail(pools), *_work(pools), *self._counts.collect(pools, found.pools), *whole):
+            yield metric
 
 
-def _mail(pools: dict[str, PoolStatistics]) -> Iterable[Metric]:
+def _mail(pools: dict[str, PoolSummary]) -> Iterable[Metric]:
     """The conservation law can be checked from these: accepted = ended + queued + in hand."""
     accepted = CounterMetricFamily("enginehouse_mailbox_accepted", "Messages that were accepted.", labels=("pool",))
     ended = CounterMetricFamily("enginehouse_mailbox_ended", "Messages that had their end.", labels=("pool", "how"))
@@ -61,7 +59,7 @@ def _mail(pools: dict[str, PoolStatistics]) -> Iterable[Metric]:
     return accepted, ended, queued, in_hand, oldest, unbalanced
 
 
-def _work(pools: dict[str, PoolStatistics]) -> Iterable[Metric]:
+def _work(pools: dict[str, PoolSummary]) -> Iterable[Metric]:
     engines = GaugeMetricFamily(
         "enginehouse_engines", "Engines that are not disposed.", labels=("pool", "kind", "state")
     )
@@ -74,13 +72,13 @@ def _work(pools: dict[str, PoolStatistics]) -> Iterable[Metric]:
         for (kind, state), count in sorted(one.engines.items()):
             engines.add_metric((pool, kind, state), count)
         for status in _OPEN:
-            runs.add_metric((pool, status), one.runs.get(status, 0))
+            runs.add_metric((pool, status), one.runs[status])
         requests.add_metric((pool,), one.requests)
         programs.add_metric((pool,), one.programs)
     return engines, runs, requests, programs
 
 
-def _journal(found: HouseStatistics) -> Iterable[Metric]:
+def _journal(found: HouseSummary) -> Iterable[Metric]:
     store = found.store
     yield GaugeMetricFamily(
         "enginehouse_journal_queued_writes", "Writes that are not durable yet.", store.queued_writes

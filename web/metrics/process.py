@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator
 from typing import Final
 
 from prometheus_client import ProcessCollector
@@ -26,7 +26,7 @@ class LoopLag:
     def beat(self, late_s: float) -> None:
         self._histogram.add(late_s)
 
-    def collect(self, authority: Authority) -> Iterable[Metric]:
+    async def collect(self, authority: Authority) -> AsyncIterator[Metric]:
         """A source of metrics."""
         if authority.everywhere:
             family = HistogramMetricFamily(

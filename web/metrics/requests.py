@@ -7,7 +7,7 @@ not know are one method, and slugs come from the table of problems.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -47,7 +47,7 @@ class Requests:
         if slug is not None:
             self._refusals[slug if slug in PROBLEMS else OTHER] += 1
 
-    def collect(self, authority: Authority) -> Iterable[Metric]:
+    async def collect(self, authority: Authority) -> AsyncIterator[Metric]:
         """A source of metrics; nothing for who is bound to pools, since no request is a pool's."""
         if not authority.everywhere:
             return

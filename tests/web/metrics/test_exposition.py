@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trio
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from actors import Engine, RunContext, RunInput
 from protocol.authority import Authority, Scope
@@ -61,7 +61,7 @@ async def measured(*, public: bool = False, journal: Journal | None = None) -> A
     async with open_supervisor(
         store=MemoryStore(journal), kinds=[Worker], observer=observer, threads=False, grace_s=1
     ) as house:
-        metrics = Metrics(requests.collect, lag.collect, HouseFigures(house.statistics, counts).collect, public=public)
+        metrics = Metrics(requests.collect, lag.collect, HouseFigures(house.summary, counts).collect, public=public)
         keys = Keys(MemoryKeys(), ADMIN, wall=lambda: 0.0)
         app = Observed(Guard(create_app(house, keys=keys, metrics=metrics)), requests, traces, access=False)
         lag.beat(0.002)
@@ -194,5 +194,9 @@ async def test_every_metric_is_in_the_documentation_and_every_documented_one_is_
 async def test_a_source_can_be_added() -> None:
     whole = Authority(scopes=frozenset({Scope.READ}))
     metrics = Metrics()
-    metrics.include(lambda authority: [GaugeMetricFamily("enginehouse_more", "More.", 7)])
+
+    async def more(authority: Authority) -> AsyncIterator[Metric]:
+        yield GaugeMetricFamily("enginehouse_more", "More.", 7)
+
+    metrics.include(more)
     assert read((await metrics.text(whole, ""))[0]).value("enginehouse_more") == 7

@@ -108,7 +108,7 @@ async def test_a_stream_counts_until_its_answer_begins(autojump_clock: Any) -> N
     requests = Requests()
     scope = {"type": "http", "method": "GET", "path": "/x", "headers": [], "scheme": "http"}
     await Observed(slow, requests, Traces(), access=False)(scope, _nothing, _nowhere)
-    (family,) = [f for f in requests.collect(WHOLE) if f.name == "enginehouse_http_request_duration_seconds"]
+    (family,) = [f async for f in requests.collect(WHOLE) if f.name == "enginehouse_http_request_duration_seconds"]
     assert [s.value for s in family.samples if s.name.endswith("_sum")] == [0.3]
 
 
