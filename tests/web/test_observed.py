@@ -30,7 +30,7 @@ def house() -> RecordingHouse:
 
 
 def observed(house: RecordingHouse, *, access: bool = True) -> Client:
-    return Client(Observed(Guard(api(house)), Requests(), Traces(), access=access), guarded=True)
+    return Client(Observed(Guard(api(house)), Requests(), Traces(), access=access), guard=None)
 
 
 async def lines(asker: Client, method: str, path: str, body: Any, **headers: str) -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ async def test_reads_are_debug_and_whatever_is_refused_is_info(house: RecordingH
     assert read["log_level"] == "debug"
     (missing,) = await lines(ask, "GET", "/api/v1/engines/x", None)
     assert (missing["log_level"], missing["slug"], missing["engine_id"]) == ("info", "not-found", "x")
-    (stranger,) = await lines(Client(ask.app, None, guarded=True), "GET", "/api/v1/engines", None)
+    (stranger,) = await lines(Client(ask.app, None, guard=None), "GET", "/api/v1/engines", None)
     assert (stranger["log_level"], stranger["status"], stranger["principal"]) == ("info", 401, None)
     (foreign,) = await lines(ask, "GET", "/", None, host="evil.example")
     assert (foreign["slug"], foreign["route"]) == ("misdirected-host", "unmatched")

@@ -50,7 +50,7 @@ class Measured:
 
     async def key(self, *scopes: Scope) -> Client:
         made = await self.keys.create(NewKey(name="k", scopes=list(scopes)))
-        return Client(self.admin.app, made.key, guarded=True)
+        return Client(self.admin.app, made.key, guard=None)
 
 
 @asynccontextmanager
@@ -65,7 +65,7 @@ async def measured(*, public: bool = False, journal: Journal | None = None) -> A
         keys = Keys(MemoryKeys(), ADMIN, wall=lambda: 0.0)
         app = Observed(Guard(create_app(house, keys=keys, metrics=metrics)), requests, traces, access=False)
         lag.beat(0.002)
-        yield Measured(house, metrics, Client(app, guarded=True), keys)
+        yield Measured(house, metrics, Client(app, guard=None), keys)
 
 
 async def metrics_of(asker: Client, **headers: str) -> Reading:
@@ -155,11 +155,11 @@ async def test_head_is_answered_and_nothing_else_but_get() -> None:
 
 async def test_they_need_the_scope_read_unless_they_are_public() -> None:
     async with measured() as one:
-        assert (await Client(one.admin.app, None, guarded=True).get("/metrics")).slug == "unauthenticated"
+        assert (await Client(one.admin.app, None, guard=None).get("/metrics")).slug == "unauthenticated"
         assert (await (await one.key(Scope.OPERATE)).get("/metrics")).slug == "insufficient-scope"
         assert (await (await one.key(Scope.READ)).get("/metrics")).status == 200
     async with measured(public=True) as one:
-        nobody = Client(one.admin.app, None, guarded=True)
+        nobody = Client(one.admin.app, None, guard=None)
         assert "process_open_fds" in (await metrics_of(nobody)).names
         assert (await nobody.get("/api/v1/engines")).slug == "unauthenticated"
 
