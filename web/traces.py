@@ -76,7 +76,9 @@ class Traces:
         owed = view.owed.get(row.command_id or "")
         sent = owed.body.get("trace") if owed is not None else None
         context = _context(load(Trace, sent) if sent is not None else None)
-        run, spec = view.runs[row.run_id or ""], view.spec
+        run, spec = view.runs.get(row.run_id or ""), view.spec
+        if run is None:  # its first row was compacted away
+            return
         now = _ns(row.time)
         if row.data["attempt"] == 1:
             waited = self._tracer.start_span("mailbox", context, start_time=_ns(run.created_at))

@@ -81,13 +81,13 @@ async def test_a_known_life_gives_known_numbers() -> None:
         for name in ("a", "b"):
             await house.spawn(NewEngine(kind="worker", id=name, pool="web", on_interrupt=OnInterrupt.FAIL))
         for _ in range(3):
-            await house.submit("a", NewRun(input="work"), wait_s=5)
+            await house.submit("a", NewRun(input="work"), wait_s=30)
         await house.submit("a", NewRun(input="ask"))
         await house.submit("a", NewRun(input="later"))
-        await house.submit("b", NewRun(input="crash"), wait_s=5)
+        await house.submit("b", NewRun(input="crash"), wait_s=30)
         await house.dispose("b", force=True)
         view = house.supervisor.view("a")
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await house.supervisor.watch(view.spec.uid, lambda view: bool(view.requests) or None)
         found = await metrics_of(one.admin)
     pool = {"pool": "web"}
@@ -116,7 +116,7 @@ async def test_a_known_life_gives_known_numbers() -> None:
 async def test_counters_do_not_fall_when_an_engine_is_disposed_or_its_pool_goes() -> None:
     async with measured() as one:
         await one.house.spawn(NewEngine(kind="worker", id="a"))
-        await one.house.submit("a", NewRun(input="work"), wait_s=5)
+        await one.house.submit("a", NewRun(input="work"), wait_s=30)
         before = await metrics_of(one.admin)
         await one.house.dispose("a")
         after = await metrics_of(one.admin)
@@ -124,7 +124,7 @@ async def test_counters_do_not_fall_when_an_engine_is_disposed_or_its_pool_goes(
         assert before.value(name, pool="default") == after.value(name, pool="default") == 1
         await one.house.create_pool(NewPool(id="brief"))
         await one.house.spawn(NewEngine(kind="worker", id="a", pool="brief"))
-        await one.house.submit("a", NewRun(input="work"), wait_s=5)
+        await one.house.submit("a", NewRun(input="work"), wait_s=30)
         assert (await metrics_of(one.admin)).value("enginehouse_runs_ended_total", pool="brief", outcome="completed")
         await one.house.delete_pool("brief", force=True)
         assert "brief" not in {labels.get("pool") for labels in (await metrics_of(one.admin)).labels(name)}
@@ -169,7 +169,7 @@ async def test_who_is_bound_to_pools_sees_their_series_and_none_of_the_house() -
         for pool in ("mine", "theirs"):
             await one.house.create_pool(NewPool(id=pool))
             await one.house.spawn(NewEngine(kind="worker", id=pool, pool=pool))
-            await one.house.submit(pool, NewRun(input="work"), wait_s=5)
+            await one.house.submit(pool, NewRun(input="work"), wait_s=30)
         bound = Authority(scopes=frozenset({Scope.READ}), pools=frozenset({"mine"}))
         found = read((await one.metrics.text(bound, ""))[0])
         assert {sample.labels.get("pool") for sample in found.samples} == {"mine"}
@@ -181,7 +181,7 @@ async def test_who_is_bound_to_pools_sees_their_series_and_none_of_the_house() -
 async def test_every_metric_is_in_the_documentation_and_every_documented_one_is_there() -> None:
     async with measured() as one:
         await one.house.spawn(NewEngine(kind="worker", id="a"))
-        await one.house.submit("a", NewRun(input="work"), wait_s=5)
+        await one.house.submit("a", NewRun(input="work"), wait_s=30)
         await one.admin.get("/nowhere")
         found = await metrics_of(one.admin)
     shown = {re.sub(r"_(bucket|sum|count)$", "", name) for name in found.names}
