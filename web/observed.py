@@ -17,6 +17,7 @@ from web.asgi import App, Message, Receive, Scope, Send
 from web.guard import LIVE, METHODS
 from web.logs import HotLog
 from web.metrics import OTHER, UNMATCHED, Requests
+from web.peer import address_of
 from web.perform import PRINCIPAL
 from web.problems import request_id_of
 from web.route import FOUND
@@ -94,7 +95,7 @@ class _Answer:
 
 def _log(method: str, scope: Scope, route: str, names: dict[str, str], answer: _Answer) -> None:
     harmless = method in _READS and answer.status is not None and answer.status < 400
-    principal, client, trace = scope.get(PRINCIPAL), scope.get("client"), scope.get(TRACE)
+    principal, trace = scope.get(PRINCIPAL), scope.get(TRACE)
     line: dict[str, Any] = {
         "method": method,
         "route": route,
@@ -102,7 +103,7 @@ def _log(method: str, scope: Scope, route: str, names: dict[str, str], answer: _
         "duration_ms": round(answer.lasted_s * 1000, 3),
         "bytes": answer.bytes,
         "principal": principal.name if principal is not None else None,
-        "client": client[0] if client else None,
+        "client": address_of(scope),
         "correlation_id": request_id_of(scope),
     }
     if answer.slug is not None:

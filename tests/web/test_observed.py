@@ -91,7 +91,7 @@ async def test_a_client_that_goes_away_leaves_a_line_without_a_status() -> None:
     with capture_logs() as logged, trio.move_on_after(0.01):
         await Observed(never, Requests(), Traces())(scope, _nothing, _nothing)
     (line,) = logged
-    assert (line["status"], line["log_level"], line["client"]) == (None, "info", None)
+    assert (line["status"], line["log_level"], line["client"]) == (None, "info", "")
 
 
 async def test_lines_are_left_out_when_the_settings_say_so(house: RecordingHouse) -> None:
