@@ -17,10 +17,12 @@ import trio
 from actors.engine import Finished, RequestExpired, RunInput
 from actors.output import Output
 from actors.processes import Process
+from actors.processes.spawning import inherited
 from actors.question import Question
 from protocol.edge import as_json
 from protocol.events import is_reserved
 from protocol.requests import Decided, Option, Request, RequestKind, RequestState
+from protocol.trace import Trace
 
 if TYPE_CHECKING:
     from actors.cell import Cell
@@ -55,6 +57,11 @@ class Context:
     @property
     def incarnation(self) -> int:
         return self._cell.incarnation
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace that this run belongs to, for what it starts or calls; None outside of runs, or without one."""
+        return self._cell.host.observer.trace(self._run.id) if self._run is not None else None
 
     @property
     def stopping(self) -> bool:
@@ -230,11 +237,18 @@ class Context:
     ) -> Process:
         """Start a program in this incarnation's process tree, which ends, provably, with the incarnation.
 
-        What was emitted before is durable first. Raises SpawnFailed. Cancelled: no process is left.
+        What was emitted before is durable first. A run's program finds its trace in TRACEPARENT. Raises SpawnFailed.
+        Cancelled: no process is left.
         """
         await self._cell.barrier()
         await self._quietly(None)
-        return await self._incarnation.tree.spawn(argv, cwd=cwd, env=env, merge_stderr=merge_stderr, pty=pty)
+        trace, run_id = self.trace, self._run_id
+        if trace is not None:
+            env = {**trace.environment(), **(inherited() if env is None else env)}
+        process = await self._incarnation.tree.spawn(argv, cwd=cwd, env=env, merge_stderr=merge_stderr, pty=pty)
+        if run_id is not None:
+            self._cell.host.observer.spawned(run_id, os.path.basename(argv[0]), process.pid)  # noqa: PTH119 - a word
+        return process
 
     def process_wait(self) -> ProcessWait:
         """`async with ctx.process_wait(): await process.stdout.receive_some()`: a task that waits for a process counts

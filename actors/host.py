@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from actors.observer import Observer
 from protocol.decide import Decision, Exit
 from protocol.events import Row
 from protocol.requests import Request
@@ -42,6 +43,8 @@ class Host(Protocol):
     """The house is torn down: what exits now did not crash."""
     threads: bool
     """Whether file work may go to a thread; a virtual clock sees none."""
+    observer: Observer
+    """Hears of what happens, and is asked for the trace of a run."""
     margin_s: float
     """How long past its deadline a disposed engine may take before its task is named as a leak."""
 

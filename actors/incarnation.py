@@ -103,6 +103,11 @@ class Incarnation:
         return self._tree is not None
 
     @property
+    def programs(self) -> int:
+        """How many programs of its own run, without what those started."""
+        return self._tree.programs if self._tree is not None else 0
+
+    @property
     def frozen(self) -> bool:
         return self._tree is not None and self._tree.frozen
 

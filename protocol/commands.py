@@ -14,6 +14,7 @@ from pydantic import Discriminator, Field
 from protocol.plan import REPLIES, Verb
 from protocol.runs import OnBusy, Priority
 from protocol.specs import STRICT, Labels, PauseMode, Positive, Seconds
+from protocol.trace import Trace
 
 __all__ = [
     "Answer", "Approve", "Body", "Cancel", "Command", "Dispose", "Pause", "Redelivered", "Reject", "Reply", "Restart",
@@ -211,8 +212,8 @@ def verb_of(body: Any) -> Verb:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A body on its way. `key`: the caller's idempotency key; `digest`: fingerprint of what was asked under it;
-    `run_id`: the run that a submit makes; `asked_by`: the principals behind it; `seq`: its place in the journal once it
-    was accepted.
+    `run_id`: the run that a submit makes; `asked_by`: the principals behind it; `trace`: what it belongs to, journaled
+    beside the body; `seq`: its place in the journal once it was accepted.
     """
 
     id: str
@@ -224,6 +225,7 @@ class Command:
     run_id: str | None = None
     retry_of: str | None = None
     asked_by: tuple[str, ...] = ()
+    trace: Trace | None = None
     time: str = ""
     seq: int = 0
 

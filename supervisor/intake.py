@@ -87,7 +87,7 @@ class Intake:
         command = Command(
             id=self._house.new_id("cmd"), uid=spec.uid, body=body, principal=caller.principal, key=caller.key,
             digest=digest, run_id=self._house.new_id("run") if isinstance(body, Submit) else None, retry_of=retry_of,
-            time=self._house.stamp(), asked_by=self._house.behind(caller.principal, asked_by),
+            trace=caller.trace, time=self._house.stamp(), asked_by=self._house.behind(caller.principal, asked_by),
         )  # fmt: skip
         receipt = Receipt(command, cell, reserved=work, trail=caller.trail)
         rows = (*acceptance(spec, cell.incarnation, command), *more(command), *self._audited(caller, command, spec))
@@ -119,7 +119,7 @@ class Intake:
             return await self.replay_or(refusal, caller, digest)
         command = Command(
             id=self._house.new_id("cmd"), uid=spec.uid, body=body, principal=caller.principal, key=caller.key,
-            digest=digest, time=self._house.stamp(),
+            digest=digest, trace=caller.trace, time=self._house.stamp(),
         )  # fmt: skip
         self._spawning.add(spec.id)
         pool.spawning += 1
@@ -261,6 +261,8 @@ class Intake:
 def acceptance(spec: Spec, incarnation: int, command: Command) -> tuple[Row, ...]:
     """The rows that accept a command: `command.accepted`, and `run.queued` for the run that a submit makes."""
     body = as_json(command.body)
+    if command.trace is not None:
+        body["trace"] = as_json(command.trace)
     common: dict[str, Any] = {
         "time": command.time, "uid": spec.uid, "engine_id": spec.id, "pool": spec.pool, "incarnation": incarnation,
         "run_id": command.run_id, "command_id": command.id, "principal": command.principal,

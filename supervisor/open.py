@@ -23,6 +23,7 @@ import trio
 
 from actors.engine import Engine
 from actors.kinds import Kinds
+from actors.observer import Observer
 from actors.processes import hold_guardian
 from protocol.errors import StoreUnavailable
 from protocol.ids import Ids
@@ -51,6 +52,7 @@ async def open_supervisor(
     wall: Callable[[], float] = time.time,
     random: random_module.Random | None = None,
     threads: bool = True,
+    observer: Observer | None = None,
 ) -> AsyncIterator[EmbeddedHouse]:
     """Open a house, recover what its store holds, and close it when the block is left.
 
@@ -62,6 +64,7 @@ async def open_supervisor(
         grace_s: how long engines have to end when the block is left.
         margin_s: how long past its deadline a disposed engine may take before it is named as a leak.
         threads: False keeps file work in the loop's own thread: for a virtual clock, which sees no thread at work.
+        observer: hears of every row as it becomes durable; for metrics, logs and traces.
         wall, random: where time of day and randomness come from (tests inject theirs).
 
     Raises:
@@ -87,6 +90,7 @@ async def open_supervisor(
             randbits=source.getrandbits,
             margin_s=margin_s,
             threads=threads,
+            observer=observer,
         )
         context = contextvars.copy_context()
         await store.open()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.cell import Cell
+from actors.mailbox import Mailbox, MailboxStatistics
 from protocol.decide import exceeded
 from protocol.errors import Draining, NotFound, QuotaExceeded
 from protocol.specs import PoolSpec, Strategy
@@ -27,7 +28,8 @@ MINUTE_S = 60.0
 @dataclass(slots=True, eq=False)
 class Pool:
     """`cells`: its engines that are not disposed, by uid, in the order of their spawning. `spawning`: how many are on
-    their way; `waiting`: who has been promised the next places; `used`: tokens and cost so far.
+    their way; `waiting`: who has been promised the next places; `used`: tokens and cost so far; `retired`: what
+    the mailboxes of its disposed engines counted.
     """
 
     spec: PoolSpec
@@ -39,6 +41,7 @@ class Pool:
     restarts: list[float] = field(default_factory=list)
     runs: deque[float] = field(default_factory=deque)
     used: dict[str, float] = field(default_factory=dict)
+    retired: MailboxStatistics = field(default_factory=Mailbox(0).statistics)
 
     @property
     def engines(self) -> int:

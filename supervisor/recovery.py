@@ -22,6 +22,7 @@ from protocol.fold import fold
 from protocol.runs import OnBusy, RunStatus
 from protocol.specs import PoolSpec
 from protocol.states import State
+from protocol.trace import Trace
 from protocol.view import Owed, View
 from supervisor.drain import drain
 
@@ -143,7 +144,7 @@ def _supersede(cell: Cell, view: View) -> None:
 def _command(owed: Owed, view: View) -> Command:
     data: dict[str, Any] = dict(owed.body)
     run = view.runs.get(owed.run_id or "")
-    retry_of = data.pop("retry_of", None)
+    retry_of, trace = data.pop("retry_of", None), data.pop("trace", None)
     if run is not None:
         data["input"] = run.input
     body: Any = adapter(Body).validate_python(data, strict=False)
@@ -151,7 +152,7 @@ def _command(owed: Owed, view: View) -> Command:
     asked_by = tuple(run.asked_by) if run is not None else ()
     return Command(
         id=owed.id, uid=view.spec.uid, body=body, principal=owed.principal, run_id=owed.run_id, retry_of=retry_of,
-        asked_by=asked_by, time=owed.time, seq=owed.seq,
+        asked_by=asked_by, trace=None if trace is None else load(Trace, trace), time=owed.time, seq=owed.seq,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from actors.delivery import deliver
 from actors.engine import Config
 from actors.journaling import Journaling
 from actors.kinds import Kinds
+from actors.observer import Observer, Unobserved
 from actors.ref import Ref
 from protocol.decide import Decision, Exit
 from protocol.deciding import may_decide
@@ -77,9 +78,11 @@ class Supervisor:
         randbits: Callable[[int], int],
         margin_s: float,
         threads: bool = True,
+        observer: Observer | None = None,
     ) -> None:
         self.store, self.kinds, self.directory, self.name = store, kinds, directory, name
         self.margin_s, self.threads = margin_s, threads
+        self.observer: Observer = observer or Unobserved()
         self.gone = False
         self.closing = False
         self.failed: StoreUnavailable | None = None
@@ -307,6 +310,7 @@ class Supervisor:
             elif row.type in RUN_ENDS:
                 self.open_runs.pop(row.run_id or "", None)
             self.watchers.folded(view)
+            self.observer.folded(row, view)
         self.rings.publish(row)
 
     def _snapshot(self, row: Row, view: View) -> None:
@@ -328,6 +332,7 @@ class Supervisor:
         cell = self.cells.pop(uid, None)
         if cell is not None:
             self.pools.left(cell)
+            self.pools.of(cell).retired += cell.mailbox.statistics()
 
     # -- showing -----------------------------------------------------------------------------------------------------
     def info(self, view: View) -> EngineInfo:

@@ -34,13 +34,15 @@ from web.auth.rates import FREE, Turn
 from web.bodies import read_body
 from web.guard import respond
 from web.limits import Limits
+from web.metrics import Metrics
 from web.openapi import document
 from web.peer import address_of
 from web.perform import PRINCIPAL, TURN, perform
 from web.problems import SLUG, Answer, install, problem, request_id_of, slug_of
 from web.reply import answer_of
-from web.route import Route
+from web.route import FOUND, Route
 from web.routes import ROUTES
+from web.routes.metrics import METRICS
 from web.services import Services
 from web.streams import Streams
 
@@ -58,6 +60,7 @@ class Api:
         self.services = services
         self.quart = _quart(services)
         self._routes = {route.operation: route for route in ROUTES}
+        self._public = PUBLIC | ({METRICS} if services.metrics.public else set())
         self._map: MapAdapter = self.quart.url_map.bind("")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +69,9 @@ class Api:
             return
         found = self._find(scope)
         self._note(scope, found)
-        if scope["path"] not in PUBLIC:
+        if isinstance(found, tuple):
+            scope[FOUND] = (found[0].path, found[1])
+        if scope["path"] not in self._public:
             with self.services.failures.counted(scope):
                 principal = self.services.keys.principal(presented_key(scope["headers"]))
             scope[PRINCIPAL] = principal
@@ -144,11 +149,12 @@ def create_app(
     audit_level: Literal["metadata", "request"] = "metadata",
     limits: Limits | None = None,
     heartbeat_s: float = 15.0,
+    metrics: Metrics | None = None,
     wall: Callable[[], float] = time.time,
     attendance: Attendance | None = None,
 ) -> Api:
     """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment; `attendance`:
-    the house's own, so that it knows who watches.
+    the house's own, so that it knows who watches; `metrics`: what `/metrics` shows.
     """
     limits = limits or Limits()
     services = Services(
@@ -163,7 +169,9 @@ def create_app(
         heartbeat_s=heartbeat_s,
         openapi=_openapi,
         attendance=attendance or Attendance(trio.current_time),
+        metrics=metrics or Metrics(),
     )
+    services.metrics.include(services.streams.collect)
     return Api(services)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from protocol.errors import ValidationFailed
+from protocol.trace import Trace
 from supervisor.attendance import Watcher
 from supervisor.audit import Trail
 from supervisor.house import Caller, Filter, House
@@ -18,6 +19,7 @@ from web.asgi import Scope
 from web.auth import Principal
 from web.guard import values_of
 from web.services import Services
+from web.traces import TRACE
 
 __all__ = ["MAX_WAIT_S", "Call", "caller_of"]
 
@@ -73,9 +75,10 @@ def caller_of(scope: Scope, principal: Principal | None, body: Any, trail: Trail
     """
     name = principal.name if principal else None
     standing = principal.standing if principal else None
+    trace: Trace | None = scope.get(TRACE)
     keys = values_of(scope, b"idempotency-key")
     if not keys or scope["method"] != "POST":
-        return Caller(principal=name, standing=standing, trail=trail)
+        return Caller(principal=name, standing=standing, trail=trail, trace=trace)
     if len(keys) > 1 or _KEY.fullmatch(keys[0]) is None:
         fault = {
             "loc": ["header", "Idempotency-Key"],
@@ -86,5 +89,7 @@ def caller_of(scope: Scope, principal: Principal | None, body: Any, trail: Trail
     # Sorted members and no spaces: the same request written differently is the same request.
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256("\n".join((scope["method"], scope["path"], canonical)).encode("utf-8", "surrogatepass"))
-    key = keys[0].decode("ascii")
-    return Caller(principal=name, key=key, digest=digest.hexdigest(), standing=standing, trail=trail)
+    return Caller(
+        principal=name, key=keys[0].decode("ascii"), digest=digest.hexdigest(), standing=standing, trail=trail,
+        trace=trace,
+    )  # fmt: skip

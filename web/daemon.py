@@ -40,11 +40,15 @@ from web.guard import LOOPBACK_HOSTS, Guard, Policy, hosts_of
 from web.limits import Limits
 from web.logs import opened_log
 from web.loopwatch import watch_loop
+from web.metrics import EngineCounts, HouseFigures, LoopLag, Metrics, Requests
+from web.observed import Observed
+from web.observer import HouseObserver
 from web.peer import Proxies
 from web.places import DaemonFile, Problem, house_name
 from web.server import bind_loopback, bind_tcp, bind_unix, serve
 from web.settings import Loaded, Server
 from web.tls import Tls
+from web.traces import exporting
 
 __all__ = ["run"]
 
@@ -90,12 +94,13 @@ async def _main(loaded: Loaded, state: Path) -> int:
             stop = _Stop(state, loaded.settings.server.grace_s)
             nursery.start_soon(stop.listen, signals)
             nursery.start_soon(stop.see_to_it)
-            nursery.start_soon(watch_loop)
+            lag = LoopLag()
+            nursery.start_soon(partial(watch_loop, late=lag.beat))
             code = OK
             refused: Exception | None = None
             with stop.fast:
                 try:
-                    code = await _live(loaded, state, stop)
+                    code = await _live(loaded, state, stop, lag)
                 except (Problem, Refused) as error:
                     refused = error  # raised below, where no nursery wraps it in a group
             nursery.cancel_scope.cancel()
@@ -104,7 +109,7 @@ async def _main(loaded: Loaded, state: Path) -> int:
     return code
 
 
-async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
+async def _live(loaded: Loaded, state: Path, stop: _Stop, lag: LoopLag) -> int:
     """The house, open and served."""
     settings = loaded.settings
     name = house_name(state)
@@ -117,8 +122,16 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
     try:
         house_s = grace_s * (1 - HTTP_SHARE)
         store = SqliteStore(state / "journal.db")
-        async with open_supervisor(store=store, directory=state, name=name, grace_s=house_s) as house:
+        requests, counts = Requests(), EngineCounts()
+        async with (
+            exporting(settings.traces.endpoint, settings.traces.sample) as traces,
+            open_supervisor(
+                store=store, directory=state, name=name, grace_s=house_s, observer=HouseObserver(counts, traces)
+            ) as house,
+        ):
             stop.house = house
+            measured = (requests.collect, lag.collect, HouseFigures(house.summary, counts).collect)
+            metrics = Metrics(*measured, public=settings.metrics.public)
             keys = Keys(
                 _KeyDocuments(house),
                 _admin(loaded, state),
@@ -136,7 +149,9 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
                 limits=limits,
                 heartbeat_s=settings.server.heartbeat_s,
                 attendance=house.attendance,
+                metrics=metrics,
             )
+            guarded = Audited(Guard(api, policy), house, strangers)
 
             async def goodbye() -> None:
                 house.announce_closing()
@@ -145,7 +160,7 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(strangers.run)
                 await serve(
-                    Audited(Guard(api, policy), house, strangers),
+                    Observed(guarded, requests, traces, access=settings.log.access),
                     sockets,
                     shutdown=stop.asked.wait,
                     closing=goodbye,

@@ -15,6 +15,7 @@ from supervisor.house import SharedHouse
 from web.audit import AuditJournal
 from web.auth import Failures, Keys, Rates
 from web.limits import Limits
+from web.metrics import Metrics
 from web.streams import Streams
 
 __all__ = ["Services"]
@@ -40,4 +41,5 @@ class Services:
     audit_level: Literal["metadata", "request"] = "metadata"
     rates: Rates = field(default_factory=Rates)
     attendance: Attendance = field(default_factory=lambda: Attendance(trio.current_time))
+    metrics: Metrics = field(default_factory=Metrics)
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

@@ -29,7 +29,7 @@ from web.cors import is_origin
 from web.peer import Proxies
 from web.places import DEFAULT_PORT, Problem, config_file, default_state_directory, read_toml
 
-__all__ = ["Audit", "Limits", "Server", "Settings", "Value", "load"]
+__all__ = ["Audit", "Limits", "Log", "Metrics", "Server", "Settings", "Traces", "Value", "load"]
 
 PREFIX: Final = "ENGINEHOUSE_"
 SHORT: Final = {"ENGINEHOUSE_HOST": "ENGINEHOUSE_SERVER__HOST", "ENGINEHOUSE_PORT": "ENGINEHOUSE_SERVER__PORT"}
@@ -122,6 +122,33 @@ class Audit(BaseModel):
     ] = "metadata"
 
 
+class Log(BaseModel):
+    """`[log]`: what is written beside `log_level`."""
+
+    model_config = _SECTION
+    access: Annotated[bool, Field(description="true (a line for each request) or false")] = True
+
+
+class Metrics(BaseModel):
+    """`[metrics]`: who may see `/metrics`."""
+
+    model_config = _SECTION
+    public: Annotated[bool, Field(description="true (whoever reaches the address), or false (scope read)")] = False
+
+
+class Traces(BaseModel):
+    """`[traces]`: where spans go. Needs the extra `traces`."""
+
+    model_config = _SECTION
+    endpoint: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://[^\s/?#@]+(/\S*)?$", max_length=2048, description="the http(s) URL of an OTLP collector"
+        ),
+    ] = None
+    sample: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description="0 (no trace) to 1 (all)")] = 1.0
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Made by `load`."""
 
@@ -135,6 +162,9 @@ class Settings(BaseSettings):
     server: Annotated[Server, Field(description="a table")] = Server()
     limits: Annotated[Limits, Field(description="a table")] = Limits()
     audit: Annotated[Audit, Field(description="a table")] = Audit()
+    log: Annotated[Log, Field(description="a table")] = Log()
+    metrics: Annotated[Metrics, Field(description="a table")] = Metrics()
+    traces: Annotated[Traces, Field(description="a table")] = Traces()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from actors.engines.program import LOG_LINE_BYTES, Program, ProgramFailed
 from actors.engines.programs import Environment, Text, Word, cannot_start, environment
 from actors.lines import Lines
 from actors.processes import SpawnFailed
+from protocol.edge import as_json
 from protocol.specs import OnInterrupt, PauseMode
 
 __all__ = ["ProcessConfig", "ProcessEngine", "Ready"]
@@ -153,7 +154,8 @@ class ProcessEngine(Engine):
             await self._let_go()
         self._to_run, said = trio.open_memory_channel[jsonl.Message](MESSAGES_AHEAD)
         self._run_id, self._over = run.id, trio.Event()
-        self._say("run", id=run.id, input=run.input, attempt=run.attempt)
+        trace = {"trace": as_json(ctx.trace)} if ctx.trace is not None else {}
+        self._say("run", id=run.id, input=run.input, attempt=run.attempt, **trace)
         try:
             with said:
                 return await self._follow(ctx, said)

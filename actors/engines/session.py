@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import signal
 import termios
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +30,7 @@ from actors.engine import RunFailed
 from actors.engines.marks import Marks
 from actors.processes import Process
 from actors.processes.streams import Terminal
+from protocol.trace import Trace
 
 __all__ = ["PREPARE", "TAIL_BYTES", "Job", "Session"]
 
@@ -108,7 +110,7 @@ class Job:
 class Session:
     """See the module. Make one with `open`, and give `attend` a task; whoever opened it calls `close`."""
 
-    def __init__(self, process: Process, orders: int, heard: int) -> None:
+    def __init__(self, process: Process, orders: int, heard: int, *, traced: bool) -> None:
         terminal = process.stdout
         assert isinstance(terminal, Terminal)
         self._process = process
@@ -118,6 +120,7 @@ class Session:
         self._eof = trio.Event()
         self._closed = False
         self._orders, self._heard = orders, heard
+        self._traced = traced  # the shell's environment names a trace
         self.job: Job | None = None  # the command in hand
         self._files: list[int] = []
 
@@ -139,14 +142,16 @@ class Session:
             os.close(heard)
             os.close(orders)
             raise
-        return cls(process, orders, heard)
+        return cls(process, orders, heard, traced=ctx.trace is not None)
 
     @property
     def usable(self) -> bool:
         return not self._closed and self._process.returncode is None
 
-    def begin(self, job: Job, command: str, stdin: str | None = None) -> None:
-        """Have the shell run a command; there is one at a time. Its output comes out as the program wrote it."""
+    def begin(self, job: Job, command: str, stdin: str | None = None, trace: Trace | None = None) -> None:
+        """Have the shell run a command; there is one at a time. Its output comes out as the program wrote it. What it
+        starts finds `trace` in the environment, and nothing of an earlier command's.
+        """
         self.job = job
         with contextlib.suppress(termios.error):
             modes = termios.tcgetattr(self._terminal.fd)
@@ -155,7 +160,13 @@ class Session:
             termios.tcsetattr(self._terminal.fd, termios.TCSANOW, modes)
         source = self._file(command)
         feed = "/dev/null" if stdin is None else self._file(stdin)
-        self._order(f"{self._print(job, 'begin')}; . {source} <{feed} >/dev/tty 2>&1")
+        told = ""
+        if trace is not None:
+            told = f"export TRACEPARENT={trace.parent} TRACESTATE={shlex.quote(trace.state)}; "
+        elif self._traced:
+            told = "unset TRACEPARENT TRACESTATE; "
+        self._traced = trace is not None
+        self._order(f"{told}{self._print(job, 'begin')}; . {source} <{feed} >/dev/tty 2>&1")
 
     async def end(self, job: Job) -> None:
         """Bring the command to its end: the ladder to it alone, and when nothing helps to the shell."""

@@ -81,7 +81,7 @@ class Shell(Engine):
         wanted = Command(command=run.input) if isinstance(run.input, str) else load(Command, run.input)
         session = await self._idle_session(ctx)
         job, began = Job(ctx.output), ctx.time()
-        session.begin(job, wanted.command, wanted.stdin)
+        session.begin(job, wanted.command, wanted.stdin, ctx.trace)
         try:
             in_time = await _settled(ctx, job, wanted.timeout_s)
         finally:  # not `except Cancelled`: out of a nursery that comes in a group

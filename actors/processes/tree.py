@@ -59,6 +59,11 @@ class Tree:
     def __repr__(self) -> str:
         return f"<Tree {self.marker!r}{' frozen' * self.frozen}{' ended' * self._ended}>"
 
+    @property
+    def programs(self) -> int:
+        """How many of the programs that it started have not ended."""
+        return sum(process.returncode is None for process in self._started)
+
     async def spawn(
         self,
         argv: Sequence[str],

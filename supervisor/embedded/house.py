@@ -28,6 +28,7 @@ from supervisor.house import Caller, EventPage, Filter, House
 from supervisor.standing import authority_of
 from supervisor.statistics import HouseStatistics, statistics
 from supervisor.stream import Stream, position, visible
+from supervisor.summary import HouseSummary, summary
 
 __all__ = ["EmbeddedHouse"]
 
@@ -114,6 +115,10 @@ class EmbeddedHouse(Pools, Runs, People):
     def statistics(self) -> HouseStatistics:
         """Counts of this house now, with the conservation law of every mailbox."""
         return statistics(self.supervisor)
+
+    async def summary(self) -> HouseSummary:
+        """This house in a few numbers by pool."""
+        return await summary(self.supervisor)
 
     def announce_closing(self) -> None:
         """Refuse new commands and end every stream with `server.closing`; engines go on until the house closes."""

@@ -141,6 +141,20 @@ def test_patterns_are_no_hosts(tmp_path: Path, host: str) -> None:
     assert "exact names" in refused(tmp_path, f'[server]\nallowed_hosts = ["{host}"]')
 
 
+@pytest.mark.parametrize(
+    "url", ["collector:4318", "ftp://c/v1", "http://", "http://u:p@c/v1", "http://a b/", "file:///x"]
+)
+def test_a_collector_is_an_http_address_without_credentials(tmp_path: Path, url: str) -> None:
+    assert "the http(s) URL of an OTLP collector" in refused(tmp_path, ENGINEHOUSE_TRACES__ENDPOINT=url)
+    for good in ("http://127.0.0.1:4318/v1/traces", "https://collector.example/v1/traces"):
+        assert loaded(tmp_path, ENGINEHOUSE_TRACES__ENDPOINT=good).settings.traces.endpoint == good
+
+
+@pytest.mark.parametrize("sample", ["-0.1", "1.1", "nan", "all"])
+def test_a_share_of_traces_is_between_none_and_all(tmp_path: Path, sample: str) -> None:
+    assert "0 (no trace) to 1 (all)" in refused(tmp_path, ENGINEHOUSE_TRACES__SAMPLE=sample)
+
+
 def test_every_value_is_listed_with_its_origin(tmp_path: Path) -> None:
     shown = {value.key: (value.value, value.origin) for value in loaded(tmp_path, ENGINEHOUSE_PORT="7").values()}
     assert shown["server.port"] == (7, "ENGINEHOUSE_PORT")

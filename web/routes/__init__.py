@@ -11,6 +11,7 @@ from web.routes import (
     events,
     health,
     kinds,
+    metrics,
     output,
     pools,
     requests,
@@ -34,6 +35,7 @@ ROUTES: tuple[Route, ...] = tuple(
         auth,
         audit,
         health,
+        metrics,
         docs,
     )
     for route in module.section.routes
