@@ -306,7 +306,7 @@ class Supervisor:
             view,
             self.cells.get(spec.uid),
             config=self.kinds.masked(spec.kind, spec.config),
-            draining=spec.pool in self.pools and self.pools.get(spec.pool).spec.draining,
+            draining=spec.pool in self.pools and self.pools.get(spec.pool).draining,
             now=self.now(),
             wall=self.wall(),
         )

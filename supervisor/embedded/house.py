@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import trio
 
 from actors.ref import Ref
-from protocol.errors import NotFound, UnknownKind
+from protocol.errors import EngineDisposed, NotFound, UnknownKind
 from protocol.ids import event_id
-from protocol.wire import HealthInfo, KindInfo
+from protocol.states import State
+from protocol.wire import DrainInfo, HealthInfo, KindInfo
 from protocol.writes import Document
+from supervisor.drain import drain_house, how_far, stopped_by_drain
+from supervisor.embedded.base import NOBODY
 from supervisor.embedded.people import People
 from supervisor.embedded.pools import Pools
 from supervisor.embedded.runs import Runs
 from supervisor.health import checks, worst
-from supervisor.house import EventPage, Filter, House
+from supervisor.house import Caller, EventPage, Filter, House
 from supervisor.statistics import HouseStatistics, statistics
 from supervisor.stream import Stream, position, visible
 
@@ -81,8 +86,29 @@ class EmbeddedHouse(Pools, Runs, People):
         house = self.supervisor
         found = await checks(house)
         return HealthInfo(
-            status=worst(found), uptime_s=round(house.now() - house.started_at, 3), version=_version(), checks=found
-        )
+            status=worst(found), uptime_s=round(house.now() - house.started_at, 3), version=_version(), checks=found,
+            draining=house.pools.draining,
+        )  # fmt: skip
+
+    async def drain(self, caller: Caller = NOBODY, *, cancel: bool = False) -> DrainInfo:
+        house = self.supervisor
+        if cancel:
+            house.pools.draining = False
+            for cell in house.cells.values():
+                cell.lot.unpark_all()  # whoever waits for its last work goes on instead
+            await self.put_document("house", "drain", None)
+            for engine in list(stopped_by_drain(house)):
+                await self._start_again(engine, caller)
+        else:
+            house.check_open()
+            drain_house(house)
+            await self.put_document("house", "drain", {"by": caller.principal, "at": house.stamp()})
+        return how_far(house)
+
+    async def _start_again(self, engine: str, caller: Caller) -> None:
+        await self.supervisor.watch(self.supervisor.ids[engine], lambda view: view.state is not State.STOPPING)
+        with suppress(EngineDisposed):  # somebody was faster
+            await self.start(engine, replace(caller, key=None))
 
     def ref(self, engine: str) -> Ref:
         """A volatile handle on an engine: `tell` and `ask`. Raises NotFound, EngineDisposed."""
