@@ -30,11 +30,10 @@ def drain(house: Supervisor, pool: Pool) -> None:
 
 
 def drain_house(house: Supervisor) -> None:
-    """The same for every pool. Idempotent."""
-    if not house.pools.draining:
-        house.pools.draining = True
-        for pool in house.pools:
-            drain(house, pool)
+    """The same for every pool."""
+    house.pools.draining = True
+    for pool in house.pools:
+        drain(house, pool)
 
 
 def stopped_by_drain(house: Supervisor) -> Iterator[str]:

@@ -86,6 +86,7 @@ async def open_supervisor(
             random=source.random,
             margin_s=margin_s,
             threads=threads,
+            grace_s=grace_s,
         )
         context = contextvars.copy_context()
         await store.open()
@@ -104,9 +105,9 @@ async def open_supervisor(
                 raised = error
             finally:
                 with closing:
-                    closing.deadline = trio.current_time() + grace_s + CLOSE_MARGIN_S
+                    closing.deadline = trio.current_time() + house.grace_s + CLOSE_MARGIN_S
                     if house.failed is None:
-                        await house.close(grace_s)  # noqa: ASYNC102 - in a shielded scope with a deadline
+                        await house.close(house.grace_s)  # noqa: ASYNC102 - in a shielded scope with a deadline
                 house.abandon()
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_MARGIN_S):
                     await store.close()

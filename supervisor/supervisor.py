@@ -73,9 +73,10 @@ class Supervisor:
         random: Callable[[], float],
         margin_s: float,
         threads: bool = True,
+        grace_s: float = 10.0,
     ) -> None:
         self.store, self.kinds, self.directory, self.name = store, kinds, directory, name
-        self.margin_s, self.threads = margin_s, threads
+        self.margin_s, self.threads, self.grace_s = margin_s, threads, grace_s
         self.gone = False
         self.closing = False
         self.failed: StoreUnavailable | None = None

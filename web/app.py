@@ -36,7 +36,7 @@ from web.problems import Answer, install, problem, request_id_of
 from web.reply import answer_of
 from web.route import Route
 from web.routes import ROUTES
-from web.services import Services
+from web.services import Daemon, Services
 
 __all__ = ["Api", "create_app"]
 
@@ -81,6 +81,11 @@ class Api:
         """
         await self.services.streams.close()
 
+    def adjust(self, limits: Limits, heartbeat_s: float) -> None:
+        """From the next request and the next stream on."""
+        self.services.limits, self.services.heartbeat_s = limits, heartbeat_s
+        self.quart.config.update(limits.for_quart())
+
     def _find(self, scope: Scope) -> tuple[Route, Mapping[str, str]] | HTTPException:
         try:
             operation, path = self._map.match(scope["path"], scope["method"])
@@ -110,14 +115,18 @@ def create_app(
     limits: Limits | None = None,
     heartbeat_s: float = 15.0,
     wall: Callable[[], float] = time.time,
+    daemon: Daemon | None = None,
 ) -> Api:
-    """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment."""
+    """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment; `daemon`: for
+    what only a daemon can do.
+    """
     services = Services(
         house=house,
         keys=keys,
         limits=limits or Limits(),
         wall=wall,
         heartbeat_s=heartbeat_s,
+        daemon=daemon,
         openapi=_openapi,
     )
     return Api(services)

@@ -1,6 +1,7 @@
 """The daemon, from its start to its end: what `enginehouse serve` runs.
 
     settings -> lock -> leftovers of a killed daemon -> sockets -> store and house -> keys and app -> ready
+    SIGHUP -> settings are read again, and taken as a whole or not at all
     signal -> nobody new, streams say goodbye -> requests in hand -> daemon.json gone -> engines park -> journal closed
 
 Sockets are bound before the house is opened, so that a busy port is found out before any engine is started; whoever
@@ -18,7 +19,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -33,15 +34,18 @@ from actors.processes import reap_leftovers
 from protocol.errors import StoreUnavailable
 from protocol.times import rfc3339
 from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
-from web.app import create_app
+from web.app import Api, create_app
 from web.auth import Keys, admin_key
 from web.guard import LOOPBACK_HOSTS, Guard, Policy
 from web.limits import Limits
-from web.logs import opened_log
+from web.logs import opened_log, set_level
 from web.loopwatch import watch_loop
+from web.notify import Notify
 from web.places import DaemonFile, Problem, house_name
+from web.reload import Change, Reload, Reloadable, Reloaded
 from web.server import bind_tcp, bind_unix, serve
-from web.settings import Loaded, Server
+from web.settings import Loaded, Settings
+from web.stop import Stop
 
 __all__ = ["run"]
 
@@ -51,7 +55,6 @@ OK: Final = 0
 UNAVAILABLE: Final = os.EX_UNAVAILABLE
 IO_ERROR: Final = os.EX_IOERR
 CONFIG: Final = os.EX_CONFIG
-LATE_S: Final = 1.5  # what may be left of an end after its grace
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 HTTP_SHARE: Final = 0.4  # of the grace, for requests in hand; the rest is for engines to park
 
@@ -74,25 +77,26 @@ def run(loaded: Loaded) -> int:
                 for name in loaded.unknown:
                     _say(f"warning: {name} is in the environment and is no setting; see `enginehouse config show`")
                     log.warning("unknown setting in the environment", name=name)
-                return trio.run(_main, loaded, state, strict_exception_groups=True)
+                return trio.run(_main, loaded, state, Notify(os.environ), strict_exception_groups=True)
     except Problem as error:
         return _fail(CONFIG, str(error))
     except Refused as error:
         return _fail(UNAVAILABLE, str(error))
 
 
-async def _main(loaded: Loaded, state: Path) -> int:
+async def _main(loaded: Loaded, state: Path, notify: Notify) -> int:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
-            stop = _Stop(state, loaded.settings.server.grace_s)
-            nursery.start_soon(stop.listen, signals)
+            stop = Stop(state, loaded.settings.server.grace_s, notify)
+            nursery.start_soon(stop.listen, signals, nursery)
             nursery.start_soon(stop.see_to_it)
+            nursery.start_soon(notify.keep_alive)
             nursery.start_soon(watch_loop)
             code = OK
             refused: Exception | None = None
             with stop.fast:
                 try:
-                    code = await _live(loaded, state, stop)
+                    code = await _live(loaded, state, stop, notify)
                 except (Problem, Refused) as error:
                     refused = error  # raised below, where no nursery wraps it in a group
             nursery.cancel_scope.cancel()
@@ -101,40 +105,48 @@ async def _main(loaded: Loaded, state: Path) -> int:
     return code
 
 
-async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
+async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify) -> int:
     """The house, open and served."""
     settings = loaded.settings
     name = house_name(state)
     await _reap(name)
     sockets = _bind(loaded)
-    limits = Limits(body_bytes=settings.limits.body_bytes, connections=settings.limits.connections)
-    grace_s = settings.server.grace_s
+    limits = _limits(settings)
     try:
-        house_s = grace_s * (1 - HTTP_SHARE)
         store = SqliteStore(state / "journal.db")
-        async with open_supervisor(store=store, directory=state, name=name, grace_s=house_s) as house:
+        async with open_supervisor(store=store, directory=state, name=name) as house:
             stop.house = house
             keys = Keys(
                 _KeyDocuments(house), _admin(loaded, state), wall=time.time, enable_auth=settings.server.enable_auth
             )
             await keys.load()
-            api = create_app(house, keys=keys, limits=limits, heartbeat_s=settings.server.heartbeat_s)
+            reload = Reload(loaded)
+            daemon = _Daemon(reload, stop, notify)
+            api = create_app(house, keys=keys, limits=limits, heartbeat_s=settings.server.heartbeat_s, daemon=daemon)
+            guard = Guard(api, _policy(settings, limits))
+            for part in (_logging, _serving(api, guard, stop), _admission(keys, state)):
+                reload.register(part)
+            stop.hangup = daemon.on_hangup
+
+            async def asked() -> float:
+                await stop.asked.wait()
+                house.leave_within(stop.grace_s * (1 - HTTP_SHARE))
+                return stop.grace_s * HTTP_SHARE
 
             async def goodbye() -> None:
                 house.announce_closing()
                 await api.close_streams()
 
             await serve(
-                Guard(api, _policy(settings.server, limits)),
+                guard,
                 sockets,
-                shutdown=stop.asked.wait,
+                shutdown=asked,
                 closing=goodbye,
-                grace_s=grace_s * HTTP_SHARE,
-                limits=limits,
-                on_bound=partial(_ready, loaded, state),
+                limits=lambda: api.services.limits,
+                on_bound=partial(_ready, loaded, state, notify),
             )
             DaemonFile.remove(state)
-            log.info("parking the engines", grace_s=house_s)
+            log.info("parking the engines", grace_s=stop.grace_s * (1 - HTTP_SHARE))
     except StoreUnavailable as error:
         log.exception("the journal failed")
         return _fail(IO_ERROR, f"{error.detail} What was acknowledged is on the disk; start again when it is well.")
@@ -146,43 +158,63 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
     return OK
 
 
-class _Stop:
-    """Signals: the first asks, the second insists. `fast`: everything below it ends at once."""
+def _logging(loaded: Loaded) -> Change:
+    return Change(partial(set_level, loaded.settings.log_level))
 
-    def __init__(self, state: Path, grace_s: float) -> None:
-        self._state = state
-        self._grace_s = grace_s
-        self.asked = trio.Event()
-        self.fast = trio.CancelScope()
-        self.house: EmbeddedHouse | None = None
-        self._insisted = trio.Event()
 
-    async def listen(self, signals: AsyncIterator[int]) -> None:
-        async for number in signals:
-            name = signal.Signals(number).name
-            if number == signal.SIGHUP:
-                log.warning("settings are read at the start only; restart the daemon to change them", signal=name)
-            elif not self.asked.is_set() and self.house is not None:
-                log.info("stopping", signal=name)
-                self.asked.set()
-            else:
-                log.warning("stopping at once", signal=name)
-                self.asked.set()
-                self._insisted.set()
-                if self.house is not None:
-                    self.house.abandon()
-                self.fast.cancel()
+def _serving(api: Api, guard: Guard, stop: Stop) -> Reloadable:
+    """Limits, hosts, heartbeat and grace."""
 
-    async def see_to_it(self) -> None:
-        """An engine that shields itself from cancellation cannot keep the process: by then the journal is closed."""
-        await self.asked.wait()
-        with trio.move_on_after(self._grace_s + LATE_S):
-            await self._insisted.wait()
-            await trio.sleep(LATE_S)
-        log.error("leaving by force: something does not end")
-        DaemonFile.remove(self._state)
-        sys.stdout.flush()
-        os._exit(OK)
+    def prepare(loaded: Loaded) -> Change:
+        settings = loaded.settings
+        limits = _limits(settings)
+        policy = _policy(settings, limits)
+
+        def take() -> None:
+            api.adjust(limits, settings.server.heartbeat_s)
+            guard.policy = policy
+            stop.grace_s = settings.server.grace_s
+
+        return Change(take)
+
+    return prepare
+
+
+def _admission(keys: Keys, state: Path) -> Reloadable:
+    """The admin key, also when only its file holds another one."""
+
+    def prepare(loaded: Loaded) -> Change:
+        path = _admin_file(loaded, state)
+        if loaded.settings.server.admin_key is None and not path.exists():
+            raise Problem(f"{path}: there is no admin key; write one there. (A start makes one, a reload does not.)")
+        key = _admin(loaded, state)
+        renewed = loaded.settings.server.admin_key is None and not keys.is_admin(key)
+        return Change(partial(keys.replace_admin, key), ("server.admin_key_file",) if renewed else ())
+
+    return prepare
+
+
+class _Daemon:
+    """`web.services.Daemon`: what a route may ask of this process."""
+
+    def __init__(self, reload: Reload, stop: Stop, notify: Notify) -> None:
+        self._reload, self._stop, self._notify = reload, stop, notify
+
+    async def reload(self) -> Reloaded:
+        self._notify.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            return await self._reload()
+        finally:
+            self._notify.say("READY=1")
+
+    async def on_hangup(self) -> None:
+        try:
+            await self.reload()
+        except Problem as error:
+            log.error("not reloaded: nothing was changed", why=str(error))  # noqa: TRY400 - a sentence, no bug
+
+    def shut_down(self, who: str, grace_s: float | None = None) -> float:
+        return self._stop.ask(who, grace_s)
 
 
 class _KeyDocuments:
@@ -303,21 +335,31 @@ def _admin(loaded: Loaded, state: Path) -> str:
     server = loaded.settings.server
     if server.admin_key is not None:
         return server.admin_key.get_secret_value()
-    return admin_key((server.admin_key_file or state / "admin.key").expanduser())
+    return admin_key(_admin_file(loaded, state))
 
 
-def _policy(server: Server, limits: Limits) -> Policy:
+def _admin_file(loaded: Loaded, state: Path) -> Path:
+    return (loaded.settings.server.admin_key_file or state / "admin.key").expanduser()
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(body_bytes=settings.limits.body_bytes, connections=settings.limits.connections)
+
+
+def _policy(settings: Settings, limits: Limits) -> Policy:
+    server = settings.server
     own = f"[{server.host}]" if ":" in server.host else server.host
     return Policy(hosts=LOOPBACK_HOSTS | {own, *(host.lower() for host in server.allowed_hosts)}, limits=limits)
 
 
-def _ready(loaded: Loaded, state: Path, urls: list[str]) -> None:
+def _ready(loaded: Loaded, state: Path, notify: Notify, urls: list[str]) -> None:
     url = urls[0].replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     started_at = rfc3339(round(time.time() * 1000))
     DaemonFile(url=url, pid=os.getpid(), version=version("enginehouse"), started_at=started_at).write(state)
     if not loaded.settings.server.enable_auth:
         log.warning("auth is off: whoever reaches this address may do everything", url=url)
     log.info("ready", urls=urls, state=str(state), pid=os.getpid())
+    notify.say("READY=1", f"STATUS=at {url}")
     print(f"enginehouse {version('enginehouse')} is at {url} (state in {state}, pid {os.getpid()})", flush=True)  # noqa: T201
     # Everything that lives for ever has been made: the collector need never look at it again.
     gc.collect()

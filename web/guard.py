@@ -112,11 +112,12 @@ class Guard:
 
     The request's id is left in the scope (`problems.request_id_of(scope)`). An exception of `app` becomes a problem as
     long as no response was started; later ones go on, so that the connection is torn and the client sees that.
+    `policy` may be replaced between two requests.
     """
 
     def __init__(self, app: App, policy: Policy | None = None) -> None:
         self._app = app
-        self._policy = policy or Policy()
+        self.policy = policy or Policy()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -135,7 +136,7 @@ class Guard:
 
         try:
             for check in CHECKS:
-                check(scope, self._policy)
+                check(scope, self.policy)
             if scope["path"] == LIVE:
                 await respond(hardened_send, _live(scope["method"]))
             else:

@@ -17,7 +17,7 @@ from typing import Any, Final, TextIO
 import orjson
 import structlog
 
-__all__ = ["LogFile", "opened_log"]
+__all__ = ["LogFile", "opened_log", "set_level"]
 
 FILE_BYTES: Final = 16 << 20
 KEPT: Final = 4
@@ -89,6 +89,11 @@ def opened_log(directory: Path, level: str, *, screen: TextIO | None = None) -> 
         logging.getLogger().removeHandler(libraries)
         structlog.reset_defaults()
         file.close()
+
+
+def set_level(level: str) -> None:
+    """What is below `level` is not written any more, by any logger."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]))
 
 
 class _Screen:

@@ -104,10 +104,10 @@ async def serve(
     app: App,
     sockets: Sequence[socket.socket],
     *,
-    shutdown: Callable[[], Awaitable[None]],
+    shutdown: Callable[[], Awaitable[float | None]],
     closing: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 10.0,
-    limits: Limits | None = None,
+    limits: Limits | Callable[[], Limits] | None = None,
     tls: ssl.SSLContext | None = None,
     on_bound: Callable[[list[str]], None] | None = None,
 ) -> None:
@@ -116,16 +116,16 @@ async def serve(
     Args:
         app: an ASGI app; outermost should be a `web.guard.Guard`. Its lifespan is run around everything.
         sockets: from `bind_tcp` and `bind_unix`; closed when this returns or raises.
-        shutdown: returns when it is time to go. Stop the server through it; a cancellation skips the grace.
+        shutdown: returns when it is time to go, with the grace for it or None. Stop the server through it; a
+            cancellation skips the grace.
         closing: awaited first at shutdown, within the grace: end the streams there, since nothing else ends them.
         grace_s: for requests in hand. What is left then loses its socket and is cancelled.
-        limits: the numbers for connections.
+        limits: the numbers for connections; as a function, asked anew for each connection.
         tls: wraps the TCP sockets (unix sockets stay plain); HTTP/1.1 is offered alone.
         on_bound: called once with the addresses, when connections are being accepted.
 
     """
-    limits = limits or Limits()
-    server = _Server(app, limits, tls)
+    server = _Server(app, limits if callable(limits) else partial(_same, limits or Limits()), tls)
     paths = [Path(sock.getsockname()) for sock in sockets if sock.family == socket.AF_UNIX]
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
     try:
@@ -136,10 +136,10 @@ async def serve(
                     await accepting.start(serve_all)
                     if on_bound is not None:
                         on_bound([url_of(sock, tls=tls is not None) for sock in sockets])
-                    await shutdown()
+                    grace = await shutdown()
                     accepting.cancel_scope.cancel()
                 _close(sockets, paths)  # nobody new; who tries is refused at once instead of waiting in the backlog
-                with trio.move_on_after(grace_s):
+                with trio.move_on_after(grace_s if grace is None else grace):
                     if closing is not None:
                         await closing()  # streams say goodbye
                     await server.drain()  # idle connections leave, the others finish their answer
@@ -152,12 +152,11 @@ async def serve(
 class _Server:
     """Whoever is connected, and the cap on how many."""
 
-    def __init__(self, app: App, limits: Limits, tls: ssl.SSLContext | None) -> None:
-        self.config = _config(limits)
+    def __init__(self, app: App, limits: Callable[[], Limits], tls: ssl.SSLContext | None) -> None:
+        self.config = _config(limits())
         self.state: dict[str, Any] = {}
         self._app = app
         self._limits = limits
-        self._cap = limits.connection_cap()
         self._context = WorkerContext(None)
         self._open: set[Connection] = set()
         self._turning_away = 0
@@ -167,14 +166,15 @@ class _Server:
             tls.set_alpn_protocols(["http/1.1"])
 
     async def welcome(self, accepted: trio.SocketStream) -> None:
-        if len(self._open) >= self._cap:
+        limits = self._limits()
+        if len(self._open) >= limits.connection_cap():
             await self._turn_away(accepted)
             return
         try:
             stream: Transport = accepted
             if self._tls is not None and accepted.socket.family != socket.AF_UNIX:
                 stream = trio.SSLStream(accepted, self._tls, server_side=True, https_compatible=True)
-            connection = Connection(stream, self._app, self.config, self._context, self._limits, self.state)
+            connection = Connection(stream, self._app, self.config, self._context, limits, self.state)
         except OSError:
             return  # the client had gone before it was welcomed
         self._open.add(connection)
@@ -187,11 +187,12 @@ class _Server:
 
     async def _turn_away(self, stream: trio.SocketStream) -> None:
         """503 and close. TLS is refused without a word: its handshake is what we cannot afford."""
-        if self._tls is not None or self._turning_away >= self._limits.turned_away:
+        limits = self._limits()
+        if self._tls is not None or self._turning_away >= limits.turned_away:
             return
         self._turning_away += 1
         try:
-            with trio.move_on_after(self._limits.linger_s), suppress(trio.BrokenResourceError, OSError):
+            with trio.move_on_after(limits.linger_s), suppress(trio.BrokenResourceError, OSError):
                 await stream.send_all(_overloaded())
                 await stream.send_eof()
                 while await stream.receive_some():
@@ -246,6 +247,10 @@ async def _lifespan(app: App, config: Config, state: dict[str, Any]) -> AsyncIte
         yield
         await lifespan.wait_for_shutdown()
         nursery.cancel_scope.cancel()
+
+
+def _same(limits: Limits) -> Limits:
+    return limits
 
 
 def _overloaded() -> bytes:

@@ -6,19 +6,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from supervisor.house import House
 from web.auth import Keys, Rates
 from web.limits import Limits
+from web.reload import Reloaded
 from web.streams import Streams
 
-__all__ = ["Services"]
+__all__ = ["Daemon", "Services"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class Daemon(Protocol):
+    """What a daemon can do beside serving its house."""
+
+    async def reload(self) -> Reloaded:
+        """Read the settings again. Raises Problem; then nothing has changed."""
+
+    def shut_down(self, who: str, grace_s: float | None = None) -> float:
+        """End in order, as after SIGTERM; the grace that it has, in seconds. A repeat changes nothing."""
+
+
+@dataclass(slots=True, kw_only=True)
 class Services:
     """`wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
-    document, as bytes; `in_flight`: (principal, key) of requests that are no command and are being answered now.
+    document, as bytes; `in_flight`: (principal, key) of requests that are no command and are being answered now;
+    `daemon`: what runs this app, when a daemon does. `limits` and `heartbeat_s` change with a reload.
     """
 
     house: House
@@ -29,4 +42,5 @@ class Services:
     openapi: Callable[[], bytes]
     rates: Rates = field(default_factory=Rates)
     streams: Streams = field(default_factory=Streams)
+    daemon: Daemon | None = None
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

@@ -87,7 +87,7 @@ class EmbeddedHouse(Pools, Runs, People):
         found = await checks(house)
         return HealthInfo(
             status=worst(found), uptime_s=round(house.now() - house.started_at, 3), version=_version(), checks=found,
-            draining=house.pools.draining,
+            draining=how_far(house) if house.pools.draining else None,
         )  # fmt: skip
 
     async def drain(self, caller: Caller = NOBODY, *, cancel: bool = False) -> DrainInfo:
@@ -101,8 +101,9 @@ class EmbeddedHouse(Pools, Runs, People):
                 await self._start_again(engine, caller)
         else:
             house.check_open()
-            drain_house(house)
-            await self.put_document("house", "drain", {"by": caller.principal, "at": house.stamp()})
+            if not house.pools.draining:
+                drain_house(house)
+                await self.put_document("house", "drain", {"by": caller.principal, "at": house.stamp()})
         return how_far(house)
 
     async def _start_again(self, engine: str, caller: Caller) -> None:
@@ -121,6 +122,10 @@ class EmbeddedHouse(Pools, Runs, People):
     def announce_closing(self) -> None:
         """Refuse new commands and end every stream with `server.closing`; engines go on until the house closes."""
         self.supervisor.announce_closing()
+
+    def leave_within(self, grace_s: float) -> None:
+        """How long engines will have to end when the house closes, instead of what it was opened with."""
+        self.supervisor.grace_s = grace_s
 
     def abandon(self) -> None:
         """Cancel whatever still lives, at once; what it was doing is found interrupted by the next house."""
