@@ -35,6 +35,7 @@ from protocol.errors import StoreUnavailable
 from protocol.times import rfc3339
 from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
 from web.app import Api, create_app
+from web.audit import Audited, Strangers
 from web.auth import Keys, admin_key
 from web.guard import LOOPBACK_HOSTS, Guard, Policy
 from web.limits import Limits
@@ -120,9 +121,18 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify) -> int:
                 _KeyDocuments(house), _admin(loaded, state), wall=time.time, enable_auth=settings.server.enable_auth
             )
             await keys.load()
+            strangers = Strangers(house, wall=time.time)
             reload = Reload(loaded)
             daemon = _Daemon(reload, stop, notify)
-            api = create_app(house, keys=keys, limits=limits, heartbeat_s=settings.server.heartbeat_s, daemon=daemon)
+            api = create_app(
+                house,
+                keys=keys,
+                audit=house,
+                audit_level=settings.audit.level,
+                limits=limits,
+                heartbeat_s=settings.server.heartbeat_s,
+                daemon=daemon,
+            )
             guard = Guard(api, _policy(settings, limits))
             for part in (_logging, _serving(api, guard, stop), _admission(keys, state)):
                 reload.register(part)
@@ -137,14 +147,17 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify) -> int:
                 house.announce_closing()
                 await api.close_streams()
 
-            await serve(
-                guard,
-                sockets,
-                shutdown=asked,
-                closing=goodbye,
-                limits=lambda: api.services.limits,
-                on_bound=partial(_ready, loaded, state, notify),
-            )
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(strangers.run)
+                await serve(
+                    Audited(guard, house, strangers),
+                    sockets,
+                    shutdown=asked,
+                    closing=goodbye,
+                    limits=lambda: api.services.limits,
+                    on_bound=partial(_ready, loaded, state, notify),
+                )
+                nursery.cancel_scope.cancel()
             DaemonFile.remove(state)
             log.info("parking the engines", grace_s=stop.grace_s * (1 - HTTP_SHARE))
     except StoreUnavailable as error:
@@ -171,7 +184,7 @@ def _serving(api: Api, guard: Guard, stop: Stop) -> Reloadable:
         policy = _policy(settings, limits)
 
         def take() -> None:
-            api.adjust(limits, settings.server.heartbeat_s)
+            api.adjust(limits, settings.server.heartbeat_s, settings.audit.level)
             guard.policy = policy
             stop.grace_s = settings.server.grace_s
 

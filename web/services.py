@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
-from supervisor.house import House
+from supervisor.house import SharedHouse
+from web.audit import AuditJournal
 from web.auth import Keys, Rates
 from web.limits import Limits
 from web.reload import Reloaded
@@ -29,17 +30,20 @@ class Daemon(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Services:
-    """`wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
+    """`audit`: where audit rows are read (None: there are none); `audit_level`: `metadata`, or `request` with bodies;
+    `wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
     document, as bytes; `in_flight`: (principal, key) of requests that are no command and are being answered now;
-    `daemon`: what runs this app, when a daemon does. `limits` and `heartbeat_s` change with a reload.
+    `daemon`: what runs this app, when a daemon does. A reload changes `limits`, `heartbeat_s` and `audit_level`.
     """
 
-    house: House
+    house: SharedHouse
     keys: Keys
     limits: Limits
     wall: Callable[[], float]
     heartbeat_s: float
     openapi: Callable[[], bytes]
+    audit: AuditJournal | None = None
+    audit_level: Literal["metadata", "request"] = "metadata"
     rates: Rates = field(default_factory=Rates)
     streams: Streams = field(default_factory=Streams)
     daemon: Daemon | None = None

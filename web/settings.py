@@ -29,7 +29,7 @@ from pydantic_settings import (
 
 from web.places import DEFAULT_PORT, Problem, config_file, default_state_directory, read_toml
 
-__all__ = ["LIVE", "Limits", "Loaded", "Server", "Settings", "Value", "load", "settings_keys"]
+__all__ = ["LIVE", "Audit", "Limits", "Loaded", "Server", "Settings", "Value", "load", "settings_keys"]
 
 PREFIX: Final = "ENGINEHOUSE_"
 SHORT: Final = {"ENGINEHOUSE_HOST": "ENGINEHOUSE_SERVER__HOST", "ENGINEHOUSE_PORT": "ENGINEHOUSE_SERVER__PORT"}
@@ -80,6 +80,15 @@ class Limits(BaseModel):
     ] = None
 
 
+class Audit(BaseModel):
+    """`[audit]`: what the audit trail says of each request that would change something."""
+
+    model_config = _SECTION
+    level: Annotated[
+        Literal["metadata", "request"], LIVE, Field(description="metadata, or request (with bodies, secrets masked)")
+    ] = "metadata"
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Made by `load`."""
 
@@ -92,6 +101,7 @@ class Settings(BaseSettings):
     ] = "info"
     server: Annotated[Server, Field(description="a table")] = Server()
     limits: Annotated[Limits, Field(description="a table")] = Limits()
+    audit: Annotated[Audit, Field(description="a table")] = Audit()
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,11 +159,13 @@ def test_the_image_is_built_and_serves_where_a_container_program_can(root: Path)
     ]  # fmt: skip
     subprocess.run(run, check=True, timeout=60)
     try:
-        for _ in range(60):
-            status = [program, "exec", name, "enginehouse", "status", "--json"]
-            asked = subprocess.run(status, capture_output=True, text=True, timeout=60, check=False)
-            if asked.returncode == 0:
-                break
+        logs = [program, "logs", "--follow", name]
+        with subprocess.Popen(logs, stdout=subprocess.PIPE, text=True) as log:
+            assert log.stdout is not None
+            assert any("enginehouse" in line and " is at " in line for line in log.stdout)
+            log.terminate()
+        status = [program, "exec", name, "enginehouse", "status", "--json"]
+        asked = subprocess.run(status, capture_output=True, text=True, timeout=60, check=True)
         assert json.loads(asked.stdout)["status"] == "healthy"
     finally:
         subprocess.run([program, "stop", name], check=False, timeout=60)

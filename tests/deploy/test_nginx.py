@@ -54,8 +54,8 @@ def certificate(program: Program, folder: Path) -> None:
     subprocess.run(
         [
             program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-            "-days", "2", "-subj", "/CN=house.example", "-addext", "subjectAltName=DNS:house.example,IP:127.0.0.1", "-keyout",
-            str(folder / "house.key"), "-out", str(folder / "house.pem"),
+            "-days", "2", "-subj", "/CN=house.example", "-addext", "subjectAltName=DNS:house.example,IP:127.0.0.1",
+            "-keyout", str(folder / "house.key"), "-out", str(folder / "house.pem"),
         ],
         check=True, capture_output=True, timeout=60,
     )  # fmt: skip

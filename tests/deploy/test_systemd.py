@@ -126,7 +126,7 @@ def allowed(program: Program, root: Path) -> set[str]:
         return {call for one in sets[of] for call in (calls(one) if one.startswith("@") else {one})}
 
     both = lines(root) + [
-        tuple(line.split("=", 1))  # type: ignore[misc]  # of two
+        ("SystemCallFilter", line.partition("=")[2])
         for line in (root / "deploy/systemd" / STRICT).read_text().splitlines()
         if line.startswith("SystemCallFilter=")
     ]

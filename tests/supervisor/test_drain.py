@@ -3,8 +3,9 @@
 import pytest
 from trio.testing import MockClock
 
-from protocol.errors import Draining
-from supervisor import NewEngine, NewPool
+from protocol.authority import Authority, Scope
+from protocol.errors import Draining, InsufficientScope
+from supervisor import Caller, NewEngine, NewPool
 from supervisor.store.memory import Journal
 from tests.supervisor.houses import ALICE, BOB, a_house, spawn, submit, until
 
@@ -81,3 +82,19 @@ async def test_a_drain_lasts_over_a_restart_until_it_is_lifted(autojump_clock: M
     async with a_house(journal) as house:
         assert (await house.health()).draining is None
         await submit(house, "a", {})
+
+
+@pytest.mark.parametrize(
+    "authority",
+    [
+        Authority(scopes=frozenset({Scope.OPERATE, Scope.APPROVE})),
+        Authority(scopes=frozenset({Scope.ADMIN}), pools=frozenset({"default"})),
+    ],
+)
+async def test_only_an_admin_of_the_whole_house_drains_it(autojump_clock: MockClock, authority: Authority) -> None:
+    async with a_house() as house:
+        caller = Caller(principal="key:x", standing=lambda: authority)
+        for cancel in (False, True):
+            with pytest.raises(InsufficientScope):
+                await house.drain(caller, cancel=cancel)
+        assert (await house.health()).draining is None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable
@@ -87,6 +88,13 @@ async def test_live_settings_that_do_not_go_with_what_stays_are_refused(
     loaded(tmp_path)
     with pytest.raises(Problem, match=r"0\.0\.0\.0"):
         before.taking(before.again())
+
+
+def test_the_page_says_which_settings_are_live(root: Path) -> None:
+    table = (root / "docs/operations.md").read_text().partition("| live | needs a restart |")[2].splitlines()[2]
+    live, rest = (re.findall(r"`([a-z_.]+)`", cell) for cell in table.split("|")[1:3])
+    assert live == settings_keys(live=True)
+    assert rest == [key for key in settings_keys() if key not in live]
 
 
 # -- a daemon ----------------------------------------------------------------------------------------------------------
@@ -187,6 +195,14 @@ def second_key(house: House) -> Path:
 
 
 Value = Callable[[House], Any]
+
+
+def bodies_are_kept(house: House) -> bool:
+    house.ask("POST", "/api/v1/engines", {"kind": "no such kind"})
+    newest = house.ask("GET", "/api/v1/admin/audit?limit=1")[1]["items"][0]
+    return "no such kind" in json.dumps(newest)
+
+
 EFFECTS: dict[str, tuple[Value, Callable[[House], bool]]] = {
     "log_level": (
         lambda _: "error",
@@ -204,6 +220,7 @@ EFFECTS: dict[str, tuple[Value, Callable[[House], bool]]] = {
         lambda _: 1024,
         lambda house: house.ask("POST", "/api/v1/engines", {"kind": "x" * 2000})[0] == 413,
     ),
+    "audit.level": (lambda _: "request", bodies_are_kept),
     "limits.connections": (lambda _: 2, third_connection_is_turned_away),
 }
 """For each live setting another value, and whether it is in force."""

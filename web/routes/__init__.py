@@ -3,6 +3,7 @@
 from web.route import Route
 from web.routes import (
     admin,
+    audit,
     auth,
     commands,
     dead_letters,
@@ -33,6 +34,7 @@ ROUTES: tuple[Route, ...] = tuple(
         kinds,
         auth,
         admin,
+        audit,
         health,
         docs,
     )

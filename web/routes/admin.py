@@ -12,6 +12,7 @@ from pydantic import Field
 from protocol.errors import IdempotencyInFlight, NotFound, ShuttingDown, ValidationFailed
 from protocol.specs import STRICT
 from protocol.wire import DrainInfo
+from supervisor.standing import check_standing
 from web.auth import Scope
 from web.call import Call
 from web.places import Problem
@@ -65,7 +66,6 @@ async def reload(call: Call) -> Reloaded:
 @section.post("/admin/drain", Scope.ADMIN, ShuttingDown, IdempotencyInFlight, urgent=True, once=True)
 async def drain(call: Call, body: Drain = Drain()) -> DrainInfo:
     """Take no new work, finish what there is, stop every engine; or lift that. Repeated: how far it is."""
-    _everywhere(call)
     return await call.house.drain(call.caller, cancel=body.cancel)
 
 
@@ -76,14 +76,9 @@ async def shut_down(call: Call, body: Shutdown = Shutdown()) -> Reply[Stopping]:
     return accepted(Stopping(grace_s=daemon.shut_down(f"{call.caller.principal} over HTTP", body.grace_s)))
 
 
-def _everywhere(call: Call) -> None:
-    """Raises InsufficientScope: a tenant does not steer the house."""
-    if call.principal is not None:
-        call.principal.authority.require_everywhere()
-
-
 def _daemon(call: Call) -> Daemon:
-    _everywhere(call)
+    """Raises InsufficientScope for a tenant, who does not steer the house."""
+    check_standing(call.caller, Scope.ADMIN)
     if call.services.daemon is None:
         raise NotFound("This house is served by another program than our daemon; ask that one.")
     return call.services.daemon
