@@ -42,11 +42,13 @@ from web.limits import Limits
 from web.logs import opened_log, set_level
 from web.loopwatch import watch_loop
 from web.notify import Notify
+from web.peer import Proxies
 from web.places import DaemonFile, Problem, house_name
 from web.reload import Change, Reload, Reloadable, Reloaded
-from web.server import bind_tcp, bind_unix, serve
-from web.settings import Loaded, Settings
+from web.server import bind_loopback, bind_tcp, bind_unix, serve
+from web.settings import Loaded, Server
 from web.stop import Stop
+from web.tls import Tls
 
 __all__ = ["run"]
 
@@ -111,14 +113,20 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify) -> int:
     settings = loaded.settings
     name = house_name(state)
     await _reap(name)
-    sockets = _bind(loaded)
-    limits = _limits(settings)
+    limits = settings.limits.applied()
+    policy = _policy(settings.server, limits)
+    tls = _tls(settings.server)
+    sockets = _bind(loaded, limits)
     try:
         store = SqliteStore(state / "journal.db")
         async with open_supervisor(store=store, directory=state, name=name) as house:
             stop.house = house
             keys = Keys(
-                _KeyDocuments(house), _admin(loaded, state), wall=time.time, enable_auth=settings.server.enable_auth
+                _KeyDocuments(house),
+                _admin(loaded, state),
+                wall=time.time,
+                enable_auth=settings.server.enable_auth,
+                rate_per_min=limits.rate_per_min,
             )
             await keys.load()
             strangers = Strangers(house, wall=time.time)
@@ -133,9 +141,11 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify) -> int:
                 heartbeat_s=settings.server.heartbeat_s,
                 daemon=daemon,
             )
-            guard = Guard(api, _policy(settings, limits))
+            guard = Guard(api, policy)
             for part in (_logging, _serving(api, guard, stop), _admission(keys, state)):
                 reload.register(part)
+            if tls is not None:
+                reload.register(_certificate(tls))
             stop.hangup = daemon.on_hangup
 
             async def asked() -> float:
@@ -155,6 +165,8 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify) -> int:
                     shutdown=asked,
                     closing=goodbye,
                     limits=lambda: api.services.limits,
+                    tls=tls,
+                    proxies=policy.proxies,
                     on_bound=partial(_ready, loaded, state, notify),
                 )
                 nursery.cancel_scope.cancel()
@@ -180,8 +192,8 @@ def _serving(api: Api, guard: Guard, stop: Stop) -> Reloadable:
 
     def prepare(loaded: Loaded) -> Change:
         settings = loaded.settings
-        limits = _limits(settings)
-        policy = _policy(settings, limits)
+        limits = settings.limits.applied()
+        policy = _policy(settings.server, limits)
 
         def take() -> None:
             api.adjust(limits, settings.server.heartbeat_s, settings.audit.level)
@@ -203,6 +215,17 @@ def _admission(keys: Keys, state: Path) -> Reloadable:
         key = _admin(loaded, state)
         renewed = loaded.settings.server.admin_key is None and not keys.is_admin(key)
         return Change(partial(keys.replace_admin, key), ("server.admin_key_file",) if renewed else ())
+
+    return prepare
+
+
+def _certificate(tls: Tls) -> Reloadable:
+    """The certificate, also when only its files hold another one."""
+
+    def prepare(loaded: Loaded) -> Change:
+        new = _tls(loaded.settings.server)
+        assert new is not None, "TLS is not taken away while the daemon runs"
+        return Change(partial(tls.take, new), ("server.tls_cert",) if tls.differs(new) else ())
 
     return prepare
 
@@ -299,15 +322,21 @@ def _other(loaded: Loaded, state: Path) -> int:
     return OK
 
 
-def _bind(loaded: Loaded) -> list[socket.socket]:
+def _bind(loaded: Loaded, limits: Limits) -> list[socket.socket]:
     """Listening sockets. Raises Refused for a busy port that was asked for, Problem for an address that is not ours."""
     server = loaded.settings.server
     sockets: list[socket.socket] = []
     try:
         if server.enabled:
-            sockets += _bind_port(loaded)
+            sockets += _bind_port(loaded, limits)
         if server.unix_socket is not None:
-            sockets.append(bind_unix(server.unix_socket.expanduser().absolute()))
+            path = server.unix_socket.expanduser().absolute()
+            _check_ours(loaded, path.parent)
+            sockets.append(bind_unix(path, limits))
+    except Problem:
+        for sock in sockets:
+            sock.close()
+        raise
     except OSError as error:
         for sock in sockets:
             sock.close()
@@ -317,10 +346,20 @@ def _bind(loaded: Loaded) -> list[socket.socket]:
     return sockets
 
 
-def _bind_port(loaded: Loaded) -> list[socket.socket]:
+def _check_ours(loaded: Loaded, folder: Path) -> None:
+    """Whoever may write to the folder could put a socket of their own in the place of ours. Raises Problem, OSError."""
+    status = folder.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        where = f"{loaded.origin('server.unix_socket')}: server.unix_socket"
+        raise Problem(f"{where}: others may write to {folder}; use a folder that is ours alone.")
+
+
+def _bind_port(loaded: Loaded, limits: Limits) -> list[socket.socket]:
     server = loaded.settings.server
+    # Nobody said where: everything that this machine calls itself.
+    listen = partial(bind_tcp, server.host) if loaded.explicit("server.host") else bind_loopback
     try:
-        return bind_tcp(server.host, server.port)
+        return listen(server.port, limits)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             where = f"{loaded.origin('server.host')}: server.host {server.host!r}"
@@ -334,7 +373,7 @@ def _bind_port(loaded: Loaded) -> list[socket.socket]:
             ) from None
     _say(f"warning: port {server.port} is in use by another program; a free one is taken")
     log.warning("the port is busy, a free one is taken", port=server.port)
-    return bind_tcp(server.host, 0)
+    return listen(0, limits)
 
 
 async def _reap(name: str) -> None:
@@ -355,14 +394,25 @@ def _admin_file(loaded: Loaded, state: Path) -> Path:
     return (loaded.settings.server.admin_key_file or state / "admin.key").expanduser()
 
 
-def _limits(settings: Settings) -> Limits:
-    return Limits(body_bytes=settings.limits.body_bytes, connections=settings.limits.connections)
+def _policy(server: Server, limits: Limits) -> Policy:
+    # `0.0.0.0` is every address and nobody's name, but a page can send it (and reach loopback by it).
+    own = {f"[{server.host}]" if ":" in server.host else server.host} - {"0.0.0.0", "[::]"}  # noqa: S104
+    proxies = Proxies()
+    if server.behind_proxy:
+        proxies = Proxies.named(server.trusted_proxies) if server.trusted_proxies else Proxies.here()
+    return Policy(
+        hosts=LOOPBACK_HOSTS | own | {host.lower() for host in server.allowed_hosts},
+        origins=frozenset(server.cors_origins),
+        proxies=proxies,
+        limits=limits,
+    )
 
 
-def _policy(settings: Settings, limits: Limits) -> Policy:
-    server = settings.server
-    own = f"[{server.host}]" if ":" in server.host else server.host
-    return Policy(hosts=LOOPBACK_HOSTS | {own, *(host.lower() for host in server.allowed_hosts)}, limits=limits)
+def _tls(server: Server) -> Tls | None:
+    """Raises Problem."""
+    if server.tls_cert is None or server.tls_key is None:
+        return None
+    return Tls(server.tls_cert.expanduser().absolute(), server.tls_key.expanduser().absolute())
 
 
 def _ready(loaded: Loaded, state: Path, notify: Notify, urls: list[str]) -> None:

@@ -29,7 +29,7 @@ class Change:
     holds something else than before.
     """
 
-    take: Callable[[], None]
+    take: Callable[[], object]
     renewed: tuple[str, ...] = ()
 
 
@@ -71,7 +71,7 @@ class Reload:
         """
         async with self._one:
             new = await trio.to_thread.run_sync(self.loaded.again, limiter=self._thread)
-            live = set(settings_keys(live=True))
+            live = set(self.loaded.live_with(new))
             differing = self.loaded.differing(new)
             merged = self.loaded.taking(new)
             changes = [await trio.to_thread.run_sync(part, merged, limiter=self._thread) for part in self._parts]

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from supervisor.house import SharedHouse
 from web.audit import AuditJournal
-from web.auth import Keys, Rates
+from web.auth import Failures, Keys, Rates
 from web.limits import Limits
 from web.reload import Reloaded
 from web.streams import Streams
@@ -42,9 +42,10 @@ class Services:
     wall: Callable[[], float]
     heartbeat_s: float
     openapi: Callable[[], bytes]
+    failures: Failures
+    streams: Streams
     audit: AuditJournal | None = None
     audit_level: Literal["metadata", "request"] = "metadata"
     rates: Rates = field(default_factory=Rates)
-    streams: Streams = field(default_factory=Streams)
     daemon: Daemon | None = None
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

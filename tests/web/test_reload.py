@@ -5,10 +5,12 @@ import os
 import re
 import signal
 import socket
+import ssl
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +84,10 @@ async def test_live_settings_that_do_not_go_with_what_stays_are_refused(
 ) -> None:
     """Old and new are both good; the old address with the new rest of it would be open to everybody."""
     monkeypatch.setattr(
-        "web.settings.settings_keys", lambda *, live=False: ["server.host", "server.behind_proxy"][live:]
+        "web.settings.settings_keys",
+        lambda *, live=False: ["server.host", "server.behind_proxy", "server.trusted_proxies"][live:],
     )
-    before = loaded(tmp_path, '[server]\nhost = "0.0.0.0"\nbehind_proxy = true')
+    before = loaded(tmp_path, '[server]\nhost = "0.0.0.0"\nbehind_proxy = true\ntrusted_proxies = ["10.0.0.1"]')
     loaded(tmp_path)
     with pytest.raises(Problem, match=r"0\.0\.0\.0"):
         before.taking(before.again())
@@ -203,6 +206,46 @@ def bodies_are_kept(house: House) -> bool:
     return "no such kind" in json.dumps(newest)
 
 
+def closed_by_itself(house: House, sent: bytes) -> bool:
+    """Whether the server has had enough long before it would by default."""
+    host, _, port = house.daemon.url.removeprefix("http://").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=3) as sock:
+        sock.sendall(sent)
+        try:
+            while sock.recv(4096):
+                pass
+        except TimeoutError:
+            return False
+    return True
+
+
+def preflight(house: House) -> bool:
+    connection = house.connect()
+    try:
+        asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "GET"}
+        connection.request("OPTIONS", "/api/v1/engines", headers=asked)
+        return connection.getresponse().getheader("access-control-allow-origin") == "https://app.example"
+    finally:
+        connection.close()
+
+
+def new_key(house: House) -> dict[str, Any]:
+    return dict(house.ask("POST", "/api/v1/auth/keys", {"name": "k", "scopes": ["read"]})[1])
+
+
+def second_stream_is_refused(house: House) -> bool:
+    headers = {"Authorization": f"Bearer {new_key(house)['key']}"}
+    first, second = house.connect(), house.connect()
+    try:
+        first.request("GET", "/api/v1/events", headers=headers)
+        assert first.getresponse().status == 200
+        second.request("GET", "/api/v1/events", headers=headers)
+        return second.getresponse().status == 429
+    finally:
+        first.close()
+        second.close()
+
+
 EFFECTS: dict[str, tuple[Value, Callable[[House], bool]]] = {
     "log_level": (
         lambda _: "error",
@@ -222,12 +265,47 @@ EFFECTS: dict[str, tuple[Value, Callable[[House], bool]]] = {
     ),
     "audit.level": (lambda _: "request", bodies_are_kept),
     "limits.connections": (lambda _: 2, third_connection_is_turned_away),
+    "limits.address_connections": (lambda _: 2, third_connection_is_turned_away),
+    "limits.header_bytes": (lambda _: 1024, lambda house: house.ask("GET", "/health", Long="x" * 2000)[0] == 431),
+    "limits.header_fields": (
+        lambda _: 8,
+        lambda house: house.ask("GET", "/health", **{f"X-{n}": "x" for n in range(20)})[0] == 431,
+    ),
+    "limits.header_s": (lambda _: 0.1, lambda house: closed_by_itself(house, b"GET / HT")),
+    "limits.body_s": (
+        lambda _: 0.1,
+        lambda house: closed_by_itself(
+            house,
+            b"POST /api/v1/engines HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Authorization: Bearer " + house.key.encode() + b"\r\nContent-Length: 10\r\n\r\n{",
+        ),
+    ),
+    "limits.keep_alive_s": (
+        lambda _: 0.1,
+        lambda house: closed_by_itself(house, b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ),
+    "limits.streams": (lambda _: 1, second_stream_is_refused),
+    "limits.rate_per_min": (lambda _: 7, lambda house: new_key(house)["rate_per_min"] == 7),
+    "limits.failures_per_min": (
+        lambda _: 1,
+        lambda house: [status_with(house, "wrong") for _ in range(3)][-1] == 429,
+    ),
+    "server.cors_origins": (lambda _: ["https://app.example"], preflight),
 }
 """For each live setting another value, and whether it is in force."""
 
 
+ELSEWHERE = {
+    "limits.body_rate_bytes",  # both reach a connection in the record that brings body_s and header_s,
+    "limits.send_s",  # and what they do there is in test_server.py
+    "server.tls_cert",  # below
+    "server.tls_key",
+}
+
+
 def test_every_live_setting_has_its_effect_here() -> None:
-    assert set(EFFECTS) == set(settings_keys(live=True))
+    assert set(EFFECTS) | ELSEWHERE == set(settings_keys(live=True))
+    assert not set(EFFECTS) & ELSEWHERE
 
 
 @pytest.mark.parametrize("key", EFFECTS)
@@ -239,6 +317,57 @@ def test_a_live_setting_is_in_force_after_a_reload(key: str, house: House) -> No
     house.write(key, value(house))
     assert house.reload()["changed"] == [key]
     assert in_force(house)
+
+
+def certificate(path: Path) -> None:
+    line = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    line += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    line += ["-keyout", f"{path}.key", "-out", f"{path}.pem"]
+    subprocess.run(line, check=True, capture_output=True, timeout=60)
+
+
+def over_tls(house: House) -> tuple[int, Any, bytes]:
+    """What a reload answers, and the certificate that is offered after it."""
+    host, _, port = house.daemon.url.removeprefix("https://").rpartition(":")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = HTTPSConnection(host, int(port), timeout=30, context=context)
+    try:
+        connection.request("POST", "/api/v1/admin/reload", headers={"Authorization": f"Bearer {house.key}"})
+        answer = connection.getresponse()
+        found = json.loads(answer.read())
+    finally:
+        connection.close()
+    return answer.status, found, ssl.get_server_certificate((host, int(port))).encode()
+
+
+def test_a_certificate_is_renewed_and_moved_and_a_wrong_one_changes_nothing(serving: Serving, tmp_path: Path) -> None:
+    both = ["server.tls_cert", "server.tls_key"]
+
+    def write(cert: str, key: str) -> None:
+        file.write_text(f'[server]\ntls_cert = "{tmp_path}/{cert}.pem"\ntls_key = "{tmp_path}/{key}.key"')
+
+    certificate(tmp_path / "a")
+    file = tmp_path / "config.toml"
+    write("a", "a")
+    daemon = serving(tmp_path, "--port", "0", "--config", str(file))
+    house = House(daemon, file, daemon.key)
+    _, done, first = over_tls(house)
+    assert done["changed"] == []
+    certificate(tmp_path / "a")
+    _, done, second = over_tls(house)
+    assert done["changed"] == ["server.tls_cert"]
+    certificate(tmp_path / "b")
+    write("b", "b")
+    _, done, third = over_tls(house)
+    assert done["changed"] == both
+    assert len({first, second, third}) == 3
+    write("b", "a")
+    status, _, same = over_tls(house)
+    assert (status, same) == (422, third)
+    file.write_text("")
+    _, done, same = over_tls(house)  # a socket with TLS stays one
+    assert (done["changed"], done["needs_restart"], same) == ([], both, third)
 
 
 def test_a_wrong_file_changes_nothing_and_is_told_in_one_sentence(house: House) -> None:
