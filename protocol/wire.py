@@ -30,9 +30,9 @@ from protocol.specs import (
 from protocol.view import Hold
 
 __all__ = [
-    "Accepted", "CommandInfo", "DeadLetterInfo", "Disposed", "EngineInfo", "HealthInfo", "KindInfo", "MailboxInfo",
-    "NewEngine", "NewPool", "NewRun", "Page", "PatchPool", "PoolAction", "PoolCommand", "PoolInfo", "PoolResult",
-    "ProcessRow", "ReplyBody", "RequestInfo", "RunInfo", "SliceInfo", "SpawnedEngine", "StateInfo",
+    "Accepted", "CommandInfo", "DeadLetterInfo", "Disposed", "DrainInfo", "EngineInfo", "HealthInfo", "KindInfo",
+    "MailboxInfo", "NewEngine", "NewPool", "NewRun", "Page", "PatchPool", "PoolAction", "PoolCommand", "PoolInfo",
+    "PoolResult", "ProcessRow", "ReplyBody", "RequestInfo", "RunInfo", "SliceInfo", "SpawnedEngine", "StateInfo",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -415,12 +415,22 @@ class ProcessRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthInfo:
-    """`checks`: name -> {status, ...what was measured}."""
+    """`checks`: name -> {status, ...what was measured}; `draining`: how far, while the house takes no new work."""
 
     status: str
     uptime_s: float
     version: str
     checks: dict[str, dict[str, Any]]
+    draining: DrainInfo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainInfo:
+    """How far a drain of the house is: engines that are still up, runs that have not ended."""
+
+    draining: bool
+    engines: int
+    runs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

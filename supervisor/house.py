@@ -22,6 +22,7 @@ from protocol.wire import (
     CommandInfo,
     DeadLetterInfo,
     Disposed,
+    DrainInfo,
     EngineInfo,
     HealthInfo,
     KindInfo,
@@ -247,6 +248,10 @@ class House(Protocol):
         """NotFound."""
 
     async def health(self) -> HealthInfo: ...
+    async def drain(self, caller: Caller = ..., *, cancel: bool = False) -> DrainInfo:
+        """Take no new engines and runs (Draining); what is queued and active finishes, then each engine stops. Lasts,
+        also over restarts, until `cancel`, which starts again what it stopped. Repeated: how far it is.
+        """
 
 
 class SharedHouse(House, Protocol):

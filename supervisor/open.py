@@ -91,6 +91,7 @@ async def open_supervisor(
             margin_s=margin_s,
             threads=threads,
             observer=observer,
+            grace_s=grace_s,
         )
         context = contextvars.copy_context()
         await store.open()
@@ -109,9 +110,9 @@ async def open_supervisor(
                 raised = error
             finally:
                 with closing:
-                    closing.deadline = trio.current_time() + grace_s + CLOSE_MARGIN_S
+                    closing.deadline = trio.current_time() + house.grace_s + CLOSE_MARGIN_S
                     if house.failed is None:
-                        await house.close(grace_s)  # noqa: ASYNC102 - in a shielded scope with a deadline
+                        await house.close(house.grace_s)  # noqa: ASYNC102 - in a shielded scope with a deadline
                 house.abandon()
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_MARGIN_S):
                     await store.close()

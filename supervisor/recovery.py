@@ -24,7 +24,7 @@ from protocol.specs import PoolSpec
 from protocol.states import State
 from protocol.trace import Trace
 from protocol.view import Owed, View
-from supervisor.drain import drain
+from supervisor.drain import drain, drain_house
 
 if TYPE_CHECKING:
     from supervisor.supervisor import Supervisor
@@ -58,11 +58,11 @@ async def recover(house: Supervisor) -> None:
             owed[cell] = restore(cell, view, digests.get(view.spec.uid, {}))
         elif view.owed:
             _refuse(house, view)
-    _go_on(house, owed)
+    _go_on(house, owed, drained=bool(await store.documents("house")))
     await house.intake.write_and_wait(())  # behind all that was just decided: nobody sees the state of before
 
 
-def _go_on(house: Supervisor, owed: dict[Cell, list[Command]]) -> None:
+def _go_on(house: Supervisor, owed: dict[Cell, list[Command]], *, drained: bool) -> None:
     """Who was up has its place in the pool again before those who waited for one, and they in the order they came."""
     up = [cell for cell in owed if cell.state is State.PAUSED and not cell.held]
     waiting = sorted(owed.keys() - set(up), key=lambda cell: _since(house.views[cell.spec.uid]))
@@ -75,6 +75,8 @@ def _go_on(house: Supervisor, owed: dict[Cell, list[Command]]) -> None:
         _redeliver(cell, owed[cell])
         cell.wake()
         house.expiry.watch(cell)
+    if drained:
+        drain_house(house)
     for pool in house.pools:
         if pool.spec.draining:
             drain(house, pool)

@@ -79,9 +79,10 @@ class Supervisor:
         margin_s: float,
         threads: bool = True,
         observer: Observer | None = None,
+        grace_s: float = 10.0,
     ) -> None:
         self.store, self.kinds, self.directory, self.name = store, kinds, directory, name
-        self.margin_s, self.threads = margin_s, threads
+        self.margin_s, self.threads, self.grace_s = margin_s, threads, grace_s
         self.observer: Observer = observer or Unobserved()
         self.gone = False
         self.closing = False
@@ -342,7 +343,7 @@ class Supervisor:
             view,
             self.cells.get(spec.uid),
             config=self.kinds.masked(spec.kind, spec.config),
-            draining=spec.pool in self.pools and self.pools.get(spec.pool).spec.draining,
+            draining=spec.pool in self.pools and self.pools.get(spec.pool).draining,
             now=self.now(),
             wall=self.wall(),
         )

@@ -43,7 +43,7 @@ from web.reply import answer_of
 from web.route import FOUND, Route
 from web.routes import ROUTES
 from web.routes.metrics import METRICS
-from web.services import Services
+from web.services import Daemon, Services
 from web.streams import Streams
 
 __all__ = ["Api", "create_app"]
@@ -96,6 +96,15 @@ class Api:
         `closing`.
         """
         await self.services.streams.close()
+
+    def adjust(self, limits: Limits, heartbeat_s: float, audit_level: Literal["metadata", "request"]) -> None:
+        """From the next request and the next stream on."""
+        services = self.services
+        services.limits, services.heartbeat_s, services.audit_level = limits, heartbeat_s, audit_level
+        services.keys.rate_per_min = limits.rate_per_min
+        services.failures.per_min = limits.failures_per_min
+        services.streams.per_principal = limits.streams
+        self.quart.config.update(limits.for_quart())
 
     def _find(self, scope: Scope) -> tuple[Route, Mapping[str, str]] | HTTPException:
         try:
@@ -152,9 +161,11 @@ def create_app(
     metrics: Metrics | None = None,
     wall: Callable[[], float] = time.time,
     attendance: Attendance | None = None,
+    daemon: Daemon | None = None,
 ) -> Api:
     """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment; `attendance`:
-    the house's own, so that it knows who watches; `metrics`: what `/metrics` shows.
+    the house's own, so that it knows who watches; `metrics`: what `/metrics` shows; `daemon`: for what only a daemon
+    can do.
     """
     limits = limits or Limits()
     services = Services(
@@ -167,6 +178,7 @@ def create_app(
         streams=Streams(limits.streams),
         wall=wall,
         heartbeat_s=heartbeat_s,
+        daemon=daemon,
         openapi=_openapi,
         attendance=attendance or Attendance(trio.current_time),
         metrics=metrics or Metrics(),

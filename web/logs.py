@@ -17,7 +17,7 @@ from typing import Any, Final, TextIO
 import orjson
 import structlog
 
-__all__ = ["HotLog", "LogFile", "opened_log"]
+__all__ = ["HotLog", "LogFile", "opened_log", "set_level"]
 
 FILE_BYTES: Final = 16 << 20
 KEPT: Final = 4
@@ -108,6 +108,11 @@ class HotLog:
         if self._of[0] is not wrapper or self._of[1] is not processors:
             self._bound, self._of = self._proxy.bind(), (wrapper, processors)
         return self._bound
+
+
+def set_level(level: str) -> None:
+    """What is below `level` is not written any more, by any logger."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]))
 
 
 class _Screen:

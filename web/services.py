@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import trio
 
@@ -16,17 +16,29 @@ from web.audit import AuditJournal
 from web.auth import Failures, Keys, Rates
 from web.limits import Limits
 from web.metrics import Metrics
+from web.reload import Reloaded
 from web.streams import Streams
 
-__all__ = ["Services"]
+__all__ = ["Daemon", "Services"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class Daemon(Protocol):
+    """What a daemon can do beside serving its house."""
+
+    async def reload(self) -> Reloaded:
+        """Read the settings again. Raises Problem; then nothing has changed."""
+
+    def shut_down(self, who: str, grace_s: float | None = None) -> float:
+        """End in order, as after SIGTERM; the grace that it has, in seconds. A repeat changes nothing."""
+
+
+@dataclass(slots=True, kw_only=True)
 class Services:
     """`audit`: where audit rows are read (None: there are none); `audit_level`: `metadata`, or `request` with bodies;
     `wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
     document, as bytes; `attendance`: where it is said who watches; `in_flight`: (principal, key) of requests that are
-    no command and are being answered now.
+    no command and are being answered now; `daemon`: what runs this app, when a daemon does. A reload changes `limits`,
+    `heartbeat_s` and `audit_level`.
     """
 
     house: SharedHouse
@@ -42,4 +54,5 @@ class Services:
     rates: Rates = field(default_factory=Rates)
     attendance: Attendance = field(default_factory=lambda: Attendance(trio.current_time))
     metrics: Metrics = field(default_factory=Metrics)
+    daemon: Daemon | None = None
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

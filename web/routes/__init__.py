@@ -2,6 +2,7 @@
 
 from web.route import Route
 from web.routes import (
+    admin,
     audit,
     auth,
     commands,
@@ -33,6 +34,7 @@ ROUTES: tuple[Route, ...] = tuple(
         dead_letters,
         kinds,
         auth,
+        admin,
         audit,
         health,
         metrics,
