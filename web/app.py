@@ -60,7 +60,6 @@ class Api:
         self.services = services
         self.quart = _quart(services)
         self._routes = {route.operation: route for route in ROUTES}
-        self._public = PUBLIC | ({METRICS} if services.metrics.public else set())
         self._map: MapAdapter = self.quart.url_map.bind("")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,7 +70,7 @@ class Api:
         self._note(scope, found)
         if isinstance(found, tuple):
             scope[FOUND] = (found[0].path, found[1])
-        if scope["path"] not in self._public:
+        if scope["path"] not in PUBLIC and not (scope["path"] == METRICS and self.services.metrics.public):
             with self.services.failures.counted(scope):
                 principal = self.services.keys.principal(presented_key(scope["headers"]))
             scope[PRINCIPAL] = principal

@@ -156,7 +156,8 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify, lag: Lo
             )
             guard = Guard(api, policy)
             guarded = Audited(guard, house, strangers)
-            for part in (_logging, _serving(api, guard, stop), _admission(keys, state)):
+            observed = Observed(guarded, requests, traces, access=settings.log.access)
+            for part in (_logging, _serving(api, guard, stop), _admission(keys, state), _observing(metrics, observed)):
                 reload.register(part)
             if tls is not None:
                 reload.register(_certificate(tls))
@@ -174,7 +175,7 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify, lag: Lo
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(strangers.run)
                 await serve(
-                    Observed(guarded, requests, traces, access=settings.log.access),
+                    observed,
                     sockets,
                     shutdown=asked,
                     closing=goodbye,
@@ -213,6 +214,21 @@ def _serving(api: Api, guard: Guard, stop: Stop) -> Reloadable:
             api.adjust(limits, settings.server.heartbeat_s, settings.audit.level)
             guard.policy = policy
             stop.grace_s = settings.server.grace_s
+
+        return Change(take)
+
+    return prepare
+
+
+def _observing(metrics: Metrics, observed: Observed) -> Reloadable:
+    """Who sees the metrics, and whether each request is logged."""
+
+    def prepare(loaded: Loaded) -> Change:
+        settings = loaded.settings
+
+        def take() -> None:
+            metrics.public = settings.metrics.public
+            observed.access = settings.log.access
 
         return Change(take)
 

@@ -38,7 +38,7 @@ class Observed:
         self._app = app
         self._requests = requests
         self._traces = traces
-        self._access = access
+        self.access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,7 +58,7 @@ class Observed:
             self._requests.answered(method, route, answer.status, answer.begun_s, answer.slug)
             if span.is_recording():
                 _end(span, method, route, answer)
-            if self._access:
+            if self.access:
                 _log(method, scope, route, names, answer)
 
 

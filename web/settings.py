@@ -145,14 +145,16 @@ class Log(BaseModel):
     """`[log]`: what is written beside `log_level`."""
 
     model_config = _SECTION
-    access: Annotated[bool, Field(description="true (a line for each request) or false")] = True
+    access: Annotated[bool, LIVE, Field(description="true (a line for each request) or false")] = True
 
 
 class Metrics(BaseModel):
     """`[metrics]`: who may see `/metrics`."""
 
     model_config = _SECTION
-    public: Annotated[bool, Field(description="true (whoever reaches the address), or false (scope read)")] = False
+    public: Annotated[bool, LIVE, Field(description="true (whoever reaches the address), or false (scope read)")] = (
+        False
+    )
 
 
 class Traces(BaseModel):

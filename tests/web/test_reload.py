@@ -159,6 +159,21 @@ def status_with(house: House, key: str) -> int:
     return house.ask("GET", "/api/v1/auth/whoami", Authorization=f"Bearer {key}")[0]
 
 
+def metrics_are_public(house: House) -> bool:
+    """Whether somebody without a key gets them."""
+    connection = house.connect()
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().status == 200
+    finally:
+        connection.close()
+
+
+def nothing_is_written_of_a_request(house: House) -> bool:
+    house.ask("DELETE", "/api/v1/engines/nobody")
+    return house.log[-1].get("path") != "/api/v1/engines/nobody"
+
+
 def quiet_stream_is_told_of_at_once(house: House) -> bool:
     """Whether a stream without events sends a comment before a patient client has had enough."""
     connection = house.connect()
@@ -264,6 +279,8 @@ EFFECTS: dict[str, tuple[Value, Callable[[House], bool]]] = {
         lambda house: house.ask("POST", "/api/v1/engines", {"kind": "x" * 2000})[0] == 413,
     ),
     "audit.level": (lambda _: "request", bodies_are_kept),
+    "metrics.public": (lambda _: True, metrics_are_public),
+    "log.access": (lambda _: False, nothing_is_written_of_a_request),
     "limits.connections": (lambda _: 2, third_connection_is_turned_away),
     "limits.address_connections": (lambda _: 2, third_connection_is_turned_away),
     "limits.header_bytes": (lambda _: 1024, lambda house: house.ask("GET", "/health", Long="x" * 2000)[0] == 431),
@@ -380,7 +397,7 @@ def test_a_wrong_file_changes_nothing_and_is_told_in_one_sentence(house: House) 
     )  # fmt: skip
     assert str(house.file.parent) not in json.dumps(answer)
     assert house.ask("GET", "/health", Host="house.example")[0] == 421
-    assert house.log[-1]["why"] == f"{house.file.parent}/{sentence}"
+    assert [line["why"] for line in house.log if "why" in line][-1] == f"{house.file.parent}/{sentence}"
 
 
 def test_what_needs_a_restart_is_named_and_the_rest_is_taken(house: House) -> None:
