@@ -2,6 +2,8 @@
 
 async with open_supervisor() as house, open_schedules(house) as schedules:
     await schedules.create(NewSchedule(cron="0 3 * * *", engine="build", run=NewRun(input="make test")))
+
+Open them inside the house: they end first.
 """
 
 from supervisor.schedules.schedules import MAX_SCHEDULES, Schedules, open_schedules

@@ -79,7 +79,7 @@ def test_an_interval_keeps_its_beat(every: int, anchor: int, now: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "field"),
+    "wrong, field",
     [
         ({"cron": "* * * *"}, "cron"),
         ({"cron": "* * * * * *"}, "cron"),
@@ -117,7 +117,7 @@ def test_nothing_is_due_before_its_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "late", "fire", "missed"),
+    "policy, late, fire, missed",
     [
         (CatchUp.NONE, 0, (60_000,), 0),
         (CatchUp.NONE, 125_000, (180_000,), 2),  # the latest is on time, whatever was missed before it
