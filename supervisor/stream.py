@@ -108,6 +108,11 @@ class Stream:
             self._house.rings.leave(self._uid, self._ring)
             self._ring = None
 
+    @property
+    def position(self) -> str:
+        """The event id that the next frames lie behind; also rows that the filter hides were passed."""
+        return self._id(self._seq)
+
     async def _engine_of(self, run_id: str) -> str:
         uid = self._house.open_runs.get(run_id)
         if uid is not None:

@@ -10,6 +10,7 @@ import trio
 
 from actors.ref import Ref
 from protocol.errors import NotFound, UnknownKind
+from protocol.events import Row
 from protocol.ids import event_id
 from protocol.wire import HealthInfo, KindInfo
 from protocol.writes import Document
@@ -110,6 +111,10 @@ class EmbeddedHouse(Pools, Runs, People):
         durable all the same.
         """
         await self.supervisor.intake.record(Document(table=table, id=id, body=body))
+
+    async def note(self, type: str, data: dict[str, Any]) -> None:
+        """Journal a fact of the whole house, of no engine; durable on return. Raises StoreUnavailable, ShuttingDown."""
+        await self.supervisor.intake.write_and_wait((Row(type=type, time=self.supervisor.stamp(), data=data),))
 
 
 def _version() -> str:

@@ -122,7 +122,7 @@ class Schedules:
         self._seen_ms = 0
 
     # -- asked -------------------------------------------------------------------------------------------------------
-    def list(self, authority: Authority | None = None) -> list[ScheduleInfo]:
+    def infos(self, authority: Authority | None = None) -> list[ScheduleInfo]:
         """Those that are there for `authority`, oldest first."""
         found = [kept.info for kept in self._kept.values() if _there(kept, authority)]
         return sorted(found, key=lambda info: (info.created_at, info.id))

@@ -189,9 +189,9 @@ async def test_a_clock_that_jumps_ahead_is_noticed_within_a_minute_and_caught_up
         await trio.sleep(600)
         clock.ahead_s = 5 * HOUR
         await trio.sleep(61)
-        counted = {info.id: (info.fired, info.missed) for info in schedules.list()}
+        counted = {info.id: (info.fired, info.missed) for info in schedules.infos()}
         assert counted == {"none": (0, 5), "one": (1, 4), "all": (5, 0)}
-        assert {info.next_at for info in schedules.list()} == {"2026-01-01T06:00:00.000Z"}
+        assert {info.next_at for info in schedules.infos()} == {"2026-01-01T06:00:00.000Z"}
 
 
 async def test_a_clock_that_was_years_ahead_stops_nothing_for_years_and_repeats_nothing(autojump_clock: Any) -> None:
@@ -314,7 +314,7 @@ async def test_a_schedule_of_another_tenant_is_not_there(autojump_clock: Any) ->
             await schedules.create(hourly(engine=None, pool="b", key="k"), authority=OF_A)
         await schedules.create(hourly(id="of-a", engine="in-a"), ALICE, authority=OF_A)
         await schedules.create(hourly(id="of-b", engine="in-b"), BOB)
-        assert [info.id for info in schedules.list(OF_A)] == ["of-a"]
+        assert [info.id for info in schedules.infos(OF_A)] == ["of-a"]
         asked: list[Callable[[], Any]] = [
             lambda: schedules.enable("of-b", False, authority=OF_A),
             lambda: schedules.delete("of-b", authority=OF_A),
@@ -384,7 +384,7 @@ async def test_an_engines_own_token_makes_no_schedules(autojump_clock: Any) -> N
         with pytest.raises(InsufficientScope):
             await schedules.create(hourly(), authority=own)
         await schedules.create(hourly())
-        assert schedules.list(own) == []
+        assert schedules.infos(own) == []
 
 
 # -- asked -------------------------------------------------------------------------------------------------------------
@@ -413,7 +413,7 @@ async def test_deleted_it_is_gone_for_good(autojump_clock: Any) -> None:
         await trio.sleep(2 * HOUR)
         assert await runs(house) == []
     async with at_work(journal) as (_, schedules):
-        assert schedules.list() == []
+        assert schedules.infos() == []
 
 
 async def test_run_now_acts_once_for_each_key(autojump_clock: Any) -> None:
@@ -472,7 +472,7 @@ async def test_what_cannot_be_meant_is_refused_with_its_field(
         with pytest.raises(ValidationFailed) as caught:
             await schedules.create(hourly(**wrong))
         assert caught.value.extra["errors"][0]["loc"] == ["body", field]  # type: ignore[index]
-        assert schedules.list() == []
+        assert schedules.infos() == []
 
 
 async def test_an_engine_or_a_pool_that_is_not_there_is_told(autojump_clock: Any) -> None:
