@@ -23,6 +23,7 @@ from protocol.ids import parse_event_id
 from protocol.times import epoch_ms
 from supervisor.embedded import EmbeddedHouse
 from supervisor.house import Filter
+from supervisor.stream import Stream
 from web.webhooks.hook import Hook
 from web.webhooks.message import CONTENT_TYPE, Message, event_message, own_message
 from web.webhooks.retry import delay_s
@@ -58,7 +59,7 @@ class Office(Protocol):
         """Keep a dead delivery."""
 
     async def disable(self, hook: Hook, reason: str) -> None:
-        """Disable a webhook that cannot go on; returns for no task of that webhook."""
+        """Disable a webhook that cannot go on. Never returns to the task that delivers for it: that is cancelled."""
 
 
 class Courier:
@@ -78,27 +79,27 @@ class Courier:
 
     async def _follow(self, wanted: Filter) -> bool:
         """Deliver what comes; False when the position was gone and another is to be tried."""
-        state = self._hook.state
-        stream = self._house.events(wanted, after=state.cursor)
         try:
-            await stream.__aenter__()
+            async with self._house.events(wanted, after=self._hook.state.cursor) as stream:
+                return await self._listen(stream)
         except (EventIdExpired, InvalidEventId) as error:
-            await self._lost(error)
-            return False
-        try:
-            while True:
-                frames: list[Frame] = []
-                with trio.move_on_after(IDLE_S):
-                    frames = await stream.receive()
-                if not frames and state.cursor != stream.position:
-                    state.cursor = stream.position
-                    await self._office.save(self._hook)
-                for frame in frames:
-                    if frame.event == "server.closing":
-                        return True
-                    await self._one(frame)
-        finally:
-            await stream.__aexit__()
+            lost = error
+        await self._lost(lost)
+        return False
+
+    async def _listen(self, stream: Stream) -> bool:
+        state = self._hook.state
+        while True:
+            frames: list[Frame] = []
+            with trio.move_on_after(IDLE_S):
+                frames = await stream.receive()
+            if not frames and state.cursor != stream.position:
+                state.cursor = stream.position
+                await self._office.save(self._hook)
+            for frame in frames:
+                if frame.event == "server.closing":
+                    return True
+                await self._one(frame)
 
     async def _one(self, frame: Frame) -> None:
         if frame.event == "gap":
@@ -126,10 +127,11 @@ class Courier:
             authority = self._office.standing(self._hook)
             authority.require(Scope.READ)
         except Denied as error:
-            owner = self._hook.stored.owner
-            await self._office.disable(self._hook, f"{owner} may not read events any more: {error.detail}")
-            raise AssertionError("a webhook that was disabled went on") from None
-        return authority
+            reason = f"{self._hook.stored.owner} may not read events any more: {error.detail}"
+        else:
+            return authority
+        await self._office.disable(self._hook, reason)
+        raise AssertionError("a webhook that was disabled went on")
 
     # -- one message -------------------------------------------------------------------------------------------------
     async def _deliver(self, message: Message) -> None:

@@ -184,7 +184,8 @@ class Webhooks:
             if getattr(patch, name) is None:
                 raise _fault(name, f"{name} cannot be null.")
         enabled = patch.enabled if patch.enabled is not None else hook.stored.state == "active"
-        wanted = replace(hook.stored.filter, **{name: getattr(patch, name) for name in members}, enabled=enabled)
+        changes = {name: getattr(patch, name) for name in members} | {"enabled": enabled}
+        wanted = replace(hook.stored.filter, **changes)
         await self._check(wanted, given)
         hook.state.attempts, hook.state.failing_since = 0, None  # a person looked at it: its patience begins anew
         await self._change(
@@ -278,7 +279,7 @@ class Webhooks:
                 dead = load(DeadDelivery, doc)
                 hook.dead[dead.event_id] = dead
         for hook in self._hooks.values():
-            hook.dead = dict(sorted(hook.dead.items(), key=lambda item: item[1].at))
+            hook.dead = dict(sorted(hook.dead.items(), key=lambda item: (item[1].at, _seq(item[0]))))
 
     async def run(self) -> None:
         """Deliver until cancelled, or until the house accepts nothing more."""
@@ -385,6 +386,11 @@ def _reach(authority: Authority) -> Mapping[str, Any]:
     """What of an authority is stored with a webhook."""
     pools = authority.pools
     return {"scopes": sorted(authority.scopes), "pools": None if pools is None else sorted(pools)}
+
+
+def _seq(event: str) -> int:
+    """The number of an event (or of the one that a gap begins behind), which its id ends in."""
+    return int(event.rpartition(".")[2])
 
 
 def _fault(field: str, sentence: str) -> ValidationFailed:

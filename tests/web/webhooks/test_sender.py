@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,9 @@ async def receiver(serve: Serve, context: ssl.SSLContext | None = None) -> Async
                 await stream.aclose()
 
     async with trio.open_nursery() as nursery:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, handle, [listener])
-        yield listener.socket.getsockname()[1]
+        serving = partial(trio.serve_tcp, handle, 0, host="127.0.0.1")
+        listeners: list[trio.SocketListener] = await nursery.start(serving)
+        yield listeners[0].socket.getsockname()[1]
         nursery.cancel_scope.cancel()
 
 
@@ -148,7 +149,9 @@ async def test_a_receiver_that_never_ends_its_answer_is_left(serve: Serve) -> No
     assert attempt.error is not None
 
 
-@pytest.mark.parametrize("answer", [b"", b"not HTTP at all\r\n\r\n", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\na" + b"b" * 200_000])
+@pytest.mark.parametrize(
+    "answer", [b"", b"not HTTP at all\r\n\r\n", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\na" + b"b" * 200_000]
+)
 async def test_what_is_no_http_is_a_failure(answer: bytes) -> None:
     async with receiver(answering(answer)) as port:
         attempt = await send(f"http://hooks.test:{port}/", port)
