@@ -40,7 +40,7 @@ from supervisor.house import Caller
 from supervisor.schedules.fire import act, key_of
 from supervisor.schedules.plan import Due, Plan, due, jitter_of, plan_of
 from supervisor.schedules.values import Firing, NewSchedule, ScheduleInfo, StoredSchedule
-from supervisor.standing import StandingOf, narrowed, nothing_known
+from supervisor.behalf import StandingOf, narrowed, nothing_known
 
 __all__ = ["MAX_SCHEDULES", "Schedules", "open_schedules"]
 

@@ -32,7 +32,7 @@ from supervisor.beside import beside
 from supervisor.documents import Documents, HouseDocuments
 from supervisor.embedded import EmbeddedHouse
 from supervisor.house import Caller
-from supervisor.standing import StandingOf, covers, narrowed, nothing_known
+from supervisor.behalf import StandingOf, covers, narrowed, nothing_known
 from web.webhooks.courier import Courier
 from web.webhooks.hook import Hook
 from web.webhooks.message import event_message, own_message
