@@ -9,6 +9,8 @@ from supervisor.house import Caller
 
 __all__ = ["Documents", "HouseDocuments"]
 
+NOBODY = Caller()
+
 
 class Documents(Protocol):
     """JSON values by id. Everything is durable on return; Unavailable when that is not possible. `caller`: who asked,
@@ -31,7 +33,7 @@ class HouseDocuments:
         return await self._house.documents(self._table)
 
     async def put(self, id: str, doc: Any, caller: Caller | None = None) -> None:
-        await self._house.put_document(self._table, id, doc)
+        await self._house.put_document(self._table, id, doc, caller or NOBODY)
 
     async def remove(self, id: str, caller: Caller | None = None) -> None:
-        await self._house.put_document(self._table, id, None)
+        await self._house.put_document(self._table, id, None, caller or NOBODY)

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import trio
 
-from protocol.authority import Authority, Scope
-from protocol.errors import EnginehouseError, InsufficientScope, Missing, NotFound, Unavailable
+from protocol.authority import Authority
+from protocol.errors import EnginehouseError, Missing, Unavailable
 from protocol.runs import RunStatus
 from supervisor.embedded import EmbeddedHouse
 from supervisor.house import Caller
@@ -49,7 +49,7 @@ async def act(
         return earlier
     try:
         with trio.fail_after(PATIENCE_S):
-            return await _send(house, info, authority, firing, caller, last_run)
+            return await _send(house.seen_by(authority), info, firing, caller, last_run)
     except Unavailable:
         raise
     except EnginehouseError as refusal:
@@ -69,11 +69,12 @@ async def _accepted(house: EmbeddedHouse, firing: Firing, caller: Caller) -> Fir
 
 
 async def _send(
-    house: EmbeddedHouse, info: ScheduleInfo, authority: Authority, firing: Firing, caller: Caller, last_run: str | None
+    house: EmbeddedHouse, info: ScheduleInfo, firing: Firing, caller: Caller, last_run: str | None
 ) -> Firing:
-    if not authority.has(Scope.OPERATE):
-        raise InsufficientScope("The creator of the schedule may not operate engines any more.", scope="operate")
-    engine = await _engine(house, info, authority, caller)
+    """`house`: with the eyes of the creator, whose authority is checked when a command is journaled."""
+    engine = info.engine
+    if engine is None:
+        engine = (await house.get_or_spawn(info.pool, info.key or "", replace(caller, key=None)))[0].id
     if info.run is None:
         accepted, _ = await house.command(engine, info.command, caller)
         return replace(firing, command_id=accepted.command_id)
@@ -83,19 +84,6 @@ async def _send(
         await house.cancel(last_run, replace(caller, key=None), reason="superseded by the next time of its schedule")
     run, accepted = await house.submit(engine, info.run, caller)
     return replace(firing, run_id=run.id, command_id=accepted.command_id)
-
-
-async def _engine(house: EmbeddedHouse, info: ScheduleInfo, authority: Authority, caller: Caller) -> str:
-    """The id of the engine that is meant, which the creator of the schedule sees."""
-    if info.engine is None:
-        if not authority.sees(info.pool):
-            raise NotFound(f"There is no pool {info.pool!r}.")
-        engine, _ = await house.get_or_spawn(info.pool, info.key or "", replace(caller, key=None))
-        return engine.id
-    found = await house.get(info.engine)
-    if not authority.sees(found.pool, found.uid):
-        raise NotFound(f"There is no engine {info.engine!r}.")
-    return found.id
 
 
 async def _goes_on(house: EmbeddedHouse, run: str) -> bool:

@@ -33,6 +33,7 @@ from protocol.errors import (
 )
 from protocol.ids import valid_key
 from protocol.times import epoch_ms, rfc3339
+from supervisor.behalf import StandingOf, narrowed, nothing_known
 from supervisor.beside import beside
 from supervisor.documents import Documents, HouseDocuments
 from supervisor.embedded import EmbeddedHouse
@@ -40,7 +41,6 @@ from supervisor.house import Caller
 from supervisor.schedules.fire import act, key_of
 from supervisor.schedules.plan import Due, Plan, due, jitter_of, plan_of
 from supervisor.schedules.values import Firing, NewSchedule, ScheduleInfo, StoredSchedule
-from supervisor.behalf import StandingOf, narrowed, nothing_known
 
 __all__ = ["MAX_SCHEDULES", "Schedules", "open_schedules"]
 
@@ -327,15 +327,10 @@ class Schedules:
 
     async def _pool(self, new: NewSchedule, authority: Authority) -> str:
         """The pool of the target, which is there for the creator."""
+        seen = self._house.seen_by(authority)
         if new.engine is not None:
-            engine = await self._house.get(new.engine)
-            if not authority.sees(engine.pool, engine.uid):
-                raise NotFound(f"There is no engine {new.engine!r}.")
-            return engine.pool
-        assert new.pool is not None
-        if not authority.sees(new.pool):
-            raise NotFound(f"There is no pool {new.pool!r}.")
-        pool = await self._house.pool(new.pool)
+            return (await seen.get(new.engine)).pool
+        pool = await seen.pool(new.pool or "")
         if pool.template is None:
             raise _fault("pool", f"Pool {new.pool} has no template to spawn from; PATCH one in, or name an engine.")
         return pool.id

@@ -58,7 +58,7 @@ class Office(Protocol):
     async def bury(self, hook: Hook, dead: DeadDelivery) -> None:
         """Keep a dead delivery."""
 
-    async def disable(self, hook: Hook, reason: str) -> None:
+    async def disable(self, hook: Hook, cause: str, reason: str) -> None:
         """Disable a webhook that cannot go on. Never returns to the task that delivers for it: that is cancelled."""
 
 
@@ -130,7 +130,7 @@ class Courier:
             reason = f"{self._hook.stored.owner} may not read events any more: {error.detail}"
         else:
             return authority
-        await self._office.disable(self._hook, reason)
+        await self._office.disable(self._hook, "owner", reason)
         raise AssertionError("a webhook that was disabled went on")
 
     # -- one message -------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class Courier:
             state.attempts += 1
             state.failing_since, state.last_error = state.failing_since or now, attempt.error
             if attempt.status == GONE:
-                await self._office.disable(hook, "The receiver answered 410: it does not want to be asked any more.")
+                await self._office.disable(hook, "gone", "The receiver answered 410: it does not want to be asked.")
             if state.attempts >= self._office.max_attempts:
                 dead = DeadDelivery(
                     event_id=message.id, type=message.type, at=now, attempts=state.attempts, error=attempt.error or ""
@@ -155,7 +155,8 @@ class Courier:
                 await self._office.bury(hook, dead)
                 if epoch_ms(now) - epoch_ms(state.failing_since) >= GIVE_UP_S * 1000:
                     state.cursor, state.attempts = message.id, 0
-                    await self._office.disable(hook, f"It took nothing since {state.failing_since}. {attempt.error}")
+                    reason = f"It took nothing since {state.failing_since}. {attempt.error}"
+                    await self._office.disable(hook, "failing", reason)
                 return
             await self._office.save(hook)
             await trio.sleep(delay_s(state.attempts, self._house.supervisor.random(), attempt.retry_after_s))

@@ -28,11 +28,11 @@ from protocol.errors import (
 from protocol.events import Frame, encode
 from protocol.ids import event_id, parse_event_id
 from protocol.times import rfc3339
+from supervisor.behalf import StandingOf, covers, narrowed, nothing_known
 from supervisor.beside import beside
 from supervisor.documents import Documents, HouseDocuments
 from supervisor.embedded import EmbeddedHouse
 from supervisor.house import Caller
-from supervisor.behalf import StandingOf, covers, narrowed, nothing_known
 from web.webhooks.courier import Courier
 from web.webhooks.hook import Hook
 from web.webhooks.message import event_message, own_message
@@ -324,12 +324,13 @@ class Webhooks:
         while len(hook.dead) > DEAD_MAX:
             await self._forget(hook, next(iter(hook.dead)), None)
 
-    async def disable(self, hook: Hook, reason: str) -> None:
+    async def disable(self, hook: Hook, cause: str, reason: str) -> None:
         await self.save(hook)
         if self._hooks.get(hook.id) is hook:
             hook.stored = replace(hook.stored, state="disabled", reason=reason)
             await self._tables.hooks.put(hook.id, hook.document())
-        await self.house.note("webhook.disabled", {"webhook": hook.id, "owner": hook.stored.owner, "reason": reason})
+        # An event of the whole house is seen by every tenant, so the sentence is not in it.
+        await self.house.note("webhook.disabled", {"webhook": hook.id, "reason": cause})
         self._stop(hook)
         await trio.lowlevel.checkpoint()
 
