@@ -25,6 +25,7 @@ from werkzeug.routing import MapAdapter
 
 from protocol.edge import dump
 from supervisor.house import SharedHouse
+from supervisor.schedules import Schedules
 from web.asgi import Message, Receive, Scope, Send
 from web.audit import AuditJournal, address_of, trail_of
 from web.auth import Keys, presented_key
@@ -38,6 +39,7 @@ from web.reply import answer_of
 from web.route import Route
 from web.routes import ROUTES
 from web.services import Services
+from web.webhooks import Webhooks
 
 __all__ = ["Api", "create_app"]
 
@@ -130,6 +132,8 @@ def create_app(
     limits: Limits | None = None,
     heartbeat_s: float = 15.0,
     wall: Callable[[], float] = time.time,
+    schedules: Schedules | None = None,
+    webhooks: Webhooks | None = None,
 ) -> Api:
     """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment."""
     services = Services(
@@ -141,6 +145,8 @@ def create_app(
         wall=wall,
         heartbeat_s=heartbeat_s,
         openapi=_openapi,
+        schedules=schedules,
+        webhooks=webhooks,
     )
     return Api(services)
 

@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +33,7 @@ from actors.processes import reap_leftovers
 from protocol.errors import StoreUnavailable
 from protocol.times import rfc3339
 from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
+from supervisor.schedules import open_schedules
 from web.app import create_app
 from web.audit import Audited, Strangers
 from web.auth import Keys, admin_key
@@ -43,6 +44,8 @@ from web.loopwatch import watch_loop
 from web.places import DaemonFile, Problem, house_name
 from web.server import bind_tcp, bind_unix, serve
 from web.settings import Loaded, Server
+from web.settings import Webhooks as WebhookSettings
+from web.webhooks import Targets, Webhooks, open_sender, open_webhooks, resolver, webhook_key
 
 __all__ = ["run"]
 
@@ -113,7 +116,12 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
     try:
         house_s = grace_s * (1 - HTTP_SHARE)
         store = SqliteStore(state / "journal.db")
-        async with open_supervisor(store=store, directory=state, name=name, grace_s=house_s) as house:
+        webhook_master = webhook_key(state / "webhook.key")
+        async with (
+            open_supervisor(store=store, directory=state, name=name, grace_s=house_s) as house,
+            open_schedules(house, max=settings.schedules.max) as schedules,
+            _webhooks(house, settings.webhooks, webhook_master) as webhooks,
+        ):
             stop.house = house
             keys = Keys(
                 _KeyDocuments(house), _admin(loaded, state), wall=time.time, enable_auth=settings.server.enable_auth
@@ -127,6 +135,8 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
                 audit_level=settings.audit.level,
                 limits=limits,
                 heartbeat_s=settings.server.heartbeat_s,
+                schedules=schedules,
+                webhooks=webhooks,
             )
 
             async def goodbye() -> None:
@@ -156,6 +166,19 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
             sock.close()
     log.info("stopped")
     return OK
+
+
+@asynccontextmanager
+async def _webhooks(house: EmbeddedHouse, settings: WebhookSettings, master: bytes) -> AsyncIterator[Webhooks]:
+    """The webhooks, sent from here to where the settings allow."""
+    targets = Targets(settings.allow, resolve=resolver(settings.max + 1))
+    async with (
+        open_sender(targets, timeout_s=settings.timeout_s, wall=time.time) as sender,
+        open_webhooks(
+            house, master=master, targets=targets, sender=sender, max=settings.max, max_attempts=settings.max_attempts
+        ) as webhooks,
+    ):
+        yield webhooks
 
 
 class _Stop:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from supervisor.house import SharedHouse
+from supervisor.schedules import Schedules
 from web.audit import AuditJournal
 from web.auth import Keys, Rates
 from web.limits import Limits
 from web.streams import Streams
+from web.webhooks import Webhooks
 
 __all__ = ["Services"]
 
@@ -21,7 +23,8 @@ __all__ = ["Services"]
 class Services:
     """`audit`: where audit rows are read (None: there are none); `audit_level`: `metadata`, or `request` with bodies;
     `wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
-    document, as bytes; `in_flight`: (principal, key) of requests that are no command and are being answered now.
+    document, as bytes; `in_flight`: (principal, key) of requests that are no command and are being answered now;
+    `schedules`, `webhooks`: None where the house keeps none.
     """
 
     house: SharedHouse
@@ -34,4 +37,6 @@ class Services:
     audit_level: Literal["metadata", "request"] = "metadata"
     rates: Rates = field(default_factory=Rates)
     streams: Streams = field(default_factory=Streams)
+    schedules: Schedules | None = None
+    webhooks: Webhooks | None = None
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

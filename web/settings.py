@@ -79,6 +79,26 @@ class Audit(BaseModel):
     ] = "metadata"
 
 
+class Schedules(BaseModel):
+    """`[schedules]`: what acts at its times."""
+
+    model_config = _SECTION
+    max: Annotated[int, Field(ge=0, le=100_000, description="0 to 100000 schedules")] = 1000
+
+
+class Webhooks(BaseModel):
+    """`[webhooks]`: where events may be sent, and how patiently."""
+
+    model_config = _SECTION
+    allow: Annotated[
+        list[str],
+        Field(description="a list of addresses or networks that are not public, each with or without a port"),
+    ] = []
+    max: Annotated[int, Field(ge=0, le=10_000, description="0 to 10000 webhooks")] = 100
+    timeout_s: Annotated[float, Field(ge=1, le=60, allow_inf_nan=False, description="1 to 60 seconds")] = 15.0
+    max_attempts: Annotated[int, Field(ge=1, le=100, description="1 to 100 attempts at one event")] = 15
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Made by `load`."""
 
@@ -92,6 +112,8 @@ class Settings(BaseSettings):
     server: Annotated[Server, Field(description="a table")] = Server()
     limits: Annotated[Limits, Field(description="a table")] = Limits()
     audit: Annotated[Audit, Field(description="a table")] = Audit()
+    schedules: Annotated[Schedules, Field(description="a table")] = Schedules()
+    webhooks: Annotated[Webhooks, Field(description="a table")] = Webhooks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +284,16 @@ def _check(loaded: Loaded) -> None:
             raise Problem(
                 f"{origin}: server.allowed_hosts: {host!r} is not allowed; allowed: exact names without port."
             )
+    for text in loaded.settings.webhooks.allow:
+        from web.webhooks.targets import allowed  # brings the HTTP client along, and few need it
+
+        try:
+            allowed(text)
+        except ValueError:
+            origin = loaded.origin("webhooks.allow")
+            raise Problem(
+                f"{origin}: webhooks.allow: {text!r} is not allowed; allowed: 127.0.0.1:9000, 10.0.0.0/8 and the like."
+            ) from None
 
 
 def is_loopback(host: str) -> bool:

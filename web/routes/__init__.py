@@ -15,6 +15,8 @@ from web.routes import (
     pools,
     requests,
     runs,
+    schedules,
+    webhooks,
 )
 
 __all__ = ["ROUTES"]
@@ -30,6 +32,8 @@ ROUTES: tuple[Route, ...] = tuple(
         events,
         pools,
         dead_letters,
+        schedules,
+        webhooks,
         kinds,
         auth,
         audit,

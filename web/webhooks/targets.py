@@ -22,7 +22,7 @@ from typing import Final
 import httpx2
 import trio
 
-__all__ = ["Resolve", "Target", "TargetRefused", "Targets", "is_public", "resolver"]
+__all__ = ["Allowed", "Resolve", "Target", "TargetRefused", "Targets", "allowed", "is_public", "resolver"]
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -67,7 +67,9 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class _Allowed:
+class Allowed:
+    """What is not public and may be gone to all the same. `port` None: the usual ones."""
+
     network: IPv4Network | IPv6Network
     port: int | None
 
@@ -78,7 +80,7 @@ class Targets:
     """
 
     def __init__(self, allow: Iterable[str] = (), *, resolve: Resolve) -> None:
-        self._allow = tuple(_allowed(text) for text in allow)
+        self._allow = tuple(allowed(text) for text in allow)
         self._resolve = resolve
 
     async def check(self, url: str) -> None:
@@ -128,8 +130,8 @@ class Targets:
     def permits(self, address: Address, port: int) -> bool:
         """Whether this may be connected to."""
         usual = port in _USUAL_PORTS or port >= _FIRST_FREE_PORT
-        for allowed in self._allow:
-            if address in allowed.network and (usual if allowed.port is None else allowed.port == port):
+        for entry in self._allow:
+            if address in entry.network and (usual if entry.port is None else entry.port == port):
                 return True
         return usual and is_public(address)
 
@@ -168,12 +170,12 @@ def _literal(host: str) -> Address | None:
         return None
 
 
-def _allowed(text: str) -> _Allowed:
-    """Raises ValueError."""
+def allowed(text: str) -> Allowed:
+    """An entry of the allow-list. Raises ValueError."""
     network, port = text, None
     match = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
     if match is not None:
         network, port = match[1] or match[2], int(match[3])
         if not 0 < port < 1 << 16:
             raise ValueError(text)
-    return _Allowed(ip_network(network.removeprefix("[").removesuffix("]")), port)
+    return Allowed(ip_network(network.removeprefix("[").removesuffix("]")), port)
