@@ -48,7 +48,7 @@ def port() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def state(serving: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, port: int) -> Path:
-    """A daemon that may send to the receiver, once and for a second; it keeps two schedules and two webhooks at most."""
+    """A daemon that may send to the receiver, once and for a second, and keeps two schedules and webhooks at most."""
     home = tmp_path_factory.mktemp("home")
     daemon = serving(
         home,
@@ -144,6 +144,7 @@ def test_what_the_receiver_does_not_take_is_told_and_becomes_a_dead_letter(cli: 
     assert cli("webhook", "test", slow)[:2] == (1, "No answer within 1 s.\n")
     cli("spawn", "probe", "--id", "w")
     cli("run", "w", "hello")
+    dead: list[dict[str, Any]] = []
     for _ in range(100):
         dead = json.loads(cli("webhook", "dead-letters", failing, "--json")[1])
         if len(dead) == 3:
