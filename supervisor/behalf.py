@@ -12,8 +12,8 @@ from protocol.authority import Authority, Scope
 __all__ = ["StandingOf", "covers", "narrowed", "nothing_known"]
 
 StandingOf = Callable[[str], Authority | None]
-"""What the principal of this name may now; None when nothing is known of it. Raises Denied once its credentials were
-revoked, disabled or have expired.
+"""What the principal of this name may now; None when nothing is known of it. Raises Denied (or Missing) once its
+credentials were revoked, disabled or have expired.
 """
 
 

@@ -26,6 +26,8 @@ from protocol.errors import (
     EngineExists,
     EnginehouseError,
     InsufficientScope,
+    InvalidState,
+    Missing,
     NotFound,
     QuotaExceeded,
     Unavailable,
@@ -42,7 +44,7 @@ from supervisor.schedules.fire import act, key_of
 from supervisor.schedules.plan import Due, Plan, due, jitter_of, plan_of
 from supervisor.schedules.values import Firing, NewSchedule, ScheduleInfo, StoredSchedule
 
-__all__ = ["MAX_SCHEDULES", "Schedules", "open_schedules"]
+__all__ = ["MAX_SCHEDULES", "ScheduleStatistics", "Schedules", "open_schedules"]
 
 MAX_SCHEDULES = 1000
 LOOK_S = 60.0
@@ -52,6 +54,19 @@ FAR_MS = 86_400_000
 
 EVERYTHING = Authority(scopes=frozenset({Scope.ADMIN}))
 NOBODY = Caller()
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleStatistics:
+    """Counts of those that there are; `fired` to `missed`: times, over their lives."""
+
+    schedules: int
+    active: int
+    suspended: int
+    fired: int
+    skipped: int
+    refused: int
+    missed: int
 
 
 @dataclass(slots=True, eq=False)
@@ -191,16 +206,31 @@ class Schedules:
 
     async def run_now(self, id: str, caller: Caller = NOBODY, *, authority: Authority | None = None) -> Firing:
         """Act once, now, whatever the plan and the state say; once for the caller's idempotency key. Raises NotFound,
-        Denied (its creator does not stand any more), Unavailable.
+        InvalidState (its creator does not stand any more), Unavailable.
         """
         kept = self._find(id, authority)
         key = key_of(kept.info, f"by:{caller.principal}:{caller.key or secrets.token_hex(8)}")
         async with kept.lock:
-            may = narrowed(self._stands(kept), authority)
+            creators = await self._authority(kept)
+            if creators is None:
+                raise InvalidState(f"It is suspended: {kept.info.reason}", state="suspended", allowed=["enable"])
+            may = narrowed(creators, authority)
             firing = await act(self._house, kept.info, may, key=key, due_at=None, last_run=kept.info.last_run_id)
             kept.info = _after(kept.info, firing)
             await self._save(kept, caller)
         return firing
+
+    def statistics(self) -> ScheduleStatistics:
+        infos = [kept.info for kept in self._kept.values()]
+        return ScheduleStatistics(
+            schedules=len(infos),
+            active=sum(info.state == "active" for info in infos),
+            suspended=sum(info.state == "suspended" for info in infos),
+            fired=sum(info.fired for info in infos),
+            skipped=sum(info.skipped for info in infos),
+            refused=sum(info.refused for info in infos),
+            missed=sum(info.missed for info in infos),
+        )
 
     # -- at work -----------------------------------------------------------------------------------------------------
     async def load(self) -> None:
@@ -305,11 +335,11 @@ class Schedules:
         """What the creator may now. None, and the schedule is suspended, when the creator does not stand any more."""
         try:
             return self._stands(kept)
-        except Denied as error:
+        except (Denied, Missing) as error:
             reason = f"{kept.info.created_by} may not do it any more: {error.detail} Whoever enables it answers for it."
-            kept.info = replace(kept.info, state="suspended", reason=reason, next_at=None)
-            await self._save(kept, None)
-            return None
+        kept.info = replace(kept.info, state="suspended", reason=reason, next_at=None)
+        await self._save(kept, None)
+        return None
 
     # -- within ------------------------------------------------------------------------------------------------------
     def _now_ms(self) -> int:

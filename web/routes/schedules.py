@@ -7,6 +7,7 @@ from protocol.errors import (
     EngineDisposed,
     EngineExists,
     IdempotencyInFlight,
+    InvalidState,
     NotFound,
     QuotaExceeded,
     ShuttingDown,
@@ -81,7 +82,7 @@ async def delete_schedule(call: Call, schedule: str) -> Reply[None]:
     return nothing()
 
 
-@section.post("/schedules/{schedule}/run", Scope.OPERATE, NotFound, ShuttingDown)
+@section.post("/schedules/{schedule}/run", Scope.OPERATE, NotFound, InvalidState, ShuttingDown)
 async def run_schedule(call: Call, schedule: str) -> Firing:
     """Act now, once for each Idempotency-Key; its times stay as they are. `result` says what came of it."""
     schedules, authority = _asked(call)

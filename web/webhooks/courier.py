@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import trio
 
 from protocol.authority import Authority, Scope
-from protocol.errors import Denied, EventIdExpired, InvalidEventId
+from protocol.errors import Denied, EventIdExpired, InvalidEventId, Missing
 from protocol.events import Frame
 from protocol.ids import parse_event_id
 from protocol.times import epoch_ms
@@ -50,7 +50,7 @@ class Office(Protocol):
     max_attempts: int
 
     def standing(self, hook: Hook) -> Authority:
-        """What its owner may now. Raises Denied when they do not stand any more."""
+        """What its owner may now. Raises Denied or Missing when they do not stand any more."""
 
     async def save(self, hook: Hook) -> None:
         """Keep what delivering has changed."""
@@ -126,7 +126,7 @@ class Courier:
         try:
             authority = self._office.standing(self._hook)
             authority.require(Scope.READ)
-        except Denied as error:
+        except (Denied, Missing) as error:
             reason = f"{self._hook.stored.owner} may not read events any more: {error.detail}"
         else:
             return authority

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import structlog
 import trio
 
 from protocol.authority import Authority, Scope
@@ -53,6 +54,8 @@ from web.webhooks.values import (
 )
 
 __all__ = ["MAX_WEBHOOKS", "WebhookStatistics", "Webhooks", "open_webhooks"]
+
+log = structlog.get_logger("enginehouse.webhooks")
 
 MAX_WEBHOOKS: Final = 100
 DEAD_MAX: Final = 200
@@ -215,7 +218,8 @@ class Webhooks:
         hook = self._find(id, authority)
         until = self.house.supervisor.wall() + overlap_s
         version = hook.stored.version + 1
-        await self._change(hook, replace(hook.stored, version=version, old_until=until), caller)
+        hook.stored = replace(hook.stored, version=version, old_until=until)
+        await self._tables.hooks.put(id, hook.document(), caller)
         return Rotated(secret=shown(secret_of(self.master, id, version)), old_secret_until=rfc3339(round(until * 1000)))
 
     async def test(self, id: str, authority: Authority | None = None) -> Delivery:
@@ -329,6 +333,7 @@ class Webhooks:
         if self._hooks.get(hook.id) is hook:
             hook.stored = replace(hook.stored, state="disabled", reason=reason)
             await self._tables.hooks.put(hook.id, hook.document())
+        log.warning("webhook disabled", webhook=hook.id, cause=cause)
         # An event of the whole house is seen by every tenant, so the sentence is not in it.
         await self.house.note("webhook.disabled", {"webhook": hook.id, "reason": cause})
         self._stop(hook)

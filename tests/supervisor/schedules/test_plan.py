@@ -104,6 +104,23 @@ def test_what_is_no_plan_is_told_by_its_field(wrong: dict[str, object], field: s
     assert caught.value.extra["errors"][0]["loc"] == ["body", field]  # type: ignore[index]
 
 
+@given(st.lists(st.text("0123456789*/,-#LWMONJAFE?@", min_size=1, max_size=12), min_size=5, max_size=5))
+def test_whatever_is_sent_as_cron_is_a_plan_or_is_refused(fields: list[str]) -> None:
+    try:
+        plan = plan_of(cron=" ".join(fields), every_s=None, timezone=BERLIN, anchor_ms=ms("2026-01-01"))
+    except ValidationFailed:
+        return
+    assert plan.after(ms("2026-01-01")) > ms("2026-01-01")
+
+
+@pytest.mark.parametrize(
+    "name", ["tzdata.zi", "zone.tab", "leapseconds", "posixrules/", "UTC\n", "", ".", "..", "Europe/", "\udcff"]
+)
+def test_a_file_beside_the_zones_is_no_zone(name: str) -> None:
+    with pytest.raises(ValidationFailed):
+        plan_of(cron="0 3 * * *", every_s=None, timezone=name, anchor_ms=0)
+
+
 # -- what is due -------------------------------------------------------------------------------------------------------
 MINUTELY = Interval(60_000, 0)
 

@@ -12,6 +12,7 @@ from protocol.commands import Pause, Resume
 from protocol.errors import (
     EngineExists,
     InsufficientScope,
+    InvalidState,
     NotFound,
     QuotaExceeded,
     Unauthenticated,
@@ -357,6 +358,8 @@ async def test_a_revoked_creator_suspends_the_schedule_until_somebody_else_answe
         shown = schedules.get("s")
         assert (shown.state, shown.next_at, shown.fired) == ("suspended", None, 0)
         assert "user:alice" in (shown.reason or "")
+        with pytest.raises(InvalidState):
+            await schedules.run_now("s", BOB)
     async with at_work(journal, standing_of=standing) as (house, schedules):
         await trio.sleep(HOUR)
         assert await runs(house) == []
@@ -427,6 +430,17 @@ async def test_run_now_acts_once_for_each_key(autojump_clock: Any) -> None:
         assert other.run_id != first.run_id
         assert len(await runs(house)) == 2
         assert schedules.get("s").next_at is None
+
+
+async def test_statistics_count_what_is_there(autojump_clock: Any) -> None:
+    async with at_work() as (house, schedules):
+        await spawn(house, "e", stall_s=None)
+        await schedules.create(hourly(run=NewRun(input=1.5 * HOUR)))
+        await schedules.create(hourly(id="off", enabled=False))
+        await trio.sleep(3.1 * HOUR)
+        counted = schedules.statistics()
+        assert (counted.schedules, counted.active, counted.suspended) == (2, 1, 0)
+        assert (counted.fired, counted.skipped, counted.refused, counted.missed) == (2, 1, 0, 0)
 
 
 async def test_there_are_only_so_many(autojump_clock: Any) -> None:
