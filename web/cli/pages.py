@@ -13,10 +13,10 @@ __all__ = ["every"]
 async def every(house: RemoteHouse, *where: str) -> list[Any]:
     """The items of all pages of the list at a path below `/api/v1`."""
     items: list[Any] = []
-    cursor: str | None = None
+    query = {"limit": "1000"}
     while True:
-        page = await house.call("GET", *where, query=(("limit", 1000), ("cursor", cursor)))
+        page = await house.call("GET", *where, query=query)
         items += page["items"]
-        cursor = page["next_cursor"]
-        if cursor is None:
+        if page["next_cursor"] is None:
             return items
+        query["cursor"] = page["next_cursor"]

@@ -45,7 +45,7 @@ from protocol.wire import (
     StateInfo,
 )
 from supervisor.house import Caller, EventPage, Filter, Subscription
-from web.client.connection import WAIT_S, Answer, Connection, Query, Retry, opened, path, read
+from web.client.connection import WAIT_S, Answer, Connection, Retry, opened, path, read
 from web.client.errors import Unreachable
 from web.client.following import Following
 from web.client.subscription import RemoteSubscription
@@ -111,13 +111,20 @@ class RemoteHouse:
         return self._connection.url
 
     async def call(
-        self, method: str, *where: str, query: Query = (), body: object = None, key: str | None = None
+        self,
+        method: str,
+        *where: str,
+        body: object = None,
+        key: str | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> Any:
         """What this interface has no method for: the answer's JSON, None for an empty one.
 
         `where`: the parts of the path below `/api/v1`.
         """
-        answer = await self._connection.call(method, path(*where), query=query, body=body, key=key)
+        answer = await self._connection.call(
+            method, path(*where), body=body, key=key, query=tuple((query or {}).items())
+        )
         return answer.json if answer.body else None
 
     # engines
