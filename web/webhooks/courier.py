@@ -31,7 +31,7 @@ from web.webhooks.sender import Attempt, Sender
 from web.webhooks.signing import secret_of, sign
 from web.webhooks.values import DeadDelivery, Delivery
 
-__all__ = ["Courier", "Office"]
+__all__ = ["Courier", "Office", "is_for"]
 
 IDLE_S: Final = 300.0
 """So often the cursor of a webhook that gets nothing is moved past what is not for it."""
@@ -39,6 +39,15 @@ IDLE_S: Final = 300.0
 GONE: Final = 410
 GIVE_UP_S: Final = 3 * 86400.0
 """A webhook that took nothing for so long is disabled at its next dead delivery."""
+
+
+def is_for(authority: Authority, message: Message) -> bool:
+    """Whether somebody may see a message. What is of no pool is for those alone who are bound to none, and audit rows
+    for those of them who may everything.
+    """
+    if message.type.startswith("audit."):
+        return authority.everywhere and authority.has(Scope.ADMIN)
+    return authority.everywhere or (message.pool is not None and authority.sees(message.pool))
 
 
 class Office(Protocol):
@@ -80,7 +89,8 @@ class Courier:
     async def _follow(self, wanted: Filter) -> bool:
         """Deliver what comes; False when the position was gone and another is to be tried."""
         try:
-            async with self._house.events(wanted, after=self._hook.state.cursor) as stream:
+            seen = self._house.seen_by(self._hook.authority)
+            async with seen.events(wanted, after=self._hook.state.cursor) as stream:
                 return await self._listen(stream)
         except (EventIdExpired, InvalidEventId) as error:
             lost = error
@@ -119,8 +129,7 @@ class Courier:
         wanted = self._hook.stored.filter.engine
         if wanted is not None and message.engine != wanted:
             return False
-        authority = await self._authority()
-        return authority.everywhere or (message.pool is not None and authority.sees(message.pool))
+        return is_for(await self._authority(), message)
 
     async def _authority(self) -> Authority:
         try:

@@ -18,9 +18,11 @@ import trio
 from protocol.authority import Authority, Scope
 from protocol.edge import as_json, load
 from protocol.errors import (
+    Denied,
     EnginehouseError,
     EventIdExpired,
     InsufficientScope,
+    Missing,
     NotFound,
     QuotaExceeded,
     Unavailable,
@@ -33,8 +35,8 @@ from supervisor.behalf import StandingOf, covers, narrowed, nothing_known
 from supervisor.beside import beside
 from supervisor.documents import Documents, HouseDocuments
 from supervisor.embedded import EmbeddedHouse
-from supervisor.house import Caller
-from web.webhooks.courier import Courier
+from supervisor.house import Caller, Filter
+from web.webhooks.courier import Courier, is_for
 from web.webhooks.hook import Hook
 from web.webhooks.message import event_message, own_message
 from web.webhooks.retry import MAX_ATTEMPTS
@@ -244,11 +246,17 @@ class Webhooks:
             era, seq = parse_event_id(event)
         except ValueError:
             raise NotFound("A gap is no event and cannot be sent again; discard it.") from None
-        page = await self.house.event_page(after=event_id(era or "", seq - 1), limit=1)
+        page = await self.house.event_page(Filter(types=(dead.type,)), after=event_id(era or "", seq - 1), limit=1)
         if not page.items or page.items[0]["id"] != event:
             raise EventIdExpired("The event was compacted. Forget its dead letter.", latest=page.latest)
         frame = Frame(event=dead.type, id=event, data=encode(page.items[0]))
         message = event_message(self.house.supervisor.store.era, frame)
+        try:
+            may = is_for(self.standing(hook), message)
+        except (Denied, Missing):
+            may = False
+        if not may:  # it changed hands since, or whose it was is gone
+            raise NotFound(f"Webhook {hook.id} has no dead letter {event!r} that its owner may see.")
         attempt = await Courier(self, hook).attempt(message, dead.attempts + 1)
         if attempt.ok:
             await self._forget(hook, event, caller)

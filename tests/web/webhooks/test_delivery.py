@@ -19,7 +19,8 @@ from protocol.errors import (
     ValidationFailed,
 )
 from protocol.wire import NewPool
-from supervisor import EmbeddedHouse
+from supervisor import Caller, EmbeddedHouse
+from supervisor.audit import Trail
 from supervisor.store.memory import Journal
 from tests.supervisor.houses import ALICE, BOB, KINDS, a_house, journaled, kill, killed, provoke, spawn, submit
 from web.webhooks import Attempt, NewWebhook, PatchWebhook, Targets, Webhooks, open_webhooks
@@ -395,6 +396,45 @@ async def test_a_webhook_gets_what_its_owner_may_see_and_nothing_else(autojump_c
         await work(house, "in-a", "in-b")
         assert {event["data"]["pool"] for _, _, event in receiver.got} == {"a"}
         assert receiver.events("https://none.example/") == []
+
+
+ADMIN = Authority(scopes=frozenset({Scope.ADMIN}))
+EVERYWHERE = Authority(scopes=frozenset({Scope.READ, Scope.OPERATE}))
+
+
+async def test_audit_rows_are_for_those_who_ask_for_them_and_may_everything(autojump_clock: Any) -> None:
+    receiver = Receiver()
+    async with at_work(receiver) as (house, hooks):
+        await spawn(house, "e")
+        for name, authority in (("admin", ADMIN), ("other", EVERYWHERE), ("of-a", OF_A)):
+            await hooks.create(NewWebhook(url=f"https://{name}.example/", types=["audit"]), ALICE, authority=authority)
+        await hooks.create(NewWebhook(url=URL), ALICE, authority=ADMIN)
+        await house.pause("e", Caller(principal="user:alice", trail=Trail("user:alice")))
+        await trio.sleep(1)
+        assert receiver.types("https://admin.example/") == ["enginehouse.audit.accepted"]
+        assert receiver.types("https://other.example/") == receiver.types("https://of-a.example/") == []
+        assert "enginehouse.engine.held" in receiver.types()
+        assert "enginehouse.audit.accepted" not in receiver.types()
+
+
+async def test_a_webhook_that_changed_hands_sends_nothing_that_its_new_owner_may_not_see(autojump_clock: Any) -> None:
+    receiver = Receiver()
+    receiver.answer = lambda url, event: Attempt(status=500, error="500")
+    async with at_work(receiver, max_attempts=1) as (house, hooks):
+        await spawn(house, "e")
+        made = await hooks.create(NewWebhook(url=URL, types=["audit"]), ALICE, authority=ADMIN)
+        await house.pause("e", Caller(principal="user:alice", trail=Trail("user:alice")))
+        await trio.sleep(1)
+        (dead,) = hooks.dead_letters(made.id)
+        await hooks.patch(
+            made.id, PatchWebhook(url="https://mine.example/"), frozenset({"url"}), BOB, authority=EVERYWHERE
+        )
+        receiver.answer = lambda url, event: Attempt(status=200)
+        with pytest.raises(NotFound):
+            await hooks.redeliver(made.id, dead.event_id, BOB, authority=EVERYWHERE)
+        await house.resume("e", Caller(trail=Trail()))
+        await trio.sleep(1)
+        assert receiver.got == []
 
 
 async def test_another_tenants_webhook_is_not_there(autojump_clock: Any) -> None:
