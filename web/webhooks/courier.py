@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import trio
 
 from protocol.authority import Authority, Scope
 from protocol.errors import Denied, EventIdExpired, InvalidEventId, Missing
 from protocol.events import Frame
-from protocol.ids import parse_event_id
+from protocol.ids import event_id, parse_event_id
 from protocol.times import epoch_ms
 from supervisor.embedded import EmbeddedHouse
 from supervisor.house import Filter
@@ -77,6 +77,7 @@ class Courier:
     def __init__(self, office: Office, hook: Hook) -> None:
         self._office, self._hook = office, hook
         self._house = office.house
+        self._kept = hook.state.cursor  # the cursor as it is durable
 
     async def run(self) -> None:
         """Until the house closes, or cancelled. Raises Unavailable when nothing is durable any more."""
@@ -103,26 +104,32 @@ class Courier:
             frames: list[Frame] = []
             with trio.move_on_after(IDLE_S):
                 frames = await stream.receive()
-            if not frames and state.cursor != stream.position:
+            if not frames and self._kept != stream.position:
                 state.cursor = stream.position
-                await self._office.save(self._hook)
+                await self._save()
             for frame in frames:
                 if frame.event == "server.closing":
                     return True
                 await self._one(frame)
 
     async def _one(self, frame: Frame) -> None:
+        era, state = self._house.supervisor.store.era, self._hook.state
         if frame.event == "gap":
             gap = json.loads(frame.data)
-            if gap["reason"] == "compacted":
-                await self._gap(gap)
+            if gap["reason"] == "compacted":  # else it is of transient events, which nobody was promised
+                await self._gap(event_id(era, gap["from"] - 1), event_id(era, gap["to"]), gap["reason"])
         elif frame.id is not None:
-            message = event_message(self._house.supervisor.store.era, frame)
+            message = event_message(era, frame)
             if await self._may(message):
                 await self._deliver(message)
-            self._hook.state.cursor = frame.id
-            self._hook.state.attempts = 0
-            await self._office.save(self._hook)
+                state.cursor, state.attempts = frame.id, 0
+                await self._save()
+            state.cursor = frame.id
+
+    async def _save(self) -> None:
+        cursor = self._hook.state.cursor
+        await self._office.save(self._hook)
+        self._kept = cursor
 
     async def _may(self, message: Message) -> bool:
         """Whether the message is for this webhook and its owner may see it now."""
@@ -167,7 +174,7 @@ class Courier:
                     reason = f"It took nothing since {state.failing_since}. {attempt.error}"
                     await self._office.disable(hook, "failing", reason)
                 return
-            await self._office.save(hook)
+            await self._save()
             await trio.sleep(delay_s(state.attempts, self._house.supervisor.random(), attempt.retry_after_s))
             await self._authority()  # it may have changed while nobody looked
 
@@ -198,20 +205,18 @@ class Courier:
         house, state = self._house.supervisor, self._hook.state
         era, _ = parse_event_id(state.cursor)
         trimmed = isinstance(error, EventIdExpired) and era == house.store.era
-        gap = {"from": state.cursor, "to": None, "reason": "compacted" if trimmed else "another journal"}
-        where = error.extra.get("oldest") if trimmed else None
-        if isinstance(where, str):
-            begin, _, seq = where.rpartition(".")
-            state.cursor = f"{begin}.{int(seq) - 1}"
-        else:
-            state.cursor = f"{house.store.era}.{house.folded}"
-        await self._gap(gap)
+        behind, state.attempts = state.cursor, 0
+        oldest = error.extra.get("oldest") if trimmed else None
+        last = parse_event_id(oldest)[1] - 1 if isinstance(oldest, str) else house.folded
+        state.cursor = event_id(house.store.era, last)
+        await self._gap(behind, state.cursor if trimmed else None, "compacted" if trimmed else "another journal")
 
-    async def _gap(self, gap: dict[str, Any]) -> None:
-        """Tell the receiver, in order, that something is missing; and keep it."""
-        house, hook = self._house.supervisor, self._hook
+    async def _gap(self, behind: str, to: str | None, reason: str) -> None:
+        """Tell the receiver, in order, what is missing: all behind the one event, up to and with the other. Keep it."""
+        house, state = self._house.supervisor, self._hook.state
+        gap = {"behind": behind, "to": to, "reason": reason}
         now = house.stamp()
-        hook.state.last_gap = {**gap, "at": now}
-        await self._deliver(own_message(house.store.era, f"gap.{gap['from']}", "gap", now, gap))
-        hook.state.attempts = 0
-        await self._office.save(hook)
+        state.last_gap = {**gap, "at": now}
+        await self._deliver(own_message(house.store.era, f"gap.{behind}", "gap", now, gap))
+        state.attempts = 0
+        await self._save()

@@ -333,12 +333,51 @@ async def test_what_was_compacted_away_is_told_as_a_gap(autojump_clock: Any) -> 
         await hooks.patch(made.id, PatchWebhook(enabled=True), frozenset({"enabled"}))
         await trio.sleep(1)
         assert receiver.types()[0] == "enginehouse.gap"
-        assert receiver.got[0][2]["data"] == {"from": made.cursor, "to": None, "reason": "compacted"}
+        era = made.cursor.partition(".")[0]
+        told = {"behind": made.cursor, "to": f"{era}.{oldest - 1}", "reason": "compacted"}
+        assert receiver.got[0][2]["data"] == told
         assert receiver.events()[1:] == await durable(house)
         assert receiver.events()[1].endswith(f".{oldest}")
         gap = hooks.get(made.id).last_gap
         assert gap is not None
-        assert gap["from"] == made.cursor
+        assert told.items() <= gap.items()
+
+
+async def test_what_is_compacted_while_a_receiver_fails_is_told_as_a_gap_too(autojump_clock: Any) -> None:
+    receiver = Receiver()
+    receiver.answer = lambda url, event: Attempt(status=500, error="500")
+    async with at_work(receiver) as (house, hooks):
+        await spawn(house, "e")
+        made = await hooks.create(NewWebhook(url=URL))
+        for _ in range(300):
+            await submit(house, "e", 0)
+        await house.stop("e")
+        await trio.sleep(20)
+        await house.supervisor.store.trim(house.supervisor.folded)
+        receiver.answer = lambda url, event: Attempt(status=200)
+        await trio.sleep(600)
+        kinds = receiver.types()
+        assert kinds.count("enginehouse.gap") == 1
+        before, told = receiver.events()[: kinds.index("enginehouse.gap")], receiver.got[kinds.index("enginehouse.gap")]
+        assert told[2]["data"]["behind"] == before[-1]
+        assert receiver.events()[-1] == (await durable(house))[-1] == hooks.get(made.id).cursor
+
+
+async def test_what_is_not_for_a_webhook_costs_no_write(autojump_clock: Any) -> None:
+    receiver = Receiver()
+    async with at_work(receiver) as (house, hooks):
+        await spawn(house, "e")
+        await hooks.create(NewWebhook(url=URL, engine="other"))
+        before = house.supervisor.store.statistics().commits
+        await submit(house, "e", 0)
+        await trio.sleep(1)
+        with_hook = house.supervisor.store.statistics().commits - before
+        for info in hooks.infos():
+            await hooks.delete(info.id)
+        before = house.supervisor.store.statistics().commits
+        await submit(house, "e", 0)
+        await trio.sleep(1)
+        assert house.supervisor.store.statistics().commits - before == with_hook
 
 
 async def test_another_journal_is_told_as_a_gap_and_gone_on_with_from_the_present(autojump_clock: Any) -> None:
