@@ -41,7 +41,7 @@ from supervisor.documents import Documents, HouseDocuments
 from supervisor.embedded import EmbeddedHouse
 from supervisor.house import Caller
 from supervisor.schedules.fire import act, key_of
-from supervisor.schedules.plan import Due, Plan, due, jitter_of, plan_of
+from supervisor.schedules.plan import Plan, due, jitter_of, plan_of
 from supervisor.schedules.values import Firing, NewSchedule, ScheduleInfo, StoredSchedule
 
 __all__ = ["MAX_SCHEDULES", "ScheduleStatistics", "Schedules", "open_schedules"]
@@ -299,32 +299,42 @@ class Schedules:
         authority = await self._authority(kept)
         if authority is None:
             return
+        missed = found.missed
+        if at not in found.fire and await self._was_acted_for(kept, at, authority):
+            missed -= 1
         if not found.fire:
-            await self._missed(kept, plan, found, authority)
-        for number, time in enumerate(found.fire):
-            due_at = rfc3339(time)
-            firing = await act(
-                self._house, kept.info, authority, key=key_of(kept.info, due_at), due_at=due_at,
-                last_run=kept.info.last_run_id,
-            )  # fmt: skip
-            missed = found.missed if number == 0 else 0
-            kept.info = replace(_after(kept.info, firing), missed=kept.info.missed + missed)
+            if missed:
+                stamp = rfc3339(self._now_ms())
+                kept.info = replace(
+                    kept.info,
+                    last=Firing(
+                        due_at=rfc3339(found.latest), at=stamp, result="missed", reason="It was noticed too late."
+                    ),
+                )
+            kept.info = replace(kept.info, missed=kept.info.missed + missed)
+            await self._dealt_with(kept, plan, found.latest)
+        for time in found.fire:
+            await self._act(kept, time, authority)
+            kept.info, missed = replace(kept.info, missed=kept.info.missed + missed), 0
             await self._dealt_with(kept, plan, time)
             if kept.info.state != "active":
                 return
 
-    async def _missed(self, kept: _Kept, plan: Plan, found: Due, authority: Authority) -> None:
-        """Nothing is made up for. But what was acted for just before a crash was not missed."""
-        due_at = rfc3339(found.latest)
-        key = key_of(kept.info, due_at)
-        if await self._house.supervisor.store.key(f"schedule:{kept.info.id}", key) is not None:
-            firing = await act(self._house, kept.info, authority, key=key, due_at=due_at, last_run=None)
-            kept.info = replace(_after(kept.info, firing), missed=kept.info.missed + found.missed - 1)
-        else:
-            stamp = rfc3339(self._now_ms())
-            firing = Firing(due_at=due_at, at=stamp, result="missed", reason="It had passed when it was noticed.")
-            kept.info = replace(kept.info, last=firing, missed=kept.info.missed + found.missed)
-        await self._dealt_with(kept, plan, found.latest)
+    async def _act(self, kept: _Kept, time: int, authority: Authority) -> None:
+        due_at = rfc3339(time)
+        firing = await act(
+            self._house, kept.info, authority, key=key_of(kept.info, due_at), due_at=due_at,
+            last_run=kept.info.last_run_id,
+        )  # fmt: skip
+        kept.info = _after(kept.info, firing)
+
+    async def _was_acted_for(self, kept: _Kept, time: int, authority: Authority) -> bool:
+        """Whether the first time that was not dealt with was acted for, just before a crash; then that is kept."""
+        key = key_of(kept.info, rfc3339(time))
+        if await self._house.supervisor.store.key(f"schedule:{kept.info.id}", key) is None:
+            return False
+        await self._act(kept, time, authority)  # which finds it done
+        return True
 
     async def _dealt_with(self, kept: _Kept, plan: Plan, time: int) -> None:
         if kept.info.state == "active":

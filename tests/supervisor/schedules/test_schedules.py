@@ -278,6 +278,25 @@ async def test_a_time_that_was_acted_for_before_a_crash_is_neither_repeated_nor_
         assert (shown.fired, shown.missed, shown.last_run_id) == (1, 0, first.run_id)
 
 
+@pytest.mark.parametrize("policy, fired, missed", [(CatchUp.NONE, 1, 3), (CatchUp.ONE, 2, 2), (CatchUp.ALL, 4, 0)])
+async def test_what_was_done_before_a_crash_is_told_from_what_was_missed_after_it(
+    policy: CatchUp, fired: int, missed: int, autojump_clock: Any
+) -> None:
+    journal = Journal()
+    async with (
+        killed(journal, kinds=KINDS, threads=False) as house,
+        open_schedules(house, documents=Forgetful(HouseDocuments(house, "schedule"))) as schedules,
+    ):
+        await spawn(house, "e")
+        await schedules.create(hourly(catch_up=policy, overlap=Overlap.ENQUEUE, run=NewRun(input=0)))
+        await trio.sleep(HOUR + 1)
+    await trio.sleep(3 * HOUR + 600)
+    async with at_work(journal) as (house, schedules):
+        await trio.sleep(1)
+        shown = schedules.get("s")
+        assert (shown.fired, shown.missed, len(await runs(house))) == (fired, missed, fired)
+
+
 async def test_leaving_the_block_ends_the_task_and_the_house_goes_on(autojump_clock: Any) -> None:
     async with a_house(kinds=KINDS, threads=False) as house:
         async with open_schedules(house) as schedules:
