@@ -21,6 +21,7 @@ from protocol.errors import (
 from protocol.wire import NewPool
 from supervisor import Caller, EmbeddedHouse
 from supervisor.audit import Trail
+from supervisor.store.audit import verify_records
 from supervisor.store.memory import Journal
 from tests.supervisor.houses import ALICE, BOB, KINDS, a_house, journaled, kill, killed, provoke, spawn, submit
 from web.webhooks import Attempt, NewWebhook, PatchWebhook, Targets, Webhooks, open_webhooks
@@ -234,9 +235,9 @@ async def test_a_dead_letter_whose_event_was_compacted_says_so(autojump_clock: A
 
 
 async def test_410_disables_at_once_and_enabling_sends_what_was_not_taken(autojump_clock: Any) -> None:
-    receiver = Receiver()
+    receiver, journal = Receiver(), Journal()
     receiver.answer = lambda url, event: Attempt(status=410, error="The receiver answered 410.")
-    async with at_work(receiver) as (house, hooks):
+    async with at_work(receiver, journal) as (house, hooks):
         await spawn(house, "e")
         made = await hooks.create(NewWebhook(url=URL, types=["run"]), ALICE)
         await work(house, "e")
@@ -251,6 +252,9 @@ async def test_410_disables_at_once_and_enabling_sends_what_was_not_taken(autoju
         await trio.sleep(1)
         assert len(receiver.events()) == 3
         assert hooks.get(made.id).owner == "user:bob"
+    async with a_house(journal, kinds=KINDS, threads=False) as house:  # a row of no engine is no trouble to recovery
+        assert (await house.get("e")).state in {"running", "starting"}
+        assert await verify_records(house.supervisor.store) == []
 
 
 async def test_a_webhook_that_takes_nothing_for_days_is_disabled(autojump_clock: Any) -> None:
