@@ -394,7 +394,7 @@ _SHARED = (
 
 
 def _there(kept: _Kept, authority: Authority | None) -> bool:
-    return authority is None or (authority.engine is None and authority.sees(kept.info.pool))
+    return authority is None or authority.sees(kept.info.pool)
 
 
 def _check(new: NewSchedule) -> None:

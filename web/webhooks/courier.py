@@ -22,7 +22,6 @@ from protocol.events import Frame
 from protocol.ids import event_id, parse_event_id
 from protocol.times import epoch_ms
 from supervisor.embedded import EmbeddedHouse
-from supervisor.house import Filter
 from supervisor.stream import Stream
 from web.webhooks.hook import Hook
 from web.webhooks.message import CONTENT_TYPE, Message, event_message, own_message
@@ -81,17 +80,14 @@ class Courier:
 
     async def run(self) -> None:
         """Until the house closes, or cancelled. Raises Unavailable when nothing is durable any more."""
-        wanted = self._hook.filter
-        if wanted is None:
-            return
-        while not await self._follow(wanted):
+        while not await self._follow():
             pass
 
-    async def _follow(self, wanted: Filter) -> bool:
+    async def _follow(self) -> bool:
         """Deliver what comes; False when the position was gone and another is to be tried."""
         try:
             seen = self._house.seen_by(self._hook.authority)
-            async with seen.events(wanted, after=self._hook.state.cursor) as stream:
+            async with seen.events(self._hook.filter, after=self._hook.state.cursor) as stream:
                 return await self._listen(stream)
         except (EventIdExpired, InvalidEventId) as error:
             lost = error

@@ -41,12 +41,10 @@ class Hook:
         return Authority(scopes=frozenset(self.stored.scopes), pools=pools)
 
     @property
-    def filter(self) -> Filter | None:
-        """What it asks the house for; None when its owner sees no pool at all."""
-        wanted, seen = self.stored.filter, self.stored.pools
-        if seen == []:
-            return None
-        return Filter(types=tuple(wanted.types), pools=tuple(wanted.pools or seen or ()), kinds=tuple(wanted.kinds))
+    def filter(self) -> Filter:
+        """What it asks the house for, with the eyes of its owner."""
+        wanted = self.stored.filter
+        return Filter(types=tuple(wanted.types), pools=tuple(wanted.pools), kinds=tuple(wanted.kinds))
 
     def versions(self, now: float) -> list[int]:
         """The versions of its secret that sign at `now`, the newest first."""

@@ -360,6 +360,18 @@ async def test_an_engine_that_moved_out_of_the_creators_pools_is_not_reached(aut
         assert schedules.get("s").refused == 1
 
 
+async def test_who_runs_it_by_hand_reaches_no_further_than_themselves(autojump_clock: Any) -> None:
+    async with at_work() as (house, schedules):
+        for pool in "ab":
+            await house.create_pool(NewPool(id=pool))
+        await spawn(house, "e", pool="a")
+        await schedules.create(hourly(), ALICE)
+        await house.dispose("e")
+        await spawn(house, "e", pool="b")
+        assert (await schedules.run_now("s", BOB, authority=OF_A)).result == "refused"
+        assert (await schedules.run_now("s", ALICE)).result == "fired"
+
+
 async def test_a_revoked_creator_suspends_the_schedule_until_somebody_else_answers_for_it(autojump_clock: Any) -> None:
     revoked: set[str] = set()
 
@@ -441,9 +453,11 @@ async def test_deleted_it_is_gone_for_good(autojump_clock: Any) -> None:
 async def test_run_now_acts_once_for_each_key(autojump_clock: Any) -> None:
     async with at_work() as (house, schedules):
         await spawn(house, "e")
-        await schedules.create(hourly(enabled=False, run=NewRun(input=0)))
+        await schedules.create(hourly(enabled=False))
         first = await schedules.run_now("s", Caller(principal="user:alice", key="k"))
-        again = await schedules.run_now("s", Caller(principal="user:alice", key="k"))
+        await trio.sleep(1)
+        again = await schedules.run_now("s", Caller(principal="user:alice", key="k"))  # though it goes on
+        await trio.sleep(300)
         other = await schedules.run_now("s", Caller(principal="user:bob", key="k"))
         assert (first.result, first.due_at, first.run_id) == ("fired", None, again.run_id)
         assert other.run_id != first.run_id

@@ -556,6 +556,16 @@ async def test_a_revoked_owner_ends_it_and_a_narrowed_one_narrows_it(autojump_cl
         assert (after.state, "revoked" in (after.reason or "")) == ("disabled", True)
 
 
+async def test_an_owner_who_may_not_read_any_more_ends_it(autojump_clock: Any) -> None:
+    receiver = Receiver()
+    now = Authority(scopes=frozenset({Scope.OPERATE}))
+    async with at_work(receiver, standing_of=lambda principal: now) as (house, hooks):
+        made = await hooks.create(NewWebhook(url=URL), ALICE)
+        await spawn(house, "e")
+        await trio.sleep(1)
+        assert (hooks.get(made.id).state, receiver.tried) == ("disabled", [])
+
+
 async def test_an_owner_who_is_revoked_while_it_is_tried_again_ends_it(autojump_clock: Any) -> None:
     receiver = Receiver()
     receiver.answer = lambda url, event: Attempt(status=500, error="500")

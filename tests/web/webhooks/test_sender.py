@@ -206,3 +206,10 @@ async def test_the_certificate_is_checked_against_the_name(name: str, good: bool
     async with receiver(answering(OK), server) as port:
         attempt = await send(f"https://hooks.test:{port}/", port, verify=client)
     assert attempt.ok == good
+
+
+async def test_the_environment_adds_no_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, _ = certificate(tmp_path, "hooks.test")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
+    async with receiver(answering(OK), server) as port:
+        assert not (await send(f"https://hooks.test:{port}/", port, verify=True)).ok
