@@ -11,7 +11,7 @@ from typing import Literal
 from supervisor.house import SharedHouse
 from supervisor.schedules import Schedules
 from web.audit import AuditJournal
-from web.auth import Keys, Rates
+from web.auth import Failures, Keys, Rates
 from web.limits import Limits
 from web.streams import Streams
 from web.webhooks import Webhooks
@@ -33,10 +33,11 @@ class Services:
     wall: Callable[[], float]
     heartbeat_s: float
     openapi: Callable[[], bytes]
+    failures: Failures
+    streams: Streams
     audit: AuditJournal | None = None
     audit_level: Literal["metadata", "request"] = "metadata"
     rates: Rates = field(default_factory=Rates)
-    streams: Streams = field(default_factory=Streams)
     schedules: Schedules | None = None
     webhooks: Webhooks | None = None
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

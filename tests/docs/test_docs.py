@@ -26,6 +26,7 @@ SEEN = {
     ),
     "http-api.md": ('"decision":', "(?i)idempotent-replayed: true", "event: run.completed", '"leaks": ?\\[\\]'),
     "schedules.md": ("^report\nnightly\nweekend\n", "weekend.*run_.*fired +1", "report is disposed of"),
+    "network.md": ("nosniff", "misdirected-host", "origin-not-allowed"),
     "operations.md": ("status +healthy", "engine.started +night", "night is disposed of"),
 }
 """What the commands of a page print, in this order."""
