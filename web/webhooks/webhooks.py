@@ -302,7 +302,10 @@ class Webhooks:
             await trio.sleep_forever()
 
     def _start(self, hook: Hook) -> None:
-        if self._nursery is not None and hook.stored.state == "active" and hook.id in self._hooks:
+        """Give an active webhook its courier, unless it has one: `run` may begin while one is being created."""
+        if self._nursery is None or hook.scope is not None:
+            return
+        if hook.stored.state == "active" and hook.id in self._hooks:
             hook.scope = trio.CancelScope()
             self._nursery.start_soon(self._serve, hook, hook.scope)
 

@@ -117,6 +117,20 @@ async def test_everything_that_happens_from_then_on_is_sent_once_in_order_and_si
         assert (shown_now.delivered, shown_now.cursor) == (len(receiver.got), receiver.events()[-1])
 
 
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_webhook_that_is_created_while_the_others_are_started_has_one_courier(
+    steps: int, autojump_clock: Any
+) -> None:
+    receiver = Receiver()
+    async with at_work(receiver) as (house, hooks):
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        await hooks.create(NewWebhook(url=URL))
+        await spawn(house, "e")
+        await trio.sleep(1)
+        assert len(receiver.events()) == len(set(receiver.events())) > 0
+
+
 @pytest.mark.parametrize(
     "filter, types",
     [
