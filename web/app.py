@@ -27,6 +27,7 @@ from werkzeug.routing import MapAdapter
 from protocol.edge import dump
 from supervisor.attendance import Attendance
 from supervisor.house import SharedHouse
+from supervisor.schedules import Schedules
 from web.asgi import Message, Receive, Scope, Send
 from web.audit import AuditJournal, trail_of
 from web.auth import Failures, Keys, Principal, presented_key
@@ -45,6 +46,7 @@ from web.routes import ROUTES
 from web.routes.metrics import METRICS
 from web.services import Daemon, Services
 from web.streams import Streams
+from web.webhooks import Webhooks
 
 __all__ = ["Api", "create_app"]
 
@@ -161,6 +163,8 @@ def create_app(
     wall: Callable[[], float] = time.time,
     attendance: Attendance | None = None,
     daemon: Daemon | None = None,
+    schedules: Schedules | None = None,
+    webhooks: Webhooks | None = None,
 ) -> Api:
     """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment; `attendance`:
     the house's own, so that it knows who watches; `metrics`: what `/metrics` shows; `daemon`: for what only a daemon
@@ -181,6 +185,8 @@ def create_app(
         openapi=_openapi,
         attendance=attendance or Attendance(trio.current_time),
         metrics=metrics or Metrics(),
+        schedules=schedules,
+        webhooks=webhooks,
     )
     services.metrics.include(services.streams.collect)
     return Api(services)

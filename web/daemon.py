@@ -19,8 +19,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +34,7 @@ from actors.processes import reap_leftovers
 from protocol.errors import StoreUnavailable
 from protocol.times import rfc3339
 from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
+from supervisor.schedules import open_schedules
 from web.app import Api, create_app
 from web.audit import Audited, Strangers
 from web.auth import Keys, admin_key
@@ -50,9 +51,11 @@ from web.places import DaemonFile, Problem, house_name
 from web.reload import Change, Reload, Reloadable, Reloaded
 from web.server import bind_loopback, bind_tcp, bind_unix, serve
 from web.settings import Loaded, Server
+from web.settings import Webhooks as WebhookSettings
 from web.stop import Stop
 from web.tls import Tls
 from web.traces import exporting
+from web.webhooks import Targets, Webhooks, open_sender, open_webhooks, resolver, webhook_key
 
 __all__ = ["run"]
 
@@ -124,10 +127,13 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify, lag: Lo
     sockets = _bind(loaded, limits)
     try:
         store = SqliteStore(state / "journal.db")
+        webhook_master = webhook_key(state / "webhook.key")
         requests, counts = Requests(), EngineCounts()
         async with (
             exporting(settings.traces.endpoint, settings.traces.sample) as traces,
             open_supervisor(store=store, directory=state, name=name, observer=HouseObserver(counts, traces)) as house,
+            open_schedules(house, max=settings.schedules.max) as schedules,
+            _webhooks(house, settings.webhooks, webhook_master) as webhooks,
         ):
             stop.house = house
             measured = (requests.collect, lag.collect, HouseFigures(house.summary, counts).collect)
@@ -153,6 +159,8 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify, lag: Lo
                 attendance=house.attendance,
                 metrics=metrics,
                 daemon=daemon,
+                schedules=schedules,
+                webhooks=webhooks,
             )
             guard = Guard(api, policy)
             guarded = Audited(guard, house, strangers)
@@ -196,6 +204,19 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify, lag: Lo
             sock.close()
     log.info("stopped")
     return OK
+
+
+@asynccontextmanager
+async def _webhooks(house: EmbeddedHouse, settings: WebhookSettings, master: bytes) -> AsyncIterator[Webhooks]:
+    """The webhooks, sent from here to where the settings allow."""
+    targets = Targets(settings.allow, resolve=resolver(settings.max + 1))
+    async with (
+        open_sender(targets, timeout_s=settings.timeout_s, wall=time.time) as sender,
+        open_webhooks(
+            house, master=master, targets=targets, sender=sender, max=settings.max, max_attempts=settings.max_attempts
+        ) as webhooks,
+    ):
+        yield webhooks
 
 
 def _logging(loaded: Loaded) -> Change:

@@ -12,12 +12,14 @@ import trio
 
 from supervisor.attendance import Attendance
 from supervisor.house import SharedHouse
+from supervisor.schedules import Schedules
 from web.audit import AuditJournal
 from web.auth import Failures, Keys, Rates
 from web.limits import Limits
 from web.metrics import Metrics
 from web.reload import Reloaded
 from web.streams import Streams
+from web.webhooks import Webhooks
 
 __all__ = ["Daemon", "Services"]
 
@@ -37,8 +39,8 @@ class Services:
     """`audit`: where audit rows are read (None: there are none); `audit_level`: `metadata`, or `request` with bodies;
     `wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
     document, as bytes; `attendance`: where it is said who watches; `in_flight`: (principal, key) of requests that are
-    no command and are being answered now; `daemon`: what runs this app, when a daemon does. A reload changes `limits`,
-    `heartbeat_s` and `audit_level`.
+    no command and are being answered now; `schedules`, `webhooks`: None where the house keeps none; `daemon`: what runs
+    this app, when a daemon does. A reload changes `limits`, `heartbeat_s` and `audit_level`.
     """
 
     house: SharedHouse
@@ -55,4 +57,6 @@ class Services:
     attendance: Attendance = field(default_factory=lambda: Attendance(trio.current_time))
     metrics: Metrics = field(default_factory=Metrics)
     daemon: Daemon | None = None
+    schedules: Schedules | None = None
+    webhooks: Webhooks | None = None
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

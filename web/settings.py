@@ -152,9 +152,7 @@ class Metrics(BaseModel):
     """`[metrics]`: who may see `/metrics`."""
 
     model_config = _SECTION
-    public: Annotated[bool, LIVE, Field(description="true (whoever reaches the address), or false (scope read)")] = (
-        False
-    )
+    public: Annotated[bool, LIVE, Field(description="true (for everybody) or false (needs the scope read)")] = False
 
 
 class Traces(BaseModel):
@@ -168,6 +166,26 @@ class Traces(BaseModel):
         ),
     ] = None
     sample: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description="0 (no trace) to 1 (all)")] = 1.0
+
+
+class Schedules(BaseModel):
+    """`[schedules]`: what acts at its times."""
+
+    model_config = _SECTION
+    max: Annotated[int, Field(ge=0, le=100_000, description="0 to 100000 schedules")] = 1000
+
+
+class Webhooks(BaseModel):
+    """`[webhooks]`: where events may be sent, and how patiently."""
+
+    model_config = _SECTION
+    allow: Annotated[
+        list[str],
+        Field(description="a list of addresses or networks that are not public, each with or without a port"),
+    ] = []
+    max: Annotated[int, Field(ge=0, le=10_000, description="0 to 10000 webhooks")] = 100
+    timeout_s: Annotated[float, Field(ge=1, le=60, allow_inf_nan=False, description="1 to 60 seconds")] = 15.0
+    max_attempts: Annotated[int, Field(ge=1, le=100, description="1 to 100 attempts at one event")] = 15
 
 
 class Settings(BaseSettings):
@@ -186,6 +204,8 @@ class Settings(BaseSettings):
     log: Annotated[Log, Field(description="a table")] = Log()
     metrics: Annotated[Metrics, Field(description="a table")] = Metrics()
     traces: Annotated[Traces, Field(description="a table")] = Traces()
+    schedules: Annotated[Schedules, Field(description="a table")] = Schedules()
+    webhooks: Annotated[Webhooks, Field(description="a table")] = Webhooks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +422,16 @@ def _check(loaded: Loaded) -> None:
             raise Problem(
                 f"{origin}: server.allowed_hosts: {host!r} is not allowed; allowed: exact names without port."
             )
+    for text in loaded.settings.webhooks.allow:
+        from web.webhooks.targets import allowed  # brings the HTTP client along, and few need it
+
+        try:
+            allowed(text)
+        except ValueError:
+            origin = loaded.origin("webhooks.allow")
+            raise Problem(
+                f"{origin}: webhooks.allow: {text!r} is not allowed; allowed: 127.0.0.1:9000, 10.0.0.0/8 and the like."
+            ) from None
 
 
 def _check_edge(loaded: Loaded, server: Server) -> None:

@@ -196,6 +196,10 @@ class EmbeddedHouse(Pools, Runs, People):
         authority_of(caller)
         await self.supervisor.intake.record(Document(table=table, id=id, body=body), trail=caller.trail)
 
+    async def note(self, type: str, data: dict[str, Any]) -> None:
+        """Journal a fact of the whole house, of no engine; durable on return. Raises StoreUnavailable, ShuttingDown."""
+        await self.supervisor.intake.write_and_wait((Row(type=type, time=self.supervisor.stamp(), data=data),))
+
 
 def _version() -> str:
     try:

@@ -56,6 +56,13 @@ def test_an_empty_variable_is_none(tmp_path: Path) -> None:
     assert loaded(tmp_path, ENGINEHOUSE_PORT="", ENGINEHOUSE_NONSENSE="").unknown == ()
 
 
+def test_where_webhooks_may_go_is_a_list_of_addresses_and_networks(tmp_path: Path) -> None:
+    found = loaded(tmp_path, ENGINEHOUSE_WEBHOOKS__ALLOW="127.0.0.1:9000, 10.0.0.0/8")
+    assert found.settings.webhooks.allow == ["127.0.0.1:9000", "10.0.0.0/8"]
+    for wrong in ("localhost:9000", "10.0.0.1/8", "*"):
+        assert f"webhooks.allow: '{wrong}' is not allowed" in refused(tmp_path, f'[webhooks]\nallow = ["{wrong}"]')
+
+
 def test_a_list_is_written_with_commas(tmp_path: Path) -> None:
     found = loaded(tmp_path, ENGINEHOUSE_SERVER__ALLOWED_HOSTS="a.example, b.example")
     assert found.settings.server.allowed_hosts == ["a.example", "b.example"]

@@ -17,6 +17,8 @@ from web.routes import (
     pools,
     requests,
     runs,
+    schedules,
+    webhooks,
 )
 
 __all__ = ["ROUTES"]
@@ -32,6 +34,8 @@ ROUTES: tuple[Route, ...] = tuple(
         events,
         pools,
         dead_letters,
+        schedules,
+        webhooks,
         kinds,
         auth,
         admin,
