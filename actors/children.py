@@ -152,6 +152,13 @@ class ChildPolicy:
                 return Place(root, tuple(path[len(root) :].strip("/").split("/")) if path != root else (), links=False)
         raise Outside(f"{path!r} is not beneath {' or '.join(map(repr, self.roots))}")
 
+    def owns(self, path: str) -> bool:
+        """Whether it is, in truth, in a private directory and not among the workspaces. Reads the disk."""
+        real = os.path.realpath(path)
+        if self.workspaces is not None and beneath(real, os.path.realpath(self.workspaces)):
+            return False
+        return any(beneath(real, os.path.realpath(folder)) for folder in self.private)
+
     def workspace(self, name: str) -> Place:
         """The directory of a workspace, made when it is needed. Raises Outside."""
         if self.workspaces is None:

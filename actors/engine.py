@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from protocol.specs import OnInterrupt, PauseMode
 
 if TYPE_CHECKING:
+    from actors.children import ChildPolicy
     from actors.context import Context, RunContext
 
 __all__ = ["CannotStart", "Config", "Engine", "Finished", "RequestExpired", "RunFailed", "RunInput"]
@@ -107,6 +108,12 @@ class Engine:
     @classmethod
     def check(cls, config: Any) -> None:
         """Refuse a config that is valid but cannot be meant here; raise ValueError with a sentence. Pure, no I/O."""
+
+    @classmethod
+    def refuse(cls, config: Any, children: ChildPolicy) -> None:
+        """Refuse a config whose programs this house does not allow; raise ValidationFailed. In a thread: it may read
+        the disk.
+        """
 
     async def on_start(self, ctx: Context) -> None:
         """The incarnation begins. Bounded by the spec's `boot_s`. The engine is `running` when this returns."""

@@ -6,18 +6,23 @@ so that a seed decides a whole run of the house.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from actors.children import ChildPolicy
 from protocol.decide import Decision, Exit
 from protocol.events import Row
+from protocol.specs import Spec
 
 if TYPE_CHECKING:
     from actors.cell import Cell
     from actors.journaling import Journaling
 
-__all__ = ["Host", "Timer"]
+__all__ = ["EngineEnv", "Host", "Timer"]
+
+EngineEnv = Callable[[Spec, int], Mapping[str, str]]
+"""What the programs of an incarnation get in their environment that asked for access to the house (`api`)."""
 
 
 class Timer(Protocol):
@@ -40,6 +45,10 @@ class Host(Protocol):
     """The house is torn down: what exits now did not crash."""
     threads: bool
     """Whether file work may go to a thread; a virtual clock sees none."""
+    children: ChildPolicy
+    """What the programs of engines are started with."""
+    engine_env: EngineEnv | None
+    """None: no engine gets access to the house."""
     margin_s: float
     """How long past its deadline a disposed engine may take before its task is named as a leak."""
 

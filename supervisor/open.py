@@ -21,7 +21,9 @@ from pathlib import Path
 
 import trio
 
+from actors.children import ChildPolicy
 from actors.engine import Engine
+from actors.host import EngineEnv
 from actors.kinds import Kinds
 from actors.processes import hold_guardian
 from protocol.errors import StoreUnavailable
@@ -51,6 +53,8 @@ async def open_supervisor(
     wall: Callable[[], float] = time.time,
     random: random_module.Random | None = None,
     threads: bool = True,
+    children: ChildPolicy | None = None,
+    engine_env: EngineEnv | None = None,
 ) -> AsyncIterator[EmbeddedHouse]:
     """Open a house, recover what its store holds, and close it when the block is left.
 
@@ -62,6 +66,9 @@ async def open_supervisor(
         grace_s: how long engines have to end when the block is left.
         margin_s: how long past its deadline a disposed engine may take before it is named as a leak.
         threads: False keeps file work in the loop's own thread: for a virtual clock, which sees no thread at work.
+        children: what the programs of engines are started with and may reach; `ChildPolicy()` when None.
+        engine_env: (spec, incarnation) -> variables that give an engine access to this house: asked for at each start
+            of a program whose config says `api`, added to its environment, hidden in all that the engine says.
         wall, random: where time of day and randomness come from (tests inject theirs).
 
     Raises:
@@ -86,6 +93,8 @@ async def open_supervisor(
             random=source.random,
             margin_s=margin_s,
             threads=threads,
+            children=children or ChildPolicy(),
+            engine_env=engine_env,
         )
         context = contextvars.copy_context()
         await store.open()

@@ -16,8 +16,10 @@ from typing import TypeVar
 import trio
 
 from actors.cell import Cell
+from actors.children import ChildPolicy
 from actors.delivery import deliver
 from actors.engine import Config
+from actors.host import EngineEnv
 from actors.journaling import Journaling
 from actors.kinds import Kinds
 from actors.ref import Ref
@@ -73,9 +75,12 @@ class Supervisor:
         random: Callable[[], float],
         margin_s: float,
         threads: bool = True,
+        children: ChildPolicy,
+        engine_env: EngineEnv | None = None,
     ) -> None:
         self.store, self.kinds, self.directory, self.name = store, kinds, directory, name
         self.margin_s, self.threads = margin_s, threads
+        self.children, self.engine_env = children, engine_env
         self.gone = False
         self.closing = False
         self.failed: StoreUnavailable | None = None
