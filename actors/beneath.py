@@ -52,7 +52,7 @@ def workspace_directory(root: str | bytes, name: str | bytes) -> int:
     above = os.open(root, DIRECTORY)
     try:
         with contextlib.suppress(FileExistsError):
-            os.mkdir(word, 0o700, dir_fd=above)  # noqa: PTH102 - as above
+            os.mkdir(word, 0o700, dir_fd=above)
         return _step(above, word)
     finally:
         os.close(above)
@@ -63,7 +63,7 @@ def _step(above: int, name: str | bytes) -> int:
         return os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
     except NotADirectoryError:
         # With O_DIRECTORY a link is reported as what it is not, a directory; say what it is.
-        if stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):  # noqa: PTH116 - as above
+        if stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
         raise
 

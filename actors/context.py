@@ -36,20 +36,6 @@ T = TypeVar("T")
 EMIT_ROWS, EMIT_BYTES = 256, 1 << 20
 """How far one engine may be ahead of the disk before `emit` waits; `emit_nowait` raises at twice that."""
 CHECKPOINT_EVERY = 64
-SECRETS_READ = 8
-"""How many secrets are read from the disk at a time, in threads that nothing else waits for."""
-
-_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("secrets")
-
-
-def _readers() -> trio.CapacityLimiter:
-    """One for each trio run."""
-    try:
-        return _limiter.get()
-    except LookupError:
-        made = trio.CapacityLimiter(SECRETS_READ)
-        _limiter.set(made)
-        return made
 
 
 class Context:
@@ -257,7 +243,7 @@ class Context:
         read = partial(self._cell.host.children.secrets.read, reference)
         if not self._cell.host.threads:
             return read()
-        return await self.wait(lambda: trio.to_thread.run_sync(read, limiter=_readers()))
+        return await self.wait(lambda: trio.to_thread.run_sync(read, limiter=self._cell.host.disk))
 
     def hide(self, value: str) -> bool:
         """Have `***` in its place in all that this engine says from now on: output, events, slices, results, errors.

@@ -92,6 +92,9 @@ class Engine:
     checkpoints: ClassVar[bool] = False
     """Whether a run can go on from a checkpoint (`on_interrupt: resume`)."""
 
+    refuses: ClassVar[bool] = False
+    """Whether `refuse` has anything to say."""
+
     def __init__(self, config: Any) -> None:
         self.config = config
 
@@ -111,8 +114,8 @@ class Engine:
 
     @classmethod
     def refuse(cls, config: Any, children: ChildPolicy) -> None:
-        """Refuse a config whose programs this house does not allow; raise ValidationFailed. In a thread: it may read
-        the disk.
+        """Refuse a config whose programs this house does not allow; raise ValidationFailed. Called before an engine is
+        spawned, in a thread, for a kind that sets `refuses`: it may read the disk.
         """
 
     async def on_start(self, ctx: Context) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import trio
+
 from actors.children import ChildPolicy
 from protocol.decide import Decision, Exit
 from protocol.events import Row
@@ -49,6 +51,8 @@ class Host(Protocol):
     """What the programs of engines are started with."""
     engine_env: EngineEnv | None
     """None: no engine gets access to the house."""
+    disk: trio.CapacityLimiter
+    """For threads that look at a disk which may be dead."""
     margin_s: float
     """How long past its deadline a disposed engine may take before its task is named as a leak."""
 

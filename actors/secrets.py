@@ -18,8 +18,8 @@ from typing import Annotated, Any, AnyStr
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.engine import CannotStart
 from actors.beneath import descend
+from actors.engine import CannotStart
 
 __all__ = ["MASK", "FromEnv", "FromFile", "Masking", "Reference", "Secrets", "Sources"]
 
@@ -94,7 +94,7 @@ class Sources:
                 os.close(folder)
         except OSError as error:
             raise ValueError(f"the file {path!r} cannot be opened: {error.strerror}") from None
-        with open(descriptor, "rb") as file:
+        with os.fdopen(descriptor, "rb") as file:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise ValueError(f"{path!r} is no file")
@@ -230,8 +230,10 @@ def _found(text: AnyStr, secrets: Iterable[AnyStr]) -> Iterator[tuple[int, int]]
 
 
 def _replaced(text: AnyStr, secrets: Iterable[AnyStr], mask: AnyStr) -> AnyStr:
-    pieces, at = [], 0
+    pieces: list[AnyStr] = []
+    at = 0
     for start, end in _found(text, secrets):
         pieces += [text[at:start], mask]
         at = end
-    return text[:0].join([*pieces, text[at:]]) if pieces else text
+    pieces.append(text[at:])
+    return text[:0].join(pieces)

@@ -58,6 +58,8 @@ __all__ = ["Supervisor"]
 
 T = TypeVar("T")
 SNAPSHOT_EVERY = 256
+DISK_THREADS = 8
+"""How many looks at the disk of others (directories, secrets) may be under way: a dead one holds up no other thread."""
 
 
 class Supervisor:
@@ -81,6 +83,7 @@ class Supervisor:
         self.store, self.kinds, self.directory, self.name = store, kinds, directory, name
         self.margin_s, self.threads = margin_s, threads
         self.children, self.engine_env = children, engine_env
+        self.disk = trio.CapacityLimiter(DISK_THREADS)
         self.gone = False
         self.closing = False
         self.failed: StoreUnavailable | None = None

@@ -95,6 +95,7 @@ class ProcessEngine(Engine):
     pause_modes = (PauseMode.FREEZE, PauseMode.SOFT, PauseMode.INTERRUPT)
     pause_mode = PauseMode.FREEZE
     on_interrupt = OnInterrupt.FAIL
+    refuses = True
     config: ProcessConfig
 
     def __init__(self, config: ProcessConfig) -> None:
@@ -137,6 +138,7 @@ class ProcessEngine(Engine):
             lines=Lines(jsonl.LINE_BYTES) if speaks else Lines(LOG_LINE_BYTES, cut=True),
             heard=self._heard(ctx) if speaks else self._printed(ctx),
             noticed=lambda text: self._noticed(ctx, text),
+            masked=not speaks,
         )
         ctx.nursery.start_soon(self._attend, ctx)
         if speaks:
@@ -241,7 +243,7 @@ class ProcessEngine(Engine):
     def _heard(self, ctx: Context) -> Callable[[bytes], Awaitable[None]]:
         async def heard(line: bytes) -> None:
             try:
-                message = jsonl.parse_line(line)
+                message = jsonl.parse_line(line, shown=lambda line: ctx.masking().feed(line))
             except jsonl.Broken as error:
                 raise ProgramFailed(self._program.sentence(f"does not speak the protocol: {error}")) from None
             if isinstance(message, jsonl.Hello):

@@ -57,6 +57,7 @@ class Shell(Engine):
     pause_modes = (PauseMode.FREEZE, PauseMode.SOFT, PauseMode.INTERRUPT)
     pause_mode = PauseMode.FREEZE
     on_interrupt = OnInterrupt.FAIL
+    refuses = True
     config: ShellConfig
 
     def __init__(self, config: ShellConfig) -> None:

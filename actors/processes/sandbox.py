@@ -90,7 +90,19 @@ def _works(program: str) -> str:
     def run() -> subprocess.CompletedProcess[bytes]:
         # As our children are started, of which a set-user-ID bwrap would otherwise differ. It binds this thread alone.
         ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
-        argv = [program, *NAMESPACES, "--unshare-net", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"]
+        argv = [
+            program,
+            *NAMESPACES,
+            "--unshare-net",
+            "--ro-bind",
+            "/",
+            "/",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "true",
+        ]
         return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_S, check=False)
 
     with ThreadPoolExecutor(1) as fresh:
