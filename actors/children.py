@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -19,8 +19,8 @@ from protocol.specs import STRICT
 __all__ = ["PASSED", "WORKSPACE_NAME", "ChildPolicy", "Outside", "Place", "ResourceLimits", "Sandbox", "passable"]
 
 PASSED = ("PATH", "HOME", "LANG", "LANGUAGE", "LC_*", "TERM", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR")
-"""What a program gets of our environment when nobody says otherwise. Not XDG_RUNTIME_DIR: it leads to the sockets of the
-user's session, and through those to a service manager that starts programs without our limits.
+"""What a program gets of our environment when nobody says otherwise. Not XDG_RUNTIME_DIR: it leads to the sockets of
+the user's session, and through those to a service manager that starts programs without our limits.
 """
 
 WORKSPACE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -121,7 +121,7 @@ class ChildPolicy:
     roots: tuple[str, ...] = ()
     private: tuple[str, ...] = ()
     workspaces: str | None = None
-    secrets: Sources = Sources()
+    secrets: Sources = field(default_factory=Sources)
 
     def __post_init__(self) -> None:
         for name in self.pass_env:

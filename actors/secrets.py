@@ -1,8 +1,9 @@
 """Secrets: where a config may take them from, and how they stay out of everything that an engine says.
 
-A config names a secret by reference, `{"env": NAME}` or `{"file": PATH}`. The house reads it when a program starts, gives
-it to that program alone, and remembers it in memory for one purpose: so that its text becomes `***` wherever the engine
-says it again, in output, log lines, events, slices, results and errors. Spec, journal and views hold the reference.
+A config names a secret by reference, `{"env": NAME}` or `{"file": PATH}`. The house reads it when a program starts,
+gives it to that program alone, and remembers it in memory for one purpose: so that its text becomes `***` wherever the
+engine says it again, in output, log lines, events, slices, results and errors. Spec, journal and views hold the
+reference.
 
 Masking guards against accidents (a program that prints its environment), not against malice: who holds a secret can
 say it backwards.

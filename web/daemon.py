@@ -117,7 +117,9 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
     try:
         house_s = grace_s * (1 - HTTP_SHARE)
         store = SqliteStore(state / "journal.db")
-        async with open_supervisor(store=store, directory=state, name=name, grace_s=house_s) as house:
+        async with open_supervisor(
+            store=store, directory=state, name=name, grace_s=house_s, children=settings.child_policy()
+        ) as house:
             stop.house = house
             keys = Keys(
                 _KeyDocuments(house),

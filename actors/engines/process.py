@@ -123,7 +123,7 @@ class ProcessEngine(Engine):
         refuse(config, children)
 
     async def on_start(self, ctx: Context) -> None:
-        """CannotStart: there is no such program or directory or secret, or it speaks another version of the protocol."""
+        """CannotStart: there is no such program, directory or secret, or it speaks another version of the protocol."""
         config = self.config
         boot_s = trio.current_effective_deadline() - trio.current_time()
         try:

@@ -70,7 +70,7 @@ class Shell(Engine):
         refuse(config, children)
 
     async def on_start(self, ctx: Context) -> None:
-        """CannotStart: there is no such directory or shell or secret, or the shell does not take commands."""
+        """CannotStart: there is no such directory, shell or secret, or the shell does not take commands."""
         if shutil.which(self.config.shell) is None:
             raise CannotStart(f"There is no shell {self.config.shell!r}, or it cannot be executed.")
         try:

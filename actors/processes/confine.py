@@ -1,4 +1,4 @@
-"""What a program is born into: its directory, its limits, its sandbox. Done by the program to be, between fork and exec.
+"""What a program is born into: its directory, limits and sandbox. Done by the program to be, between fork and exec.
 
 Everything here narrows, and nothing can be undone by the program: limits are hard, no_new_privs and Landlock are for
 ever and for all it starts. What cannot be done is an OSError, and the program does not start: there is no confinement
@@ -64,7 +64,7 @@ def enter(root: bytes, steps: Sequence[bytes], links: bool, made: bool, private:
         os.fchdir(found)
         os.close(found)
     # Asked only now, of the kernel: whatever links or exchanged directories led here, this is where we are.
-    here = os.getcwdb()
+    here = os.getcwdb()  # noqa: PTH109 - pathlib is too heavy for the helper
     if apart and _within(here, os.path.realpath(apart)):
         return
     if any(_within(here, os.path.realpath(folder)) for folder in private):
