@@ -95,13 +95,15 @@ class Sources:
                 os.close(folder)
         except OSError as error:
             raise ValueError(f"the file {path!r} cannot be opened: {error.strerror}") from None
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise ValueError(f"{path!r} is no file")
             if found.st_uid != os.geteuid() or found.st_mode & 0o077:
                 raise ValueError(f"the file {path!r} must be ours, and nobody else's to read (chmod 600)")
-            data = file.read(LONGEST_BYTES + 1)
+            data = os.read(descriptor, LONGEST_BYTES + 1)
+        finally:
+            os.close(descriptor)
         return _text(data.removesuffix(b"\n").removesuffix(b"\r"), f"the file {path!r}")
 
     def _split(self, path: str) -> tuple[str, list[str]]:
