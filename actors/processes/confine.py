@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from actors.beneath import descend, workspace_directory
 
-_PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38  # linux/prctl.h
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1  # the flag that asks which version of Landlock there is
 _BENEATH = 1  # the type of a rule about all that is below a path
@@ -114,6 +114,12 @@ def landlock(version: int, network: bool, rules: Iterable[tuple[bytes, int, bool
         os.close(place)
     _call(_libc.syscall, _RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
+    # Root keeps what makes it root past any ruleset, such as a look into every process (CAP_PERFMON). With nothing in
+    # its bounding set it is a user like any other from exec on; who is not root has nothing, and may drop nothing.
+    if os.geteuid() == 0:
+        for capability in range(64):
+            if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+                break
 
 
 def _call(function: Callable[..., int], *arguments: object) -> int:

@@ -25,7 +25,9 @@ from actors.processes import confine
 __all__ = ["Shut", "lacking", "shut", "unsafe"]
 
 PROBE_S = 10.0
-NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
+NAMESPACES = (
+    "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--cap-drop", "ALL",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
