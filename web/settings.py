@@ -110,7 +110,8 @@ class Limits(BaseModel):
         _DEFAULT.failures_per_min
     )
     roots: Annotated[
-        list[Folder], Field(description="a list of absolute paths of folders, without .. (empty: engines start anywhere)")
+        list[Folder],
+        Field(description="a list of absolute paths of folders, without .. (empty: engines start anywhere)"),
     ] = []
 
     def applied(self) -> limits.Limits:
@@ -147,6 +148,7 @@ class Settings(BaseSettings):
         """What the programs of engines are started with. Raises Problem for what would give the state folder away."""
         state = self.state_dir.expanduser().absolute()
         return child_policy(state, self.children, self.secrets, self.dialects, self.limits.roots)
+
     audit: Annotated[Audit, Field(description="a table")] = Audit()
 
 

@@ -11,8 +11,8 @@ from protocol.errors import ValidationFailed
 
 HARMLESS = {"PATH": "/bin", "HOME": "/h", "LC_ALL": "C", "LC_TIME": "C", "TZ": "UTC"}
 SECRETS = {
-    "ENGINEHOUSE_API_KEY": "k", "ENGINEHOUSE_SERVER__ADMIN_KEY": "k", "ENGINEHOUSE_TREE": "t", "AWS_SECRET_ACCESS_KEY": "k",
-    "GITHUB_TOKEN": "t", "LC_TOKEN": "t", "XDG_RUNTIME_DIR": "/run", "SSH_AUTH_SOCK": "/s", "LD_PRELOAD": "x",
+    "ENGINEHOUSE_API_KEY": "k", "ENGINEHOUSE_SERVER__ADMIN_KEY": "k", "ENGINEHOUSE_TREE": "t",
+    "AWS_SECRET_ACCESS_KEY": "k", "GITHUB_TOKEN": "t", "LC_TOKEN": "t", "XDG_RUNTIME_DIR": "/run", "SSH_AUTH_SOCK": "/s", "LD_PRELOAD": "x",
 }  # fmt: skip
 
 
@@ -33,8 +33,15 @@ def test_by_default_only_harmless_variables_are_passed_on() -> None:
 @pytest.mark.usefixtures("environ")
 def test_a_name_is_passed_on_as_it_is_said_and_a_beginning_takes_no_secret_along() -> None:
     assert ChildPolicy(pass_env=()).environment() == {}
-    assert set(ChildPolicy(pass_env=("GITHUB_TOKEN", "SSH_AUTH_SOCK")).environment()) == {"GITHUB_TOKEN", "SSH_AUTH_SOCK"}
-    assert set(ChildPolicy(pass_env=("LC_*", "AWS_*", "XDG_*")).environment()) == {"LC_ALL", "LC_TIME", "XDG_RUNTIME_DIR"}
+    assert set(ChildPolicy(pass_env=("GITHUB_TOKEN", "SSH_AUTH_SOCK")).environment()) == {
+        "GITHUB_TOKEN",
+        "SSH_AUTH_SOCK",
+    }
+    assert set(ChildPolicy(pass_env=("LC_*", "AWS_*", "XDG_*")).environment()) == {
+        "LC_ALL",
+        "LC_TIME",
+        "XDG_RUNTIME_DIR",
+    }
 
 
 @pytest.mark.usefixtures("environ")
@@ -54,7 +61,7 @@ def test_without_roots_a_program_starts_anywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cwd", "beneath"),
+    "cwd, beneath",
     [("/srv/a", ()), ("/srv/a/x/y", ("x", "y")), ("/srv/a//x/./y/..", ("x",)), ("/srv/b/x", ("x",))],
 )
 def test_beneath_a_root_it_starts_by_steps_from_there(cwd: str, beneath: tuple[str, ...]) -> None:
@@ -117,7 +124,8 @@ def test_limits_that_cannot_be_meant_are_refused(limits: object) -> None:
     "sandbox",
     [
         {}, {"by": "chroot"}, {"by": "landlock", "read": ["etc"]}, {"by": "landlock", "write": ["/a/../b"]},
-        {"by": "landlock", "network": 1}, {"by": "bubblewrap", "read": ["/a\0b"]}, {"by": "landlock", "argv": ["--bind"]},
+        {"by": "landlock", "network": 1}, {"by": "bubblewrap", "read": ["/a\0b"]},
+        {"by": "landlock", "argv": ["--bind"]},
     ],
 )  # fmt: skip
 def test_a_sandbox_that_cannot_be_meant_is_refused(sandbox: object) -> None:

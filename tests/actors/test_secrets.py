@@ -109,7 +109,8 @@ def test_a_json_value_is_masked_wherever_the_secret_stands() -> None:
         "deep": [{"x": ("hunter2hunter2",)}], "number": 12345678, "negative": -912345678.5,
     }  # fmt: skip
     assert secrets.masked(said) == {
-        "text": "a ***, ***!", "***": [1, None, True, 1.5], "deep": [{"x": ["***"]}], "number": "***", "negative": "***",
+        "text": "a ***, ***!", "***": [1, None, True, 1.5], "deep": [{"x": ["***"]}], "number": "***",
+        "negative": "***",
     }  # fmt: skip
 
 
@@ -140,7 +141,8 @@ def test_only_the_latest_of_very_many_are_remembered() -> None:
 
 def pieces(masking: Masking, data: bytes, *sizes: int) -> list[bytes]:
     """What comes out for pieces of these sizes, repeated, and at the end."""
-    shown, at = [], 0
+    shown: list[bytes] = []
+    at = 0
     while at < len(data):
         size = sizes[len(shown) % len(sizes)]
         shown.append(masking.feed(data[at : at + size]))

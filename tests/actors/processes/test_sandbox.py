@@ -9,7 +9,7 @@ import signal
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import trio
@@ -222,5 +222,6 @@ def test_asking_the_kernel_changes_nothing_for_us() -> None:
 
 
 def test_each_version_of_landlock_forbids_at_least_what_the_one_before_did() -> None:
-    everything: list[Any] = [confine.everything(version) for version in range(1, 9)]
-    assert all(later & earlier == earlier for earlier, later in zip(everything, everything[1:], strict=False))
+    for version in range(1, 9):
+        earlier, later = confine.everything(version), confine.everything(version + 1)
+        assert later & earlier == earlier
