@@ -120,7 +120,8 @@ def test_a_workspace_is_made_with_its_root_for_us_alone(tmp_path: Path) -> None:
 
 ATTACKS = [
     "", ".", "..", "...", "../x", "a/..", "a/b", "/", "/etc", "./a", ".hidden", "-rf", "_x", "~", "~root", "a b",
-    "a\0", "a\n", "\n", "a\r", "a\t", "$(id)", "`id`", "a;b", "a|b", "*", "a*", "%2e%2e", "..%2f", "a\\b", "C:", "é", "\u202ea",
+    "a\0", "a\n", "\n", "a\r", "a\t", "$(id)", "`id`", "a;b", "a|b", "*", "a*", "%2e%2e", "..%2f", "a\\b", "C:",
+    "é", "\u202ea",
     "a\u0300", "\uff0e\uff0e", "\u2024\u2024", "A\ufeff", "a" * 65, "x" * 5000, "\udcff",
 ]  # fmt: skip
 

@@ -12,7 +12,8 @@ from protocol.errors import ValidationFailed
 HARMLESS = {"PATH": "/bin", "HOME": "/h", "LC_ALL": "C", "LC_TIME": "C", "TZ": "UTC"}
 SECRETS = {
     "ENGINEHOUSE_API_KEY": "k", "ENGINEHOUSE_SERVER__ADMIN_KEY": "k", "ENGINEHOUSE_TREE": "t",
-    "AWS_SECRET_ACCESS_KEY": "k", "GITHUB_TOKEN": "t", "LC_TOKEN": "t", "XDG_RUNTIME_DIR": "/run", "SSH_AUTH_SOCK": "/s", "LD_PRELOAD": "x",
+    "AWS_SECRET_ACCESS_KEY": "k", "GITHUB_TOKEN": "t", "LC_TOKEN": "t",
+    "XDG_RUNTIME_DIR": "/run", "SSH_AUTH_SOCK": "/s", "LD_PRELOAD": "x",
 }  # fmt: skip
 
 
