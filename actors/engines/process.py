@@ -79,6 +79,12 @@ class ProcessConfig(ProgramConfig):
     ready: Ready | None = None
     stop_signal: Literal["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "KILL"] = "TERM"
 
+    @model_validator(mode="after")
+    def _can_be_seen_ready(self) -> Self:
+        if self.ready is not None and self.ready.port is not None and self.sandbox and not self.sandbox.network:
+            raise ValueError("a port is ready only where the sandbox opens the network")
+        return self
+
     @field_validator("stop_signal", mode="before")
     @classmethod
     def _short(cls, name: object) -> object:

@@ -113,9 +113,8 @@ def _event_line(item: dict[str, Any]) -> None:
     data = item.get("data", {key: value for key, value in item.items() if key != "type"})
     who = " ".join(str(item[name]) for name in ("engine_id", "run_id") if item.get(name))
     time = str(item.get("time", ""))[11:23]
-    print(
-        f"{time:12}  {show.cell(item['type']):<20}  {who}  {show.cell(data, wide=sys.stdout.isatty() is False)}".rstrip()
-    )
+    what = show.cell(data, wide=sys.stdout.isatty() is False)
+    print(f"{time:12}  {show.cell(item['type']):<20}  {who}  {what}".rstrip())
 
 
 def _log_line(tame: Tame, item: dict[str, Any]) -> None:

@@ -357,6 +357,12 @@ async def test_a_sandbox_that_this_machine_cannot_make_is_refused_at_the_spawn(
     assert (loc, "there is no program bwrap" in said) == (["config", "sandbox"], True)
 
 
+async def test_a_port_cannot_be_ready_where_the_network_is_shut(house: EmbeddedHouse) -> None:
+    config = {"argv": ["true"], "ready": {"port": 80}, "sandbox": {"by": "landlock"}}
+    with pytest.raises(ValidationFailed, match="opens the network"):
+        await house.spawn(NewEngine(kind="process", config=config))
+
+
 @pytest.mark.parametrize("by", HERE)
 async def test_a_sandbox_that_would_open_the_state_is_refused(opened: Opened, tmp_path: Path, by: str) -> None:
     async with opened() as drive:
