@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
+from actors.children import ResourceLimits, Sandbox
 from actors.engine import Finished, RequestExpired, RunInput
 from actors.output import Output
 from actors.processes import Process
-from actors.processes.spawning import inherited
 from actors.question import Question
+from actors.secrets import Masking, Reference
 from protocol.edge import as_json
 from protocol.events import is_reserved
 from protocol.requests import Decided, Option, Request, RequestKind, RequestState
@@ -226,6 +228,46 @@ class Context:
             await self._quietly(use)  # only now: an answer given while held outlives a restart
             return used[-1] and cell.requests.holds(request)
 
+    async def environment(
+        self, env: Mapping[str, str | Reference] | None = None, *, api: bool = False
+    ) -> dict[str, str]:
+        """A program's whole environment: what the house passes on, over it `env`, in which a reference becomes the
+        secret that it means; with `api`, over both, what gives access to this house (nothing where there is none).
+
+        Every secret among them is hidden from now on. Raises CannotStart for a secret that cannot be had.
+        """
+        host, spec = self._cell.host, self._cell.spec
+        made = host.children.environment()
+        granted: dict[str, str] = {}
+        for name, value in (env or {}).items():
+            if isinstance(value, str):
+                made[name] = value
+            else:
+                granted[name] = await self._secret(value)
+        if api and host.engine_env is not None:
+            granted |= host.engine_env(spec, self._cell.incarnation)
+        for name, value in granted.items():
+            if not name.endswith("_URL") and not self.hide(value):
+                self.log(f"The secret in {name} is too short to be hidden in what is said.", level="warning")
+        return made | granted
+
+    async def _secret(self, reference: Reference) -> str:
+        read = partial(self._cell.host.children.secrets.read, reference)
+        if not self._cell.host.threads:
+            return read()
+        return await self.wait(lambda: trio.to_thread.run_sync(read, limiter=self._cell.host.disk))
+
+    def hide(self, value: str) -> bool:
+        """Have `***` in its place in all that this engine says from now on: output, events, slices, results, errors.
+
+        False: it is too short for that, or a line of it is.
+        """
+        return self._cell.secrets.add(value)
+
+    def masking(self) -> Masking:
+        """Takes what is hidden out of a stream of bytes, for an engine that keeps some of it."""
+        return self._cell.secrets.stream()
+
     async def spawn_process(
         self,
         argv: Sequence[str],
@@ -234,20 +276,28 @@ class Context:
         env: Mapping[str, str] | None = None,
         merge_stderr: bool = False,
         pty: tuple[int, int] | None = None,
+        workspace: str | None = None,
+        limits: ResourceLimits | None = None,
+        sandbox: Sandbox | None = None,
+        descriptors: Sequence[int] = (),
     ) -> Process:
         """Start a program in this incarnation's process tree, which ends, provably, with the incarnation.
 
-        What was emitted before is durable first. A run's program finds its trace in TRACEPARENT. Raises SpawnFailed.
-        Cancelled: no process is left.
+        What was emitted before is durable first. A run's program finds its trace in TRACEPARENT. `env`: its whole
+        environment (`environment` makes one), None for what the house passes on; the rest as `Tree.spawn` says. Raises
+        SpawnFailed. Cancelled: no process is left.
         """
         await self._cell.barrier()
         await self._quietly(None)
-        trace, run_id = self.trace, self._run_id
+        host, trace, run_id = self._cell.host, self.trace, self._run_id
         if trace is not None:
-            env = {**trace.environment(), **(inherited() if env is None else env)}
-        process = await self._incarnation.tree.spawn(argv, cwd=cwd, env=env, merge_stderr=merge_stderr, pty=pty)
+            env = {**trace.environment(), **(host.children.environment() if env is None else env)}
+        process = await self._incarnation.tree.spawn(
+            argv, cwd=cwd, env=env, merge_stderr=merge_stderr, pty=pty, workspace=workspace, limits=limits,
+            sandbox=sandbox, descriptors=descriptors,
+        )  # fmt: skip
         if run_id is not None:
-            self._cell.host.observer.spawned(run_id, os.path.basename(argv[0]), process.pid)  # noqa: PTH119 - a word
+            host.observer.spawned(run_id, os.path.basename(argv[0]), process.pid)  # noqa: PTH119 - a word
         return process
 
     def process_wait(self) -> ProcessWait:

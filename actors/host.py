@@ -6,21 +6,27 @@ so that a seed decides a whole run of the house.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import trio
+
+from actors.children import ChildPolicy
 from actors.observer import Observer
 from protocol.decide import Decision, Exit
 from protocol.events import Row
 from protocol.requests import Request
-from protocol.specs import PoolSpec
+from protocol.specs import PoolSpec, Spec
 
 if TYPE_CHECKING:
     from actors.cell import Cell
     from actors.journaling import Journaling
 
-__all__ = ["Host", "Timer"]
+__all__ = ["EngineEnv", "Host", "Timer"]
+
+EngineEnv = Callable[[Spec, int], Mapping[str, str]]
+"""What the programs of an incarnation get in their environment that asked for access to the house (`api`)."""
 
 
 class Timer(Protocol):
@@ -45,6 +51,12 @@ class Host(Protocol):
     """Whether file work may go to a thread; a virtual clock sees none."""
     observer: Observer
     """Hears of what happens, and is asked for the trace of a run."""
+    children: ChildPolicy
+    """What the programs of engines are started with."""
+    engine_env: EngineEnv | None
+    """None: no engine gets access to the house."""
+    disk: trio.CapacityLimiter
+    """For threads that look at a disk which may be dead."""
     margin_s: float
     """How long past its deadline a disposed engine may take before its task is named as a leak."""
 

@@ -95,7 +95,7 @@ class Incarnation:
         """The processes of this incarnation, found by their marker."""
         if self._tree is None:
             cell = self.cell
-            self._tree = Tree(f"{cell.host.name}.{cell.spec.uid}.{cell.incarnation}")
+            self._tree = Tree(f"{cell.host.name}.{cell.spec.uid}.{cell.incarnation}", cell.host.children)
         return self._tree
 
     @property

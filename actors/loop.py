@@ -254,6 +254,7 @@ def _output(cell: Cell, actor: Incarnation, run: RunInput) -> Output:
         chunk=lambda data: cell.note("run.output_chunk", data, run_id=run.id) if cell.actor is actor else None,
         later=lambda seconds, fn: cell.host.at(cell.host.now() + seconds, fn),
         ask=in_thread if cell.host.threads else in_place,
+        masking=cell.secrets.stream(),
     )
 
 

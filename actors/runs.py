@@ -307,6 +307,7 @@ class Runs:
     def _last_row(self, run_id: str, type: str, data: dict[str, Any]) -> None:
         """The end row counts in the digest as it is without it."""
         time, digest = self._cell.host.stamp(), self._cell.digests.pop(run_id)
+        data = self._cell.secrets.masked(data)
         digest.add({"type": type, "time": time, "data": data})
         self._cell.note(type, {**data, "digest": digest.hex()}, run_id=run_id, time=time)
 

@@ -21,7 +21,9 @@ from pathlib import Path
 
 import trio
 
+from actors.children import ChildPolicy
 from actors.engine import Engine
+from actors.host import EngineEnv
 from actors.kinds import Kinds
 from actors.observer import Observer
 from actors.processes import hold_guardian
@@ -53,6 +55,8 @@ async def open_supervisor(
     random: random_module.Random | None = None,
     threads: bool = True,
     observer: Observer | None = None,
+    children: ChildPolicy | None = None,
+    engine_env: EngineEnv | None = None,
 ) -> AsyncIterator[EmbeddedHouse]:
     """Open a house, recover what its store holds, and close it when the block is left.
 
@@ -65,6 +69,9 @@ async def open_supervisor(
         margin_s: how long past its deadline a disposed engine may take before it is named as a leak.
         threads: False keeps file work in the loop's own thread: for a virtual clock, which sees no thread at work.
         observer: hears of every row as it becomes durable; for metrics, logs and traces.
+        children: what the programs of engines are started with and may reach; `ChildPolicy()` when None.
+        engine_env: (spec, incarnation) -> variables that give an engine access to this house: asked for at each start
+            of a program whose config says `api`, added to its environment, hidden in all that the engine says.
         wall, random: where time of day and randomness come from (tests inject theirs).
 
     Raises:
@@ -92,6 +99,8 @@ async def open_supervisor(
             threads=threads,
             observer=observer,
             grace_s=grace_s,
+            children=children or ChildPolicy(),
+            engine_env=engine_env,
         )
         context = contextvars.copy_context()
         await store.open()

@@ -16,8 +16,10 @@ from typing import TypeVar
 import trio
 
 from actors.cell import Cell
+from actors.children import ChildPolicy
 from actors.delivery import deliver
 from actors.engine import Config
+from actors.host import EngineEnv
 from actors.journaling import Journaling
 from actors.kinds import Kinds
 from actors.observer import Observer, Unobserved
@@ -60,6 +62,8 @@ __all__ = ["Supervisor"]
 
 T = TypeVar("T")
 SNAPSHOT_EVERY = 256
+DISK_THREADS = 8
+"""How many looks at the disk of others (directories, secrets) may be under way: a dead one holds up no other thread."""
 
 
 class Supervisor:
@@ -80,10 +84,14 @@ class Supervisor:
         threads: bool = True,
         observer: Observer | None = None,
         grace_s: float = 10.0,
+        children: ChildPolicy,
+        engine_env: EngineEnv | None = None,
     ) -> None:
         self.store, self.kinds, self.directory, self.name = store, kinds, directory, name
         self.margin_s, self.threads, self.grace_s = margin_s, threads, grace_s
         self.observer: Observer = observer or Unobserved()
+        self.children, self.engine_env = children, engine_env
+        self.disk = trio.CapacityLimiter(DISK_THREADS)
         self.gone = False
         self.closing = False
         self.failed: StoreUnavailable | None = None

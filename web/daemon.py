@@ -131,7 +131,13 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify, lag: Lo
         requests, counts = Requests(), EngineCounts()
         async with (
             exporting(settings.traces.endpoint, settings.traces.sample) as traces,
-            open_supervisor(store=store, directory=state, name=name, observer=HouseObserver(counts, traces)) as house,
+            open_supervisor(
+                store=store,
+                directory=state,
+                name=name,
+                observer=HouseObserver(counts, traces),
+                children=settings.child_policy(),
+            ) as house,
             open_schedules(house, max=settings.schedules.max) as schedules,
             _webhooks(house, settings.webhooks, webhook_master) as webhooks,
         ):

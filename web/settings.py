@@ -27,7 +27,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from actors.children import ChildPolicy
 from web import limits
+from web.children import Children, Dialects, Folder, SecretSources, child_policy
 from web.cors import is_origin
 from web.peer import Proxies
 from web.places import DEFAULT_PORT, Problem, config_file, default_state_directory, read_toml
@@ -126,10 +128,14 @@ class Limits(BaseModel):
     failures_per_min: Annotated[_Cap, LIVE, Field(description="1 to 1000000 refused credentials from one address")] = (
         _DEFAULT.failures_per_min
     )
+    roots: Annotated[
+        list[Folder],
+        Field(description="a list of absolute paths of folders, without .. (empty: engines start anywhere)"),
+    ] = []
 
     def applied(self) -> limits.Limits:
         """The whole record, with these numbers in it."""
-        return limits.Limits(**self.model_dump())
+        return limits.Limits(**self.model_dump(exclude={"roots"}))
 
 
 class Audit(BaseModel):
@@ -200,12 +206,21 @@ class Settings(BaseSettings):
     ] = "info"
     server: Annotated[Server, Field(description="a table")] = Server()
     limits: Annotated[Limits, Field(description="a table")] = Limits()
+    children: Annotated[Children, Field(description="a table")] = Children()
+    secrets: Annotated[SecretSources, Field(description="a table")] = SecretSources()
+    dialects: Annotated[Dialects, Field(description="a table")] = Dialects()
+
     audit: Annotated[Audit, Field(description="a table")] = Audit()
     log: Annotated[Log, Field(description="a table")] = Log()
     metrics: Annotated[Metrics, Field(description="a table")] = Metrics()
     traces: Annotated[Traces, Field(description="a table")] = Traces()
     schedules: Annotated[Schedules, Field(description="a table")] = Schedules()
     webhooks: Annotated[Webhooks, Field(description="a table")] = Webhooks()
+
+    def child_policy(self) -> ChildPolicy:
+        """What the programs of engines are started with. Raises Problem for what would give the state folder away."""
+        state = self.state_dir.expanduser().absolute()
+        return child_policy(state, self.children, self.secrets, self.dialects, self.limits.roots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,7 +396,8 @@ def _sentence(error: ValidationError, origins: Mapping[str, str]) -> str:
     fault = error.errors(include_url=False, include_context=False)[0]
     path = [str(part) for part in fault["loc"]]
     allowed = {key: field.description for key, field in _fields(Settings)}
-    key = ".".join(path[:2])
+    keys = [".".join(path[:depth]) for depth in range(len(path), 0, -1)]
+    key = next((name for name in keys if name in allowed), ".".join(path[:2]))
     origin = next((where for name, where in origins.items() if name == key or name.startswith(key + ".")), "default")
     if fault["type"] == "extra_forbidden":
         section = "".join(f"{part}." for part in path[:-1])
@@ -395,6 +411,7 @@ def _sentence(error: ValidationError, origins: Mapping[str, str]) -> str:
 
 def _check(loaded: Loaded) -> None:
     """What is wrong only together. Raises Problem."""
+    loaded.settings.child_policy()
     server = loaded.settings.server
     if not server.enabled and server.unix_socket is None:
         raise Problem(

@@ -198,7 +198,7 @@ def test_proxies_are_trusted_only_where_one_stands_before_us(tmp_path: Path) -> 
 
 
 def test_every_limit_reaches_what_enforces_it(tmp_path: Path) -> None:
-    said: dict[str, float] = {name: 1024 + number for number, name in enumerate(Limits.model_fields)}
+    said: dict[str, float] = {name: 1024 + number for number, name in enumerate(Limits.model_fields) if name != "roots"}
     said |= {"header_fields": 99, "header_s": 1.5, "body_s": 2.5, "send_s": 3.5, "keep_alive_s": 4.5}
     toml = "[limits]\n" + "\n".join(f"{name} = {value}" for name, value in said.items())
     applied = loaded(tmp_path, toml).settings.limits.applied()
