@@ -26,7 +26,7 @@ from werkzeug.routing import MapAdapter
 from protocol.edge import dump
 from supervisor.house import House
 from web.asgi import Message, Receive, Scope, Send
-from web.auth import Keys, presented_key
+from web.auth import Identity
 from web.bodies import read_body
 from web.guard import respond
 from web.limits import Limits
@@ -60,7 +60,8 @@ class Api:
             return
         found = self._find(scope)
         if scope["path"] not in PUBLIC:
-            principal = self.services.keys.principal(presented_key(scope["headers"]))
+            takes_ticket = isinstance(found, tuple) and found[0].takes_ticket
+            principal = self.services.identity.admit(scope, takes_ticket=takes_ticket)
             scope[PRINCIPAL] = principal
             turn = self.services.rates.take(principal, urgent=isinstance(found, tuple) and found[0].urgent)
             if turn.headers:
@@ -106,19 +107,20 @@ class Api:
 def create_app(
     house: House,
     *,
-    keys: Keys,
+    identity: Identity,
     limits: Limits | None = None,
     heartbeat_s: float = 15.0,
     wall: Callable[[], float] = time.time,
 ) -> Api:
-    """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment."""
+    """The API of `house`. `identity` is loaded; `heartbeat_s`: silence after which a stream sends a comment."""
     services = Services(
         house=house,
-        keys=keys,
+        identity=identity,
         limits=limits or Limits(),
         wall=wall,
         heartbeat_s=heartbeat_s,
         openapi=_openapi,
+        takes_ticket=_takes_ticket,
     )
     return Api(services)
 
@@ -126,6 +128,10 @@ def create_app(
 @cache
 def _openapi() -> bytes:
     return dump(document(ROUTES))
+
+
+def _takes_ticket(path: str) -> bool:
+    return any(route.takes_ticket and route.matches(path) for route in ROUTES)
 
 
 def _quart(services: Services) -> QuartTrio:

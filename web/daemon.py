@@ -32,9 +32,9 @@ import trio
 from actors.processes import reap_leftovers
 from protocol.errors import StoreUnavailable
 from protocol.times import rfc3339
-from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
+from supervisor import Caller, EmbeddedHouse, SqliteStore, open_supervisor
 from web.app import create_app
-from web.auth import Keys, admin_key
+from web.auth import Identity, admin_key, read_signing_keys
 from web.guard import LOOPBACK_HOSTS, Guard, Policy
 from web.limits import Limits
 from web.logs import opened_log
@@ -92,7 +92,7 @@ async def _main(loaded: Loaded, state: Path) -> int:
             refused: Exception | None = None
             with stop.fast:
                 try:
-                    code = await _live(loaded, state, stop)
+                    code = await _live(loaded, state, stop, nursery)
                 except (Problem, Refused) as error:
                     refused = error  # raised below, where no nursery wraps it in a group
             nursery.cancel_scope.cancel()
@@ -101,7 +101,7 @@ async def _main(loaded: Loaded, state: Path) -> int:
     return code
 
 
-async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
+async def _live(loaded: Loaded, state: Path, stop: _Stop, background: trio.Nursery) -> int:
     """The house, open and served."""
     settings = loaded.settings
     name = house_name(state)
@@ -111,19 +111,26 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
     grace_s = settings.server.grace_s
     try:
         house_s = grace_s * (1 - HTTP_SHARE)
+        secret_file = (settings.server.jwt_secret_file or state / "jwt.secret").expanduser()
         store = SqliteStore(state / "journal.db")
         async with open_supervisor(store=store, directory=state, name=name, grace_s=house_s) as house:
             stop.house = house
-            keys = Keys(
-                _KeyDocuments(house), _admin(loaded, state), wall=time.time, enable_auth=settings.server.enable_auth
+            identity = Identity(
+                partial(_Documents, house),
+                admin=_admin(loaded, state),
+                signing=read_signing_keys(secret_file),
+                secret_file=secret_file,
+                wall=time.time,
+                enable_auth=settings.server.enable_auth,
             )
-            await keys.load()
-            api = create_app(house, keys=keys, limits=limits, heartbeat_s=settings.server.heartbeat_s)
+            await identity.load()
+            api = create_app(house, identity=identity, limits=limits, heartbeat_s=settings.server.heartbeat_s)
 
             async def goodbye() -> None:
                 house.announce_closing()
                 await api.close_streams()
 
+            background.start_soon(identity.tend)
             await serve(
                 Guard(api, _policy(settings.server, limits)),
                 sockets,
@@ -185,22 +192,21 @@ class _Stop:
         os._exit(OK)
 
 
-class _KeyDocuments:
-    """API keys in the journal's store; see `web.auth.KeyStore`."""
+class _Documents:
+    """A plain table of the journal's store; see `web.auth.Table`."""
 
-    TABLE: Final = "api_key"
-
-    def __init__(self, house: EmbeddedHouse) -> None:
+    def __init__(self, house: EmbeddedHouse, name: str) -> None:
         self._house = house
+        self._name = name
 
     async def load(self) -> list[dict[str, Any]]:
-        return list((await self._house.documents(self.TABLE)).values())
+        return list((await self._house.documents(self._name)).values())
 
-    async def put(self, id: str, doc: dict[str, Any]) -> None:
-        await self._house.put_document(self.TABLE, id, doc)
+    async def put(self, id: str, doc: dict[str, Any], caller: Caller) -> None:
+        await self._house.put_document(self._name, id, doc)
 
-    async def remove(self, id: str) -> None:
-        await self._house.put_document(self.TABLE, id, None)
+    async def remove(self, id: str, caller: Caller) -> None:
+        await self._house.put_document(self._name, id, None)
 
 
 def _prepare(state: Path) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "config_file",
     "default_state_directory",
     "house_name",
+    "jwt_secret_file",
     "read_toml",
     "state_directory",
 ]  # fmt: skip
@@ -72,11 +73,12 @@ def default_state_directory(environ: Mapping[str, str]) -> Path:
 
 def admin_key_file(environ: Mapping[str, str], state: Path) -> Path:
     """`server.admin_key_file` of the environment or the config file, or `admin.key` in the state folder."""
-    named = environ.get("ENGINEHOUSE_SERVER__ADMIN_KEY_FILE")
-    if not named:
-        server = read_toml(config_file(environ), must_exist=False).get("server")
-        named = server.get("admin_key_file") if isinstance(server, dict) else None
-    return Path(named).expanduser() if isinstance(named, str) and named else state / "admin.key"
+    return _server_file(environ, "admin_key_file") or state / "admin.key"
+
+
+def jwt_secret_file(environ: Mapping[str, str], state: Path) -> Path:
+    """`server.jwt_secret_file` of the environment or the config file, or `jwt.secret` in the state folder."""
+    return _server_file(environ, "jwt_secret_file") or state / "jwt.secret"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,14 @@ class DaemonFile:
     @staticmethod
     def remove(state: Path) -> None:
         (state / "daemon.json").unlink(missing_ok=True)
+
+
+def _server_file(environ: Mapping[str, str], name: str) -> Path | None:
+    named = environ.get(f"ENGINEHOUSE_SERVER__{name.upper()}")
+    if not named:
+        server = read_toml(config_file(environ), must_exist=False).get("server")
+        named = server.get(name) if isinstance(server, dict) else None
+    return Path(named).expanduser() if isinstance(named, str) and named else None
 
 
 def _xdg(environ: Mapping[str, str], name: str, otherwise: str) -> Path:

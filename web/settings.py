@@ -52,6 +52,9 @@ class Server(BaseModel):
         SecretStr | None,
         Field(min_length=32, max_length=1024, description="32 to 1024 visible ASCII characters, in the environment"),
     ] = None
+    jwt_secret_file: Annotated[
+        Path | None, Field(description="the path of a file with the secret that signs access tokens")
+    ] = None
     allowed_hosts: Annotated[list[str], Field(description="a list of host names without port")] = []
     behind_proxy: Annotated[
         bool, Field(description="true (a proxy does TLS and is the only one to reach us) or false")

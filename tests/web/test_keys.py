@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import NotFound, Unauthenticated
-from tests.web.doubles import ADMIN, Client, MemoryKeys, RecordingHouse, client
+from tests.web.doubles import ADMIN, Client, MemoryTable, RecordingHouse, client
 from web.auth import Keys, Scope, admin_key
 from web.auth.keys import NewKey
 from web.places import Problem
@@ -22,8 +22,8 @@ class Clock:
         return self.now
 
 
-def keys(store: MemoryKeys | None = None, clock: Clock | None = None) -> Keys:
-    return Keys(store or MemoryKeys(), ADMIN, wall=clock or Clock())
+def keys(store: MemoryTable | None = None, clock: Clock | None = None) -> Keys:
+    return Keys(store or MemoryTable(), ADMIN, wall=clock or Clock())
 
 
 async def test_a_created_key_is_its_principal_with_its_scopes() -> None:
@@ -34,7 +34,7 @@ async def test_a_created_key_is_its_principal_with_its_scopes() -> None:
 
 
 async def test_what_is_stored_holds_no_key() -> None:
-    store = MemoryKeys()
+    store = MemoryTable()
     made = await keys(store).create(NewKey(name="ci", scopes=[Scope.READ]))
     secret = made.key.rpartition("_")[2]
     assert made.key not in str(store.docs)
@@ -42,7 +42,7 @@ async def test_what_is_stored_holds_no_key() -> None:
 
 
 async def test_keys_survive_the_house() -> None:
-    store = MemoryKeys()
+    store = MemoryTable()
     made = await keys(store).create(NewKey(name="ci", scopes=[Scope.READ]))
     ring = keys(store)
     with pytest.raises(Unauthenticated):
@@ -52,7 +52,7 @@ async def test_keys_survive_the_house() -> None:
 
 
 async def test_a_revoked_key_is_unknown_also_to_the_next_house() -> None:
-    store = MemoryKeys()
+    store = MemoryTable()
     ring = keys(store)
     made = await ring.create(NewKey(name="ci", scopes=[Scope.READ]))
     await ring.revoke(made.id)
@@ -97,7 +97,7 @@ async def test_a_key_is_taken_from_either_header() -> None:
     asker = client(RecordingHouse(), key=None)
     for headers in ({"authorization": f"Bearer {ADMIN}"}, {"authorization": f"bearer  {ADMIN}"}, {"x_api_key": ADMIN}):
         got = await asker.get("/api/v1/auth/whoami", **headers)
-        assert got.json == {"principal": "key:admin", "scopes": ["admin"], "expires_at": None}
+        assert got.json == {"principal": "key:admin", "scopes": ["admin"], "pools": None, "expires_at": None}
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,9 @@ async def test_a_key_is_shown_once_listed_without_it_and_revoked() -> None:
         {"name": "x"},
         {"name": "x", "scopes": []},
         {"name": "x", "scopes": ["root"]},
-        {"name": "x", "scopes": ["read"], "pools": ["p"]},
+        {"name": "x", "scopes": ["read"], "pools": []},
+        {"name": "x", "scopes": ["read"], "pools": ["No/Pool"]},
+        {"name": "x", "scopes": ["admin"], "pools": ["p"]},
     ],
 )
 async def test_a_key_that_does_not_fit_is_not_made(body: dict[str, object]) -> None:
