@@ -18,7 +18,8 @@ __all__ = ["Services"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """`wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
-    document, as bytes; `takes_ticket`: whether a path is that of a stream that takes one; `in_flight`: (principal, key) of requests that are no command and are being answered now.
+    document, as bytes; `takes_ticket`: whether a path is that of a stream that takes one; `in_flight`: (principal,
+    key) of requests that are no command and are being answered now.
     """
 
     house: House

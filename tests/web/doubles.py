@@ -124,8 +124,12 @@ class MemoryTables:
 
 def identity(tables: MemoryTables | None = None, *, wall: Callable[[], float] = lambda: NOW_S, **more: Any) -> Identity:
     """Without threads, and with passwords that cost nothing."""
-    more = {"admin": ADMIN, "signing": SigningKeys.fresh(), "passwords": Passwords(CHEAP, threads=False)} | more
-    return Identity(tables or MemoryTables(), wall=wall, threads=False, **more)
+    made: dict[str, Any] = {
+        "admin": ADMIN,
+        "signing": SigningKeys.fresh(),
+        "passwords": Passwords(CHEAP, threads=False),
+    }
+    return Identity(tables or MemoryTables(), wall=wall, threads=False, **(made | more))
 
 
 def api(house: Any, *, enable_auth: bool = True, wall: float = NOW_S, **more: Any) -> Api:

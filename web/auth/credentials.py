@@ -68,7 +68,7 @@ def cookie_of(scope: Scope) -> str | None:
 
 
 def set_cookie(scope: Scope, value: str, max_age_s: int) -> tuple[bytes, bytes]:
-    """The header that has a browser keep it: not for scripts, not for other sites, and under TLS for this host alone."""
+    """The header that has a browser keep it: not for scripts or other sites, and under TLS for this host alone."""
     secure = "; Secure" if scope["scheme"] == "https" else ""
     text = f"{_name(scope)}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict{secure}"
     return (b"set-cookie", text.encode("ascii"))

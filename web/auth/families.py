@@ -94,18 +94,18 @@ class Families:
         """A new family of this principal, durable on return. `mark`: the one under which it logged in."""
         for oldest in self._of(subject)[: -(MOST - 1)]:
             await self.revoke(oldest.id)
-        id, now = secrets.token_hex(12), self._now()
+        name, now = secrets.token_hex(12), self._now()
         root, secret = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         session = secrets.token_urlsafe(32) if cookie else None
         family = Family(
-            id=id, subject=subject, mark=mark, root=_digest(root), current=_digest(secret),
+            id=name, subject=subject, mark=mark, root=_digest(root), current=_digest(secret),
             cookie=None if session is None else _digest(session), opened=now, refreshed=now,
         )  # fmt: skip
         await self._put(family, caller)
         return Opened(
             family=family,
-            refresh_token=f"ehr_{id}_{root}_{secret}",
-            cookie=None if session is None else f"ehs_{id}_{session}",
+            refresh_token=f"ehr_{name}_{root}_{secret}",
+            cookie=None if session is None else f"ehs_{name}_{session}",
         )
 
     async def refresh(self, token: str, caller: Caller = NOBODY) -> Opened:

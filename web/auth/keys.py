@@ -186,11 +186,11 @@ class Keys:
     async def note_uses(self) -> None:
         """Make durable which keys were used since the last time."""
         used, self._used = self._used, {}
-        for id, then in used.items():
-            if id in self._keys:  # or it was revoked in the meantime, and must not be written again
-                stored = self._keys[id]
-                self._keys[id] = replace(stored, info=replace(stored.info, last_used_at=_stamp(then)))
-                await self._table.put(id, as_json(self._keys[id]), NOBODY)
+        for name, then in used.items():
+            stored = self._keys.get(name)
+            if stored is not None:  # or it was revoked in the meantime, and must not be written again
+                self._keys[name] = replace(stored, info=replace(stored.info, last_used_at=_stamp(then)))
+                await self._table.put(name, as_json(self._keys[name]), NOBODY)
 
     def infos(self) -> list[KeyInfo]:
         """The created keys, oldest first; the admin key is not among them."""

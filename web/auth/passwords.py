@@ -1,6 +1,6 @@
 """Passwords as they are kept: Argon2id (RFC 9106), 64 MiB and a seventh of a second each, two at a time.
 
-Whoever asks for a user that does not exist waits as long as for one that does, so that nobody learns who has an account.
+Whoever asks for a user that does not exist waits as long as for one that does: nobody learns who has an account.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Passwords:
         return await self._worker.run(lambda: self._hasher.hash(plain))
 
     async def verify(self, kept: str | None, password: str) -> bool:
-        """Whether `password` is the one of which `kept` was made; None takes as long and is False. Raises Overloaded."""
+        """Whether `password` is the one that `kept` was made of; None takes as long and is False. Raises Overloaded."""
         plain = _plain(password)
         return await self._worker.run(lambda: self._verify(kept, plain))
 

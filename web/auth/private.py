@@ -48,7 +48,7 @@ def read_private(path: Path, what: str) -> bytes:
 
 
 def create_private(path: Path, content: Callable[[], bytes], what: str) -> None:
-    """Make the file (0600) with `content` unless something is there already; its folder too (0700).
+    """Make the file (0600) with `content` unless something is there already.
 
     Raises:
         Problem: it cannot be made.
@@ -57,7 +57,6 @@ def create_private(path: Path, content: Callable[[], bytes], what: str) -> None:
     try:
         if path.is_symlink() or path.exists():
             return
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = _drafted(path, content())
         try:
             os.link(draft, path)

@@ -1,17 +1,17 @@
 """Stream tickets: what an EventSource sends in its URL, which is all that it can send.
 
 A URL ends up in logs, so a ticket opens little and once: one stream, for whoever asked for it, within 30 s. When that
-stream is cut, the same ticket opens it again within 5 min, for somebody who knows an event id that was sent on it. While
-it is in use it is in no table, so it cannot be used twice.
+stream is cut, the same ticket opens it again within 5 min, for somebody who knows an event id that was sent on it.
+While it is in use it is in no table, so it cannot be used twice.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import trio
 
@@ -28,8 +28,8 @@ MOST: Final = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """`path`: the one it is for; `until`: of the monotonic clock; `sent`: the first and the last event id that were sent
-    under it (None: it was not used yet).
+    """`path`: the one it is for; `until`: of the monotonic clock; `sent`: the first and the last event id that were
+    sent under it (None: it was not used yet).
     """
 
     digest: str
@@ -98,10 +98,10 @@ class _Used:
         await self.subscription.__aenter__()
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
+    def __aexit__(self, *exc: object) -> Coroutine[Any, Any, None]:
         if self.sent is not None:
             self.keep(replace(self.ticket, sent=self.sent, until=trio.current_time() + RESUME_S))
-        await self.subscription.__aexit__(*exc)
+        return self.subscription.__aexit__(*exc)
 
     async def receive(self) -> list[Frame]:
         frames = await self.subscription.receive()

@@ -126,12 +126,15 @@ async def login(call: Call, body: Credentials) -> Reply[Tokens]:
 
 @section.post("/auth/refresh", None, Unauthenticated)
 async def refresh(call: Call, body: Refresh) -> Reply[Tokens]:
-    """The next pair of tokens, also when the access token has expired. A refresh token that is used twice ends its login."""
+    """The next pair of tokens, also when the access token has expired.
+
+    A refresh token that is used a second time ends its login.
+    """
     return _tokens(call, await call.services.identity.refresh(body.refresh_token, call.caller))
 
 
 @section.post("/auth/api-key", None, Unauthenticated)
-async def exchange_key(call: Call, body: Exchange = Exchange()) -> Reply[Tokens]:  # noqa: B008 - frozen
+async def exchange_key(call: Call, body: Exchange = Exchange()) -> Reply[Tokens]:
     """Tokens for the API key in `X-API-Key`, with its scopes and pools; they end with the key."""
     key = presented_key(call.scope["headers"])
     if key is None:
@@ -158,7 +161,7 @@ async def create_ticket(call: Call, body: NewTicket) -> TicketInfo:
 
 
 @section.post("/auth/rotate", Scope.ADMIN)
-async def rotate_signing_key(call: Call, body: Rotate = Rotate()) -> Rotated:  # noqa: B008 - frozen
+async def rotate_signing_key(call: Call, body: Rotate = Rotate()) -> Rotated:
     """Sign access tokens with a new key; those that are out stay good until they expire."""
     keys = await call.services.identity.rotate(at_once=body.at_once)
     until = keys.previous.until if keys.previous else None
