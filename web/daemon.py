@@ -1,6 +1,6 @@
 """The daemon, from its start to its end: what `enginehouse serve` runs.
 
-    settings -> lock -> leftovers of a killed daemon -> sockets -> store and house -> keys and app -> ready
+    settings -> lock -> secrets -> leftovers of a killed daemon -> sockets -> store and house -> app -> ready
     signal -> nobody new, streams say goodbye -> requests in hand -> daemon.json gone -> engines park -> journal closed
 
 Sockets are bound before the house is opened, so that a busy port is found out before any engine is started; whoever
@@ -105,20 +105,22 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop, background: trio.Nurse
     """The house, open and served."""
     settings = loaded.settings
     name = house_name(state)
+    admin = _admin(loaded, state)
+    secret_file = (settings.server.jwt_secret_file or state / "jwt.secret").expanduser()
+    signing = read_signing_keys(secret_file)
     await _reap(name)
     sockets = _bind(loaded)
     limits = Limits(body_bytes=settings.limits.body_bytes, connections=settings.limits.connections)
     grace_s = settings.server.grace_s
     try:
         house_s = grace_s * (1 - HTTP_SHARE)
-        secret_file = (settings.server.jwt_secret_file or state / "jwt.secret").expanduser()
         store = SqliteStore(state / "journal.db")
         async with open_supervisor(store=store, directory=state, name=name, grace_s=house_s) as house:
             stop.house = house
             identity = Identity(
                 partial(_Documents, house),
-                admin=_admin(loaded, state),
-                signing=read_signing_keys(secret_file),
+                admin=admin,
+                signing=signing,
                 secret_file=secret_file,
                 wall=time.time,
                 enable_auth=settings.server.enable_auth,

@@ -23,7 +23,7 @@ class Worker:
         self._threads = threads
 
     async def run(self, work: Callable[[], T]) -> T:
-        """The result of `work`. Raises Overloaded when 32 wait already. Cancelled: once it has begun it is waited for."""
+        """The result of `work`. Raises Overloaded when 32 wait. Cancelled: once it has begun it is waited for."""
         if not self._threads:
             await trio.lowlevel.checkpoint()
             return work()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from web.cli import engines, events, house, keys, letters, people, pools, runs, show
+from web.cli import engines, events, house, keys, letters, people, pools, runs, show, tokens, users
 from web.cli.exits import EXITS, INTERRUPTED
 from web.places import Problem
 
@@ -32,7 +32,10 @@ for part in (house, engines, runs, events, people):
     part.add(app)
 app.add_typer(pools.app, name="pools")
 app.add_typer(letters.app, name="dead-letters")
-app.add_typer(keys.app, name="keys")
+app.add_typer(users.app, name="user")
+app.add_typer(keys.app, name="key")
+app.add_typer(keys.app, name="keys", hidden=True)  # as it was called at first
+app.add_typer(tokens.app, name="token")
 app.add_typer(house.config, name="config")
 
 

@@ -63,7 +63,7 @@ class Asked:
     def remote(self, do: Callable[[RemoteHouse], Awaitable[T]]) -> T:
         """The same for what only a daemon can do."""
         if self.embedded:
-            raise Problem("Keys are the daemon's: start it, and leave out --embedded.")
+            raise Problem("Keys, users and tokens are the daemon's: start it, and leave out --embedded.")
         return self._run(self._far_away, do)
 
     def _far_away(self) -> AbstractAsyncContextManager[RemoteHouse]:
