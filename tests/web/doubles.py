@@ -95,16 +95,18 @@ class Feed:
 
 
 class MemoryTable:
-    """A Table without a disk."""
+    """A Table without a disk. `writes`: how often something was put."""
 
     def __init__(self) -> None:
         self.docs: dict[str, dict[str, Any]] = {}
+        self.writes = 0
 
     async def load(self) -> list[dict[str, Any]]:
         return list(self.docs.values())
 
     async def put(self, id: str, doc: dict[str, Any], caller: Caller) -> None:
         self.docs[id] = doc
+        self.writes += 1
         await trio.lowlevel.checkpoint()
 
     async def remove(self, id: str, caller: Caller) -> None:

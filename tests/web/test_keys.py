@@ -4,9 +4,11 @@ import stat
 from pathlib import Path
 
 import pytest
+import trio
+from trio.testing import MockClock
 
-from protocol.errors import NotFound, Unauthenticated
-from tests.web.doubles import ADMIN, Client, MemoryTable, RecordingHouse, client
+from protocol.errors import NotFound, StoreUnavailable, Unauthenticated
+from tests.web.doubles import ADMIN, Client, MemoryTable, MemoryTables, RecordingHouse, client, identity
 from web.auth import Keys, Scope, admin_key
 from web.auth.keys import NewKey
 from web.places import Problem
@@ -92,6 +94,83 @@ async def test_a_key_with_another_ones_id_is_refused() -> None:
         ring.principal(one.key[:15] + other.key[15:])
 
 
+async def test_a_key_is_bound_to_its_pools() -> None:
+    ring = keys()
+    made = await ring.create(NewKey(name="ci", scopes=[Scope.READ], pools=["b", "a", "b"]))
+    assert made.pools == ["a", "b"]
+    assert ring.principal(made.key).authority.pools == frozenset({"a", "b"})
+    everywhere = await ring.create(NewKey(name="ci", scopes=[Scope.READ]))
+    assert ring.principal(everywhere.key).authority.everywhere
+
+
+async def test_a_principal_notices_that_its_key_was_revoked_or_has_expired() -> None:
+    clock = Clock()
+    ring = keys(clock=clock)
+    made = [await ring.create(NewKey(name="ci", scopes=[Scope.READ], expires_in_s=10)) for _ in range(2)]
+    revoked, expired = [ring.principal(key.key) for key in made]
+    assert revoked.standing().has(Scope.READ)
+    await ring.revoke(made[0].id)
+    with pytest.raises(Unauthenticated):
+        revoked.standing()
+    clock.now += 10
+    with pytest.raises(TokenExpired):
+        expired.standing()
+
+
+async def test_the_last_use_is_shown_at_once_and_written_once_a_minute(autojump_clock: MockClock) -> None:
+    clock, tables = Clock(), MemoryTables()
+    who = identity(tables, wall=clock)
+    made = await who.keys.create(NewKey(name="ci", scopes=[Scope.READ]))
+    written = tables("api_key").writes
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(who.tend)
+        await trio.sleep(1)
+        for _ in range(100):
+            who.keys.principal(made.key)
+        clock.now += 5
+        who.keys.principal(made.key)
+        (info,) = who.keys.infos()
+        assert info.last_used_at == "1970-01-12T13:46:45.000Z"
+        assert tables("api_key").writes == written
+        await trio.sleep(600)
+        assert tables("api_key").writes == written + 1
+        nursery.cancel_scope.cancel()
+    again = identity(tables, wall=clock)
+    await again.load()
+    assert again.keys.infos() == who.keys.infos()
+    assert again.keys.principal(made.key).name == f"key:{made.id}"
+
+
+async def test_a_key_that_is_revoked_while_uses_are_written_stays_revoked() -> None:
+    table = MemoryTable()
+    ring = keys(table)
+    made = [await ring.create(NewKey(name=name, scopes=[Scope.READ])) for name in ("one", "other")]
+    for key in made:
+        ring.principal(key.key)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ring.note_uses)
+        for key in made:
+            nursery.start_soon(ring.revoke, key.id)
+    assert table.docs == {}
+    assert ring.infos() == []
+
+
+async def test_a_key_that_the_store_does_not_forget_can_be_revoked_again() -> None:
+    table = MemoryTable()
+    ring = keys(table)
+    made = await ring.create(NewKey(name="ci", scopes=[Scope.READ]))
+
+    async def full(*_: object) -> None:
+        raise StoreUnavailable("The disk is full.")
+
+    table.remove = full  # type: ignore[method-assign]  # for a while
+    with pytest.raises(StoreUnavailable):
+        await ring.revoke(made.id)
+    del table.remove  # type: ignore[method-assign]  # as above
+    await ring.revoke(made.id)
+    assert table.docs == {}
+
+
 # -- over HTTP ---------------------------------------------------------------------------------------------------------
 async def test_a_key_is_taken_from_either_header() -> None:
     asker = client(RecordingHouse(), key=None)
@@ -133,6 +212,7 @@ async def test_a_key_is_shown_once_listed_without_it_and_revoked() -> None:
     asker = client(RecordingHouse())
     made = await asker.post(KEYS, {"name": "ci", "scopes": ["read"], "rate_per_min": 7, "expires_in_s": 60})
     assert (made.status, made.json["rate_per_min"], made.json["pools"]) == (201, 7, None)
+    assert made.json["last_used_at"] is None
     assert made.headers["location"] == f"{KEYS}/{made.json['id']}"
     listed = await asker.get(KEYS)
     assert [item["id"] for item in listed.json["items"]] == [made.json["id"]]

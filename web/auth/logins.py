@@ -16,7 +16,7 @@ import trio
 
 from protocol.errors import RateLimited
 
-__all__ = ["Logins"]
+__all__ = ["Logins", "LoginsStatistics"]
 
 PER_ADDRESS: Final = 10
 PER_ACCOUNT: Final = 30
@@ -53,6 +53,14 @@ class _Failures:
                 del self.times[who]
 
 
+@dataclass(frozen=True, slots=True)
+class LoginsStatistics:
+    """How many addresses and accounts are remembered, at most 4,096 each."""
+
+    addresses: int
+    accounts: int
+
+
 class Logins:
     """Attempts to log in, by address and by account. An attempt counts as failed until it has succeeded."""
 
@@ -83,6 +91,9 @@ class Logins:
         self._welcome.move_to_end((address, account))
         if len(self._welcome) > MOST:
             self._welcome.popitem(last=False)
+
+    def statistics(self) -> LoginsStatistics:
+        return LoginsStatistics(len(self._addresses.times), len(self._accounts.times))
 
 
 def _network(address: str) -> str:

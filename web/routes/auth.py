@@ -58,7 +58,7 @@ class Refresh:
     """`POST /auth/refresh`."""
 
     __pydantic_config__ = STRICT
-    refresh_token: Annotated[str, Field(max_length=256)]
+    refresh_token: Annotated[str, Field(max_length=4096)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
