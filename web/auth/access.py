@@ -37,11 +37,12 @@ _TEXTS: Final = ("iss", "aud", "sub", "jti", "fam")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bearer:
-    """What a good token says. `subject`: the principal; `expires`: Unix seconds."""
+    """What a good token says. `subject`: the principal; `expires`: Unix seconds; `kid`: what signed it."""
 
     subject: str
     family: str
     expires: int
+    kid: str
 
 
 class AccessTokens:
@@ -77,12 +78,20 @@ class AccessTokens:
             signed = jws.deserialize_compact(token, OctKey.import_key(key.secret), algorithms=[_ALGORITHM])
             claims = self._claims(signed.payload)
         except ExpiredTokenError:
-            raise TokenExpired("Refresh the access token, or log in again: this one has expired.") from None
+            raise _expired() from None
         except (JoseError, InvalidJson, ValueError):
             raise _refused() from None
         if not all(part == _encoded(_decoded(part)) for part in token.split(".")):
             raise _refused()  # another spelling of the same bytes is not what we wrote
-        return Bearer(subject=claims["sub"], family=claims["fam"], expires=claims["exp"])
+        return Bearer(subject=claims["sub"], family=claims["fam"], expires=claims["exp"], kid=key.kid)
+
+    def check(self, bearer: Bearer) -> None:
+        """Raises TokenExpired, or Unauthenticated when what signed it is not believed any more."""
+        now = self._wall()
+        if bearer.expires <= now:
+            raise _expired()
+        if self.keys.find(bearer.kid, now) is None:
+            raise _refused()
 
     def _key(self, header: str) -> SigningKey:
         read = strict_json.parse(_decoded(header), max_depth=1, max_keys=8)
@@ -108,6 +117,10 @@ class AccessTokens:
         if not claims["iat"] <= claims["nbf"] < claims["exp"] <= claims["iat"] + ACCESS_S:
             raise _refused()
         return claims
+
+
+def _expired() -> TokenExpired:
+    return TokenExpired("Refresh the access token, or log in again: this one has expired.")
 
 
 def _refused() -> Unauthenticated:

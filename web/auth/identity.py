@@ -18,7 +18,7 @@ from typing import Final
 import trio
 
 from protocol.authority import Authority, Scope
-from protocol.errors import Unauthenticated, Unavailable
+from protocol.errors import Overloaded, Unauthenticated, Unavailable
 from protocol.times import rfc3339
 from supervisor.house import Caller
 from web.asgi import Scope as AsgiScope
@@ -36,7 +36,6 @@ from web.auth.table import NOBODY, Tables
 from web.auth.tickets import Ticket, Tickets
 from web.auth.users import Users
 from web.auth.worker import Worker
-from web.refusals import TokenExpired
 
 __all__ = ["TICKET", "Identity", "Login", "ticket_in"]
 
@@ -165,7 +164,11 @@ class Identity:
     ) -> Login:
         """Open a family for a user. Raises Unauthenticated, RateLimited (too many have failed), Overloaded."""
         attempt = self.logins.attempt(address, name)
-        mark = await self.users.verified(name, password)
+        try:
+            mark = await self.users.verified(name, password)
+        except Overloaded:
+            self.logins.forgive(address, name, attempt)  # it was not even looked at
+            raise
         self.logins.succeeded(address, name, attempt)
         return self._given(await self.families.open(f"user:{name}", mark, caller, cookie=cookie))
 
@@ -216,8 +219,7 @@ class Identity:
 
         def check() -> None:
             member.check()
-            if said.expires <= self._now():
-                raise TokenExpired("Refresh the access token, or log in again: this one has expired.")
+            self.access.check(said)
 
         return replace(member, expires_at=rfc3339(said.expires * 1000), check=check)
 

@@ -70,7 +70,7 @@ class Logins:
         self._welcome: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def attempt(self, address: str, account: str) -> float:
-        """Count an attempt; what `succeeded` takes. Raises RateLimited, and then nothing was counted."""
+        """Count an attempt; what the others take. Raises RateLimited, and then nothing was counted."""
         address, now = _network(address), trio.current_time()
         wait_s = self._addresses.wait_s(address)
         if (address, account) not in self._welcome:
@@ -83,14 +83,17 @@ class Logins:
         return now
 
     def succeeded(self, address: str, account: str, attempt: float) -> None:
-        """This attempt did not fail."""
-        address = _network(address)
-        self._addresses.forgive(address, attempt)
-        self._accounts.forgive(account, attempt)
-        self._welcome[address, account] = None
-        self._welcome.move_to_end((address, account))
+        """This attempt did not fail, and the address is welcome from now on."""
+        self.forgive(address, account, attempt)
+        self._welcome[_network(address), account] = None
+        self._welcome.move_to_end((_network(address), account))
         if len(self._welcome) > MOST:
             self._welcome.popitem(last=False)
+
+    def forgive(self, address: str, account: str, attempt: float) -> None:
+        """This attempt does not count."""
+        self._addresses.forgive(_network(address), attempt)
+        self._accounts.forgive(account, attempt)
 
     def statistics(self) -> LoginsStatistics:
         return LoginsStatistics(len(self._addresses.times), len(self._accounts.times))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Final
 
 from pydantic import Field
 
 from protocol.edge import as_json, load
-from protocol.errors import EnginehouseError, NotFound, QuotaExceeded, Unauthenticated, ValidationFailed
+from protocol.errors import EnginehouseError, NotFound, Overloaded, QuotaExceeded, Unauthenticated, ValidationFailed
 from protocol.specs import STRICT
 from protocol.times import rfc3339
 from supervisor.house import Caller
@@ -133,9 +134,10 @@ class Users:
         if stored is None or not good or stored.info.disabled:
             raise Unauthenticated("Check the name and the password: they are not those of a user who may log in.")
         if self._passwords.outdated(stored.password):
-            password = await self._passwords.hash(password)
-            if self._users.get(name) is stored:  # nobody changed it in the meantime
-                await self._put(replace(stored, password=password), NOBODY)
+            with suppress(Overloaded, ValidationFailed):  # the next login tries again; an old password may be short
+                renewed = await self._passwords.hash(password)
+                if self._users.get(name) is stored:  # nobody changed it in the meantime
+                    await self._put(replace(stored, password=renewed), NOBODY)
         return stored.mark
 
     async def create(self, new: NewUser, caller: Caller = NOBODY) -> UserInfo:

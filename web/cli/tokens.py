@@ -22,7 +22,7 @@ def create(
     asked: Asked,
     user: Annotated[str | None, typer.Option(help="Log in as this user; the password is asked for.")] = None,
 ) -> None:
-    """Print an access token, good for 15 minutes: of a user, or in exchange for the API key. --json: all that is given."""
+    """Print an access token, good for 15 minutes: of a user, or in exchange for the API key."""
     if user is None:
         given: Any = asked.remote(lambda house: house.call("POST", "auth", "api-key"))
     else:

@@ -1,5 +1,5 @@
-"""Secrets that somebody types: from the terminal without an echo, else the first line of stdin; never an argument, which
-every process of the machine can read.
+"""Secrets that somebody types: from the terminal without an echo, else the first line of stdin; never an argument,
+which every process of the machine can read.
 """
 
 from __future__ import annotations

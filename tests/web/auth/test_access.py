@@ -259,7 +259,10 @@ async def test_a_token_survives_one_rotation_until_it_expires_and_no_longer() ->
 
 async def test_after_a_rotation_at_once_nothing_that_is_out_is_believed() -> None:
     who, asker, token, _ = await logged_in()
+    principal = who.holder(token)
     await who.rotate(at_once=True)
+    with pytest.raises(Unauthenticated):
+        principal.standing()
     await refused(asker, token)
 
 

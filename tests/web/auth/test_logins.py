@@ -7,12 +7,13 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from protocol.errors import StoreUnavailable, Unauthenticated
+from protocol.errors import Overloaded, StoreUnavailable, Unauthenticated
 from tests.web.auth.people import AUTH, PASSWORD, Clock, House
 from tests.web.doubles import ADMIN, Client, MemoryTable
 from web.auth.families import COOKIE_S, IDLE_S, LONGEST_S, MOST
 from web.auth.keys import NewKey
 from web.auth.logins import PER_ACCOUNT, PER_ADDRESS, Logins, LoginsStatistics
+from web.auth.passwords import Passwords
 from web.auth.principal import Scope
 from web.auth.signing import ACCESS_S
 
@@ -334,6 +335,21 @@ async def test_attempts_at_the_same_time_are_counted_before_they_fail(autojump_c
         for _ in range(25):
             nursery.start_soon(guess)
     assert (statuses.count(401), statuses.count(429)) == (PER_ADDRESS, 15)
+
+
+async def test_an_attempt_that_was_not_looked_at_does_not_count(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House()
+    await house.user()
+
+    async def busy(*_: Any) -> bool:
+        raise Overloaded("Try again soon.", retry_after_s=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Passwords, "verify", busy)
+        assert {(await house.login()).status for _ in range(2 * PER_ADDRESS)} == {503}
+    assert (await house.login()).status == 200
 
 
 async def test_who_guesses_from_many_places_is_slowed_and_does_not_lock_the_owner_out(

@@ -99,8 +99,8 @@ async def test_after_a_cut_it_opens_again_with_an_id_that_was_sent(autojump_cloc
         await trio.sleep(1)
         feed.put(frame(9))
         await trio.sleep(1)
-    for id in ("", "x", "0000000a.6", "0000000a.10", "0000000b.8", "0000000a.8.8", "0"):
-        await refused(house, path, last_event_id=id)
+    for other in ("", "x", "0000000a.6", "0000000a.10", "0000000b.8", "0000000a.8.8", "0"):
+        await refused(house, path, last_event_id=other)
     await refused(house, path)
     await refused(house, "/api/v1/engines/a/events" + path.removeprefix(EVENTS), last_event_id="0000000a.8")
     await trio.sleep(RESUME_S)
