@@ -25,6 +25,18 @@ SEEN = {
         "build is disposed of",
     ),
     "http-api.md": ('"decision":', "(?i)idempotent-replayed: true", "event: run.completed", '"leaks": ?\\[\\]'),
+    "identity.md": (
+        "ada may log in",
+        '"principal": ?"user:ada"',
+        "204",
+        "unauthenticated",
+        '"principal": ?"key:',
+        "unauthenticated",
+        ": enginehouse",
+        "unauthenticated",
+        "signs access tokens",
+        "sub +key:admin",
+    ),
     "operations.md": ("status +healthy", "engine.started +night", "night is disposed of"),
 }
 """What the commands of a page print, in this order."""

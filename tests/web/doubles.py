@@ -95,23 +95,30 @@ class Feed:
 
 
 class MemoryTable:
-    """A Table without a disk. `writes`: how often something was put."""
+    """A Table without a disk. `writes`: how often something was put; `fails`: what is raised instead of writing."""
 
     def __init__(self) -> None:
         self.docs: dict[str, dict[str, Any]] = {}
         self.writes = 0
+        self.fails: Exception | None = None
 
     async def load(self) -> list[dict[str, Any]]:
         return list(self.docs.values())
 
     async def put(self, id: str, doc: dict[str, Any], caller: Caller) -> None:
+        self._check()
         self.docs[id] = doc
         self.writes += 1
         await trio.lowlevel.checkpoint()
 
     async def remove(self, id: str, caller: Caller) -> None:
+        self._check()
         del self.docs[id]
         await trio.lowlevel.checkpoint()
+
+    def _check(self) -> None:
+        if self.fails is not None:
+            raise self.fails
 
 
 class MemoryTables:

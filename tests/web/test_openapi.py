@@ -63,6 +63,16 @@ def test_reading_needs_read_and_writing_needs_more() -> None:
     )
 
 
+def test_the_document_says_which_credentials_each_route_takes(spec: dict[str, Any]) -> None:
+    def taken(path: str, method: str) -> set[str]:
+        return {name for scheme in spec["paths"][path][method]["security"] for name in scheme}
+
+    assert taken("/api/v1/events", "get") == {"bearer", "apiKey", "session", "ticket"}
+    assert taken("/api/v1/engines", "get") == {"bearer", "apiKey", "session"}
+    assert taken("/api/v1/engines", "post") == {"bearer", "apiKey"}
+    assert taken("/api/v1/auth/login", "post") == set()
+
+
 async def test_the_document_is_served_to_everybody(spec: dict[str, Any]) -> None:
     got = await client(RecordingHouse(), key=None).get("/openapi.json")
     assert (got.status, got.json) == (200, spec)

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from protocol.errors import Overloaded, StoreUnavailable, Unauthenticated
 from tests.web.auth.people import AUTH, PASSWORD, Clock, House
-from tests.web.doubles import ADMIN, Client, MemoryTable
+from tests.web.doubles import ADMIN, Client
 from web.auth.families import COOKIE_S, IDLE_S, LONGEST_S, MOST
 from web.auth.keys import NewKey
 from web.auth.logins import PER_ACCOUNT, PER_ADDRESS, Logins, LoginsStatistics
@@ -383,14 +383,10 @@ async def test_a_store_that_fails_gives_no_tokens_and_leaves_the_old_one_good() 
     house = House()
     await house.user()
     token = (await house.login()).json["refresh_token"]
-
-    async def full(*_: Any) -> None:
-        raise StoreUnavailable("The disk is full.")
-
-    table: MemoryTable = house.tables("login")
-    table.put = full  # type: ignore[method-assign]  # for a while
+    table = house.tables("login")
+    table.fails = StoreUnavailable("The disk is full.")
     assert (await house.refresh(token)).status == 503
-    del table.put  # type: ignore[method-assign]  # as above
+    table.fails = None
     assert (await house.refresh(token)).status == 200
 
 

@@ -8,13 +8,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from supervisor.house import EventPage
+from supervisor.house import EventPage, Frame
 from tests.web.auth.people import AUTH, Clock, House
 from tests.web.doubles import Client, Feed, Got
 from web.asgi import Message
 from web.auth.signing import ACCESS_S
 from web.auth.tickets import FRESH_S, MOST, RESUME_S
-from web.sse import Frame
 
 EVENTS = "/api/v1/events"
 
