@@ -221,6 +221,23 @@ async def test_no_character_of_a_token_may_be_another(at: int, to: str) -> None:
             tokens.verify(other)
 
 
+async def test_another_spelling_of_the_same_bytes_is_refused() -> None:
+    _, asker, token, _ = await logged_in()
+    padded = base64.urlsafe_b64decode(token.rpartition(".")[2] + "=")
+    same = [token[:-1] + char for char in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"]
+    same = [text for text in same if base64.urlsafe_b64decode(text.rpartition(".")[2] + "=") == padded]
+    assert len(same) == 4
+    for text in same:
+        if text != token:
+            await refused(asker, text)
+
+
+async def test_a_token_that_is_too_large_is_refused_though_the_signature_is_right() -> None:
+    who, asker, _, family = await logged_in()
+    secret, header, claims = good(who, family)
+    await refused(asker, signed(secret, header, claims | {"jti": "x" * 4000}))
+
+
 async def test_a_refresh_token_a_cookie_and_a_ticket_are_no_access_tokens() -> None:
     who, asker, _, _ = await logged_in()
     login = await who.login("ada", PASSWORD, address="192.0.2.1", cookie=True)

@@ -203,7 +203,11 @@ async def test_logout_ends_this_login_alone_for_good() -> None:
     await house.user()
     one, other = [(await house.login()).json for _ in range(2)]
     user = Client(house.admin.app, one["access_token"])
+    principal = house.who.holder(one["access_token"])
+    assert principal.standing().has(Scope.READ)
     got = await user.post(f"{AUTH}/logout")
+    with pytest.raises(Unauthenticated):
+        principal.standing()
     assert (got.status, got.body) == (204, b"")
     for life in (house, await house.again()):
         life.who.access.keys = house.who.access.keys
@@ -409,6 +413,16 @@ async def test_a_cookie_is_set_when_asked_for_and_reads_and_no_more() -> None:
         await house.stranger.post(f"{AUTH}/ticket", {"path": "/api/v1/events"}, cookie=value),
     ):
         assert write.status == 401
+
+
+async def test_a_cookie_of_another_secret_or_family_is_refused() -> None:
+    house = House()
+    await house.user()
+    one, other = [(await house.login(cookie=cookie)) for cookie in (True, False)]
+    name, _, value = one.headers["set-cookie"].partition(";")[0].partition("=")
+    family = other.json["refresh_token"].split("_")[1]
+    for wrong in (value[:-43] + "x" * 43, f"ehs_{family}_{value[-43:]}", value[:-1], value + "x", "", other.body):
+        assert (await house.stranger.get(f"{AUTH}/whoami", cookie=f"{name}={wrong!s}")).status == 401
 
 
 async def test_a_cookie_is_of_this_origin_alone() -> None:

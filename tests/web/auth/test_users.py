@@ -103,6 +103,16 @@ async def test_a_disabled_user_does_not_log_in_until_enabled() -> None:
         assert (await house.login()).status == status
 
 
+async def test_nobody_stands_behind_a_disabled_user() -> None:
+    house = House()
+    await house.user()
+    await house.admin.patch(f"{USERS}/ada", {"disabled": True})
+    with pytest.raises(Unauthenticated):
+        await house.who.users.verified("ada", PASSWORD)
+    with pytest.raises(Unauthenticated):
+        house.who.users.holder("ada")
+
+
 async def test_a_new_password_replaces_the_old_one() -> None:
     house = House()
     await house.user()
