@@ -2,12 +2,14 @@
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from protocol.errors import NotFound, StoreUnavailable, Unauthenticated
+from supervisor.house import Caller
 from tests.web.doubles import ADMIN, Client, MemoryTable, MemoryTables, RecordingHouse, client, identity
 from web.auth import Keys, Scope, admin_key
 from web.auth.keys import NewKey
@@ -142,15 +144,26 @@ async def test_the_last_use_is_shown_at_once_and_written_once_a_minute(autojump_
 
 
 async def test_a_key_that_is_revoked_while_uses_are_written_stays_revoked() -> None:
-    table = MemoryTable()
+    class Slow(MemoryTable):
+        gate = trio.Event()
+
+        async def put(self, id: str, doc: dict[str, Any], caller: Caller) -> None:
+            await super().put(id, doc, caller)
+            await self.gate.wait()
+
+    table = Slow()
+    table.gate.set()
     ring = keys(table)
     made = [await ring.create(NewKey(name=name, scopes=[Scope.READ])) for name in ("one", "other")]
     for key in made:
         ring.principal(key.key)
+    table.gate = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ring.note_uses)
+        await wait_all_tasks_blocked()
         for key in made:
-            nursery.start_soon(ring.revoke, key.id)
+            await ring.revoke(key.id)
+        table.gate.set()
     assert table.docs == {}
     assert ring.infos() == []
 

@@ -288,6 +288,8 @@ async def test_tokens_of_a_key_end_when_it_expires() -> None:
     house.wall.now += 60
     assert (await house.whoami(given["access_token"])).status == 401
     assert (await house.refresh(given["refresh_token"])).status == 401
+    await house.who.families.sweep()
+    assert house.tables("login").docs == {}
 
 
 async def test_tokens_of_the_admin_key_end_when_there_is_another() -> None:
