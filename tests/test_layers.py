@@ -61,7 +61,7 @@ def test_protocol_imports_the_standard_library_and_pydantic_alone() -> None:
 
 def test_every_library_that_is_imported_is_declared() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    names = {re.split(r"[<>=]", line)[0].replace("-", "_") for line in declared}
+    names = {re.split(r"[<>=]", line)[0].replace("-", "_").removesuffix("_cffi") for line in declared}
     # pydantic pins pydantic_core and documents what is used of it. OpenTelemetry's parts share one namespace; those of
     # the extra `traces` are imported where their absence is told.
     known = names | {"pydantic_core", "opentelemetry"} | set(sys.stdlib_module_names) | set(LAYERS)

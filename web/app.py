@@ -30,7 +30,7 @@ from supervisor.house import SharedHouse
 from supervisor.schedules import Schedules
 from web.asgi import Message, Receive, Scope, Send
 from web.audit import AuditJournal, trail_of
-from web.auth import Failures, Keys, Principal, presented_key
+from web.auth import Failures, Identity, Principal
 from web.auth.rates import FREE, Turn
 from web.bodies import read_body
 from web.guard import respond
@@ -73,8 +73,9 @@ class Api:
         if isinstance(found, tuple):
             scope[FOUND] = (found[0].path, found[1])
         if scope["path"] not in PUBLIC and not (scope["path"] == METRICS and self.services.metrics.public):
+            takes_ticket = isinstance(found, tuple) and found[0].takes_ticket
             with self.services.failures.counted(scope):
-                principal = self.services.keys.principal(presented_key(scope["headers"]))
+                principal = self.services.identity.admit(scope, takes_ticket=takes_ticket)
             scope[PRINCIPAL] = principal
             if (trail := trail_of(scope)) is not None:
                 trail.principal = principal.name
@@ -154,7 +155,7 @@ class Api:
 def create_app(
     house: SharedHouse,
     *,
-    keys: Keys,
+    identity: Identity,
     audit: AuditJournal | None = None,
     audit_level: Literal["metadata", "request"] = "metadata",
     limits: Limits | None = None,
@@ -166,14 +167,14 @@ def create_app(
     schedules: Schedules | None = None,
     webhooks: Webhooks | None = None,
 ) -> Api:
-    """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment; `attendance`:
-    the house's own, so that it knows who watches; `metrics`: what `/metrics` shows; `daemon`: for what only a daemon
-    can do.
+    """The API of `house`. `identity` is loaded; `heartbeat_s`: silence after which a stream sends a comment;
+    `attendance`: the house's own, so that it knows who watches; `metrics`: what `/metrics` shows; `daemon`: for what
+    only a daemon can do.
     """
     limits = limits or Limits()
     services = Services(
         house=house,
-        keys=keys,
+        identity=identity,
         audit=audit,
         audit_level=audit_level,
         limits=limits,
@@ -187,6 +188,7 @@ def create_app(
         metrics=metrics or Metrics(),
         schedules=schedules,
         webhooks=webhooks,
+        takes_ticket=_takes_ticket,
     )
     services.metrics.include(services.streams.collect)
     return Api(services)
@@ -195,6 +197,10 @@ def create_app(
 @cache
 def _openapi() -> bytes:
     return dump(document(ROUTES))
+
+
+def _takes_ticket(path: str) -> bool:
+    return any(route.takes_ticket and route.matches(path) for route in ROUTES)
 
 
 def _quart(services: Services) -> QuartTrio:

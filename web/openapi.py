@@ -117,6 +117,8 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "session": {"type": "apiKey", "in": "cookie", "name": "enginehouse_session"},
+                "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
             },
         },
     }
@@ -160,7 +162,7 @@ def _operation(route: Route, schemas: Mapping[tuple[Any, JsonSchemaMode], Any]) 
         "tags": [route.tag],
         "summary": first,
         "description": "\n".join((rest.strip(), _needs(route))).strip(),
-        "security": [] if route.scope is None else [{"bearer": []}, {"apiKey": []}],
+        "security": [{name: []} for name in _credentials(route)],
         "responses": _responses(route, schemas),
     }
     parameters: list[dict[str, Any]] = [
@@ -183,6 +185,16 @@ def _operation(route: Route, schemas: Mapping[tuple[Any, JsonSchemaMode], Any]) 
             "content": {"application/json": {"schema": schemas[route.body, "validation"]}},
         }
     return operation
+
+
+def _credentials(route: Route) -> Iterable[str]:
+    """The security schemes of which one is needed; none for a public route."""
+    if route.scope is not None:
+        yield from ("bearer", "apiKey")
+        if route.method == "GET":
+            yield "session"
+        if route.takes_ticket:
+            yield "ticket"
 
 
 def _needs(route: Route) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "config_file",
     "default_state_directory",
     "house_name",
+    "jwt_secret_file",
     "read_toml",
     "server_setting",
     "state_directory",
@@ -75,6 +76,12 @@ def admin_key_file(environ: Mapping[str, str], state: Path) -> Path:
     """`server.admin_key_file` of the environment or the config file, or `admin.key` in the state folder."""
     named = server_setting(environ, "admin_key_file")
     return Path(named).expanduser() if named else state / "admin.key"
+
+
+def jwt_secret_file(environ: Mapping[str, str], state: Path) -> Path:
+    """`server.jwt_secret_file` of the environment or the config file, or `jwt.secret` in the state folder."""
+    named = server_setting(environ, "jwt_secret_file")
+    return Path(named).expanduser() if named else state / "jwt.secret"
 
 
 def server_setting(environ: Mapping[str, str], name: str) -> str | None:

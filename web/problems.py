@@ -51,6 +51,7 @@ PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
     "request-timeout": (408, "The request came too slowly"),
     "invalid-state": (409, "Not possible in this state"),
     "engine-exists": (409, "An engine with this id exists"),
+    "user-exists": (409, "A user of this name exists"),
     "engine-busy": (409, "The engine is busy"),
     "run-conflict": (409, "Another run is active"),
     "already-decided": (409, "The request has been decided"),

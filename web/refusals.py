@@ -6,15 +6,17 @@
     |  +- TooLarge (413)
     |     +- UriTooLong (414), HeadersTooLarge (431)
     +- Denied
-       +- OriginNotAllowed
-       +- TokenExpired        (a kind of Unauthenticated)
+    |  +- OriginNotAllowed
+    |  +- TokenExpired        (a kind of Unauthenticated)
+    +- Conflict
+       +- UserExists
 
 They are raised like every other error of the house; `web/problems.py` turns both into answers by the same table.
 """
 
 from __future__ import annotations
 
-from protocol.errors import BadInput, Denied, Unauthenticated
+from protocol.errors import BadInput, Conflict, Denied, Unauthenticated
 
 
 class MalformedRequest(BadInput):
@@ -59,3 +61,7 @@ class OriginNotAllowed(Denied):
 
 class TokenExpired(Unauthenticated):
     slug = "token-expired"
+
+
+class UserExists(Conflict):
+    slug = "user-exists"

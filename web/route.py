@@ -80,6 +80,18 @@ class Route:
         """The operation id, and Quart's endpoint."""
         return self.function.__name__
 
+    @property
+    def takes_ticket(self) -> bool:
+        """Whether it opens a stream for whoever has a ticket (`web/auth/tickets.py`)."""
+        return "ticket" in self.params
+
+    def matches(self, path: str) -> bool:
+        """Whether a path, as it was sent, is one of this route's."""
+        return (
+            re.fullmatch(_IN_PATH.sub("[^/?#]+", re.escape(self.path).replace(r"\{", "{").replace(r"\}", "}")), path)
+            is not None
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Section:

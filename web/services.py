@@ -14,7 +14,7 @@ from supervisor.attendance import Attendance
 from supervisor.house import SharedHouse
 from supervisor.schedules import Schedules
 from web.audit import AuditJournal
-from web.auth import Failures, Keys, Rates
+from web.auth import Failures, Identity, Keys, Rates
 from web.limits import Limits
 from web.metrics import Metrics
 from web.reload import Reloaded
@@ -38,17 +38,19 @@ class Daemon(Protocol):
 class Services:
     """`audit`: where audit rows are read (None: there are none); `audit_level`: `metadata`, or `request` with bodies;
     `wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
-    document, as bytes; `attendance`: where it is said who watches; `in_flight`: (principal, key) of requests that are
-    no command and are being answered now; `schedules`, `webhooks`: None where the house keeps none; `daemon`: what runs
-    this app, when a daemon does. A reload changes `limits`, `heartbeat_s` and `audit_level`.
+    document, as bytes; `takes_ticket`: whether a path is that of a stream that takes one; `attendance`: where it is
+    said who watches; `in_flight`: (principal, key) of requests that are no command and are being answered now;
+    `schedules`, `webhooks`: None where the house keeps none; `daemon`: what runs this app, when a daemon does. A reload
+    changes `limits`, `heartbeat_s` and `audit_level`.
     """
 
     house: SharedHouse
-    keys: Keys
+    identity: Identity
     limits: Limits
     wall: Callable[[], float]
     heartbeat_s: float
     openapi: Callable[[], bytes]
+    takes_ticket: Callable[[str], bool]
     failures: Failures
     streams: Streams
     audit: AuditJournal | None = None
@@ -60,3 +62,7 @@ class Services:
     schedules: Schedules | None = None
     webhooks: Webhooks | None = None
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)
+
+    @property
+    def keys(self) -> Keys:
+        return self.identity.keys

@@ -72,6 +72,9 @@ class Server(BaseModel):
         LIVE,
         Field(min_length=32, max_length=1024, description="32 to 1024 visible ASCII characters, in the environment"),
     ] = None
+    jwt_secret_file: Annotated[
+        Path | None, Field(description="the path of a file with the secret that signs access tokens")
+    ] = None
     allowed_hosts: Annotated[list[str], LIVE, Field(description="a list of host names without port")] = []
     tls_cert: Annotated[
         Path | None, LIVE, Field(description="the path of a PEM file, the server's certificate first")

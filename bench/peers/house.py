@@ -21,10 +21,10 @@ from actors.engine import Engine, RunInput
 from bench.peers.pace import TICK_S, Pace
 from protocol.specs import PauseMode
 from protocol.wire import NewEngine, NewPool, NewRun
-from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
+from supervisor import Caller, EmbeddedHouse, SqliteStore, open_supervisor
 from web.app import Api, create_app
 from web.asgi import Receive, Scope, Send
-from web.auth import Keys
+from web.auth import Identity, SigningKeys
 from web.daemon import GC_THRESHOLDS
 from web.guard import Guard, respond
 from web.problems import Answer
@@ -54,16 +54,16 @@ class Ticker(Engine):
         """Commands of the benches end here."""
 
 
-class NoKeys:
-    """No key but the admin's."""
+class NoTable:
+    """Nobody but the admin key's holder."""
 
     async def load(self) -> list[dict[str, Any]]:
         return []
 
-    async def put(self, id: str, doc: dict[str, Any]) -> None:
+    async def put(self, id: str, doc: dict[str, Any], caller: Caller) -> None:
         raise NotImplementedError
 
-    async def remove(self, id: str) -> None:
+    async def remove(self, id: str, caller: Caller) -> None:
         raise NotImplementedError
 
 
@@ -95,8 +95,7 @@ async def fill(house: EmbeddedHouse, per_second: float, step_s: float) -> None:
 
 
 async def main(per_second: float, directory: str, step_s: float) -> None:
-    keys = Keys(NoKeys(), ADMIN, wall=time.time, enable_auth=True)
-    await keys.load()
+    identity = Identity(lambda _: NoTable(), admin=ADMIN, signing=SigningKeys.fresh(), wall=time.time)
     stop = trio.Event()
 
     async def listen(signals: AsyncIterator[int]) -> None:
@@ -109,7 +108,7 @@ async def main(per_second: float, directory: str, step_s: float) -> None:
             store = SqliteStore(Path(directory) / "journal.db")
             async with open_supervisor(store=store, kinds=[Ticker], directory=directory, grace_s=1) as house:
                 await fill(house, per_second, step_s)
-                api = create_app(house, keys=keys)
+                api = create_app(house, identity=identity)
                 await serve(
                     Guard(WithConstant(api)), bind_tcp("127.0.0.1", 0), shutdown=stop.wait, closing=api.close_streams,
                     grace_s=1, on_bound=_ready,

@@ -135,6 +135,11 @@ class EmbeddedHouse(Pools, Runs, People):
         """Who is watching: a program with people of its own says here that they look."""
         return self.supervisor.attendance
 
+    def incarnation(self, uid: str) -> int | None:
+        """Which incarnation of an engine is up now; None while there is none."""
+        cell = self.supervisor.cells.get(uid)
+        return cell.incarnation if cell is not None and cell.actor is not None else None
+
     def identify(self, person: Callable[[str], str]) -> None:
         """Say who stands behind a principal (the user who made a key), so that four eyes are those of two people."""
         self.supervisor.person = person

@@ -146,6 +146,11 @@ class Schedules:
         """Raises NotFound."""
         return self._find(id, authority).info
 
+    def creator_of(self, id: str) -> str | None:
+        """The principal that answers for a schedule; None for one of the program itself, or none at all."""
+        kept = self._kept.get(id)
+        return None if kept is None else kept.info.created_by
+
     async def create(
         self, new: NewSchedule, caller: Caller = NOBODY, *, authority: Authority | None = None
     ) -> ScheduleInfo:

@@ -27,6 +27,18 @@ SEEN = {
     "http-api.md": ('"decision":', "(?i)idempotent-replayed: true", "event: run.completed", '"leaks": ?\\[\\]'),
     "schedules.md": ("^report\nnightly\nweekend\n", "weekend.*run_.*fired +1", "report is disposed of"),
     "network.md": ("nosniff", "misdirected-host", "origin-not-allowed"),
+    "identity.md": (
+        "ada may log in",
+        '"principal": ?"user:ada"',
+        "204",
+        "unauthenticated",
+        '"principal": ?"key:',
+        "unauthenticated",
+        ": enginehouse",
+        "unauthenticated",
+        "signs access tokens",
+        "sub +key:admin",
+    ),
     "operations.md": ("status +healthy", "engine.started +night", "night is disposed of"),
 }
 """What the commands of a page print, in this order."""

@@ -6,20 +6,22 @@ ends in and what becomes of the answer, and nothing about how a house works.
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import trio
+from argon2 import PasswordHasher
 from jsonschema import Draft202012Validator
 
 from protocol.runs import Priority
 from protocol.specs import OnInterrupt, OnStall, Restart
 from protocol.wire import Accepted, CommandInfo, DrainInfo, EngineInfo, HealthInfo, MailboxInfo, Page, RunInfo
-from supervisor.house import Frame
+from supervisor.house import Caller, Frame
 from web.app import Api, create_app
 from web.asgi import App, Message
-from web.auth import Keys
+from web.auth import Identity, SigningKeys
+from web.auth.passwords import Passwords
 from web.guard import Guard
 from web.limits import Limits
 from web.openapi import document
@@ -27,6 +29,8 @@ from web.routes import ROUTES
 
 ADMIN = "an-admin-key-that-is-long-enough-for-everybody"
 SPEC: dict[str, Any] = json.loads(json.dumps(document(ROUTES)))
+NOW_S = 1_000_000.0
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 NOW = "2026-01-02T03:04:05.678Z"
 
 
@@ -93,25 +97,56 @@ class Feed:
         return frames
 
 
-class MemoryKeys:
-    """A KeyStore without a disk."""
+class MemoryTable:
+    """A Table without a disk. `writes`: how often something was put; `fails`: what is raised instead of writing."""
 
     def __init__(self) -> None:
         self.docs: dict[str, dict[str, Any]] = {}
+        self.writes = 0
+        self.fails: Exception | None = None
 
     async def load(self) -> list[dict[str, Any]]:
         return list(self.docs.values())
 
-    async def put(self, id: str, doc: dict[str, Any]) -> None:
+    async def put(self, id: str, doc: dict[str, Any], caller: Caller) -> None:
+        self._check()
         self.docs[id] = doc
+        self.writes += 1
+        await trio.lowlevel.checkpoint()
 
-    async def remove(self, id: str) -> None:
+    async def remove(self, id: str, caller: Caller) -> None:
+        self._check()
         del self.docs[id]
+        await trio.lowlevel.checkpoint()
+
+    def _check(self) -> None:
+        if self.fails is not None:
+            raise self.fails
 
 
-def api(house: Any, *, enable_auth: bool = True, wall: float = 1_000_000.0, **more: Any) -> Api:
-    keys = Keys(MemoryKeys(), ADMIN, wall=lambda: wall, enable_auth=enable_auth)
-    return create_app(house, keys=keys, wall=lambda: wall, **more)
+class MemoryTables:
+    """Tables without a disk: `tables.of["user"].docs`."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, MemoryTable] = {}
+
+    def __call__(self, name: str) -> MemoryTable:
+        return self.of.setdefault(name, MemoryTable())
+
+
+def identity(tables: MemoryTables | None = None, *, wall: Callable[[], float] = lambda: NOW_S, **more: Any) -> Identity:
+    """Without threads, and with passwords that cost nothing."""
+    made: dict[str, Any] = {
+        "admin": ADMIN,
+        "signing": SigningKeys.fresh(),
+        "passwords": Passwords(CHEAP, threads=False),
+    }
+    return Identity(tables or MemoryTables(), wall=wall, threads=False, **(made | more))
+
+
+def api(house: Any, *, enable_auth: bool = True, wall: float = NOW_S, **more: Any) -> Api:
+    more.setdefault("identity", identity(wall=lambda: wall, enable_auth=enable_auth))
+    return create_app(house, wall=lambda: wall, **more)
 
 
 @dataclass(frozen=True)

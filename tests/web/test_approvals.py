@@ -8,42 +8,37 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from protocol.authority import Authority
 from supervisor import EmbeddedHouse, open_supervisor
 from supervisor.attendance import LOOK_S
-from tests.web.doubles import ADMIN, Client, MemoryKeys
+from tests.web.doubles import ADMIN, Client, identity
 from web.app import create_app
-from web.auth import Keys
+from web.auth import Identity
+from web.auth.engine_tokens import EngineTokens
 from web.auth.keys import NewKey
-from web.auth.principal import Principal, Scope
+from web.auth.principal import Scope
 
 V1 = "/api/v1"
 ASK = {"kind": "approval", "title": "Deploy?", "action": {"to": "production"}}
 OWN = "the-token-of-the-engine-that-asks"
 
 
-class WithOwnTokens(Keys):
-    """Keys, and one token of an engine whose scopes say that it may do everything."""
-
-    uid = ""
-
-    def principal(self, presented: Any) -> Principal:
-        if presented == OWN:
-            authority = Authority(scopes=frozenset({Scope.ADMIN, Scope.APPROVE}), engine=self.uid)
-            return Principal(name=f"engine:{self.uid}", authority=authority)
-        return super().principal(presented)
-
-
 class People:
     """A house with a pool `p` and an engine `a` in it, and clients by what they may do."""
 
-    def __init__(self, house: EmbeddedHouse, app: Any, keys: WithOwnTokens) -> None:
-        self.house, self.app, self.keys = house, app, keys
-        self.admin, self.own = Client(app, ADMIN), Client(app, OWN)
-        self.clients = [self.admin, self.own]
+    def __init__(self, house: EmbeddedHouse, app: Any, known: Identity) -> None:
+        self.house, self.app, self.known = house, app, known
+        self.admin = self.own = Client(app, ADMIN)
+        self.clients = [self.admin]
+
+    async def meet(self) -> None:
+        """`own`: what speaks for the engine."""
+        engine = await self.house.get("a")
+        token = self.known.engines.mint(engine.uid, engine.incarnation, engine.pool)
+        self.own = Client(self.app, token)
+        self.clients.append(self.own)
 
     async def somebody(self, *scopes: Scope) -> Client:
-        made = await self.keys.create(NewKey(name="k", scopes=list(scopes), rate_per_min=1000))
+        made = await self.known.keys.create(NewKey(name="k", scopes=list(scopes), rate_per_min=1000))
         self.clients.append(Client(self.app, made.key))
         return self.clients[-1]
 
@@ -62,12 +57,12 @@ class People:
 @asynccontextmanager
 async def people(**pool: Any) -> AsyncIterator[People]:
     async with open_supervisor(threads=False) as house:
-        keys = WithOwnTokens(MemoryKeys(), ADMIN, wall=lambda: 1_000_000.0)
-        app = create_app(house, keys=keys, wall=lambda: 1_000_000.0, attendance=house.attendance)
-        everybody = People(house, app, keys)
+        known = identity(wall=lambda: 1_000_000.0, engines=EngineTokens(house.incarnation))
+        app = create_app(house, identity=known, wall=lambda: 1_000_000.0, attendance=house.attendance)
+        everybody = People(house, app, known)
         assert (await everybody.admin.post(f"{V1}/pools", {"id": "p", **pool})).status == 201
         assert (await everybody.admin.post(f"{V1}/engines", {"kind": "probe", "id": "a", "pool": "p"})).status == 201
-        keys.uid = (await house.get("a")).uid
+        await everybody.meet()
         yield everybody
         for asker in everybody.clients:
             asker.check()

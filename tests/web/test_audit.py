@@ -13,10 +13,9 @@ from supervisor import EmbeddedHouse
 from supervisor.audit import Trail
 from supervisor.store.audit import verify_chain
 from tests.supervisor.houses import EPOCH, KINDS, BreakingStore, a_house, wall
-from tests.web.doubles import ADMIN, Client, Got, MemoryKeys
+from tests.web.doubles import ADMIN, Client, Got, identity
 from web.app import create_app
 from web.audit import ADDRESSES, Audited, Strangers, masked_body
-from web.auth import Keys
 from web.auth.keys import NewKey
 from web.auth.principal import Scope
 from web.guard import Guard
@@ -27,9 +26,10 @@ class Daemon:
 
     def __init__(self, house: EmbeddedHouse, level: Any = "metadata") -> None:
         self.house = house
-        self.keys = Keys(MemoryKeys(), ADMIN, wall=wall)
+        known = identity(wall=wall)
+        self.keys = known.keys
         self.strangers = Strangers(house, wall=wall)
-        api = create_app(house, keys=self.keys, audit=house, audit_level=level, wall=wall)
+        api = create_app(house, identity=known, audit=house, audit_level=level, wall=wall)
         self.app = Audited(Guard(api), house, self.strangers)
 
     def client(self, key: str | None = ADMIN) -> Client:

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -25,32 +24,17 @@ from protocol.specs import Template
 from protocol.wire import NewEngine, NewPool, NewRun, PatchPool, PoolCommand, ReplyBody
 from supervisor import open_supervisor
 from supervisor.house import Caller, Filter
+from tests.web.doubles import ADMIN, identity
 from web.app import create_app
-from web.auth import Keys
 from web.client import RemoteHouse, open_remote
 from web.guard import Guard
 from web.server import bind_tcp, serve
-
-ADMIN = "an-admin-key-that-is-long-enough-for-everybody"
-
-
-class NoKeys:
-    """A key store that holds nothing."""
-
-    async def load(self) -> list[dict[str, Any]]:
-        return []
-
-    async def put(self, id: str, doc: dict[str, Any]) -> None:
-        await trio.lowlevel.checkpoint()
-
-    async def remove(self, id: str) -> None:
-        await trio.lowlevel.checkpoint()
 
 
 @asynccontextmanager
 async def remote(tmp_path: Path, *, key: str | None = ADMIN) -> AsyncIterator[RemoteHouse]:
     async with open_supervisor(directory=tmp_path, grace_s=1) as house, trio.open_nursery() as nursery:
-        api = create_app(house, keys=Keys(NoKeys(), ADMIN, wall=lambda: 0.0), heartbeat_s=1)
+        api = create_app(house, identity=identity(), heartbeat_s=1)
         sockets = bind_tcp("127.0.0.1", 0)
         address = sockets[0].getsockname()
         stop = trio.Event()

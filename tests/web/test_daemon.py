@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import trio
 
@@ -270,3 +271,50 @@ def test_a_journal_that_cannot_be_opened_is_74(enginehouse: Enginehouse, tmp_pat
     failed = enginehouse(tmp_path, "serve", ENGINEHOUSE_STATE_DIR=str(tmp_path / "state"), ENGINEHOUSE_PORT="0")
     assert (failed.returncode, failed.stderr.startswith("error: ")) == (74, True), failed.stderr
     assert not (tmp_path / "state/daemon.json").exists()
+
+
+@pytest.mark.parametrize("content, mode", [(b"", 0o600), (b"short\n", 0o600), (b"0123456789abcdef" * 4, 0o644)])
+def test_a_bad_secret_for_access_tokens_is_78_before_anything_is_started(
+    enginehouse: Enginehouse, tmp_path: Path, content: bytes, mode: int
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "jwt.secret").write_bytes(content)
+    (state / "jwt.secret").chmod(mode)
+    wrong = enginehouse(tmp_path, "serve", ENGINEHOUSE_STATE_DIR=str(state), ENGINEHOUSE_PORT="0")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (78, 1)
+    assert wrong.stderr.startswith(f"error: {state / 'jwt.secret'}: ")
+    assert not (state / "journal.db").exists()
+
+
+def test_users_logins_and_their_secret_survive_a_kill(
+    serving: Serving, enginehouse: Enginehouse, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "secrets"
+    elsewhere.mkdir(mode=0o700)
+    names = {"ENGINEHOUSE_SERVER__JWT_SECRET_FILE": str(elsewhere / "jwt")}
+    first = serving(tmp_path, "--port", "0", **names)
+    assert (elsewhere / "jwt").stat().st_mode & 0o777 == 0o600
+    body = {"name": "ada", "password": "long enough by far", "scopes": ["read"]}
+    assert _post(first, "users", body, first.key)[0] == 201
+    login = {"username": "ada", "password": body["password"]}
+    (_, one), (_, other) = [_post(first, "login", login) for _ in range(2)]
+    assert _post(first, "logout", None, other["access_token"])[0] == 204
+    assert first.stop(signal.SIGKILL) == -signal.SIGKILL
+    second = serving(tmp_path, "--port", "0", **names)
+    assert _post(second, "ticket", {"path": "/api/v1/events"}, one["access_token"])[0] == 200
+    assert _post(second, "ticket", {"path": "/api/v1/events"}, other["access_token"])[0] == 401
+    assert _post(second, "refresh", {"refresh_token": other["refresh_token"]})[0] == 401
+    status, again = _post(second, "refresh", {"refresh_token": one["refresh_token"]})
+    assert (status, _post(second, "refresh", {"refresh_token": one["refresh_token"]})[0]) == (200, 401)
+    assert second.stop(signal.SIGKILL) == -signal.SIGKILL
+    third = serving(tmp_path, "--port", "0", **names)
+    assert _post(third, "refresh", {"refresh_token": again["refresh_token"]})[0] == 401
+    assert third.stop() == 0
+
+
+def _post(daemon: Any, what: str, body: Any, key: str | None = None) -> tuple[int, Any]:
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    with httpx2.Client(trust_env=False, timeout=30) as web:
+        got = web.post(f"{daemon.url}/api/v1/auth/{what}", json=body, headers=headers)
+    return got.status_code, got.json() if got.content else None

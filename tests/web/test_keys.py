@@ -2,11 +2,15 @@
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from protocol.errors import NotFound, Unauthenticated
-from tests.web.doubles import ADMIN, Client, MemoryKeys, RecordingHouse, client
+from protocol.errors import NotFound, StoreUnavailable, Unauthenticated
+from supervisor.house import Caller
+from tests.web.doubles import ADMIN, Client, MemoryTable, MemoryTables, RecordingHouse, client, identity
 from web.auth import Keys, Scope, admin_key
 from web.auth.keys import NewKey
 from web.places import Problem
@@ -22,8 +26,8 @@ class Clock:
         return self.now
 
 
-def keys(store: MemoryKeys | None = None, clock: Clock | None = None) -> Keys:
-    return Keys(store or MemoryKeys(), ADMIN, wall=clock or Clock())
+def keys(store: MemoryTable | None = None, clock: Clock | None = None) -> Keys:
+    return Keys(store or MemoryTable(), ADMIN, wall=clock or Clock())
 
 
 async def test_a_created_key_is_its_principal_with_its_scopes() -> None:
@@ -34,15 +38,15 @@ async def test_a_created_key_is_its_principal_with_its_scopes() -> None:
 
 
 async def test_what_is_stored_holds_no_key() -> None:
-    store = MemoryKeys()
+    store = MemoryTable()
     made = await keys(store).create(NewKey(name="ci", scopes=[Scope.READ]))
-    secret = made.key.rpartition("_")[2]
+    secret = made.key[-43:]
     assert made.key not in str(store.docs)
     assert secret not in str(store.docs)
 
 
 async def test_keys_survive_the_house() -> None:
-    store = MemoryKeys()
+    store = MemoryTable()
     made = await keys(store).create(NewKey(name="ci", scopes=[Scope.READ]))
     ring = keys(store)
     with pytest.raises(Unauthenticated):
@@ -52,7 +56,7 @@ async def test_keys_survive_the_house() -> None:
 
 
 async def test_a_revoked_key_is_unknown_also_to_the_next_house() -> None:
-    store = MemoryKeys()
+    store = MemoryTable()
     ring = keys(store)
     made = await ring.create(NewKey(name="ci", scopes=[Scope.READ]))
     await ring.revoke(made.id)
@@ -92,12 +96,97 @@ async def test_a_key_with_another_ones_id_is_refused() -> None:
         ring.principal(one.key[:15] + other.key[15:])
 
 
+async def test_a_key_is_bound_to_its_pools() -> None:
+    ring = keys()
+    made = await ring.create(NewKey(name="ci", scopes=[Scope.READ], pools=["b", "a", "b"]))
+    assert made.pools == ["a", "b"]
+    assert ring.principal(made.key).authority.pools == frozenset({"a", "b"})
+    everywhere = await ring.create(NewKey(name="ci", scopes=[Scope.READ]))
+    assert ring.principal(everywhere.key).authority.everywhere
+
+
+async def test_a_principal_notices_that_its_key_was_revoked_or_has_expired() -> None:
+    clock = Clock()
+    ring = keys(clock=clock)
+    made = [await ring.create(NewKey(name="ci", scopes=[Scope.READ], expires_in_s=10)) for _ in range(2)]
+    revoked, expired = [ring.principal(key.key) for key in made]
+    assert revoked.standing().has(Scope.READ)
+    await ring.revoke(made[0].id)
+    with pytest.raises(Unauthenticated):
+        revoked.standing()
+    clock.now += 10
+    with pytest.raises(TokenExpired):
+        expired.standing()
+
+
+async def test_the_last_use_is_shown_at_once_and_written_once_a_minute(autojump_clock: MockClock) -> None:
+    clock, tables = Clock(), MemoryTables()
+    who = identity(tables, wall=clock)
+    made = await who.keys.create(NewKey(name="ci", scopes=[Scope.READ]))
+    written = tables("api_key").writes
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(who.tend)
+        await trio.sleep(1)
+        for _ in range(100):
+            who.keys.principal(made.key)
+        clock.now += 5
+        who.keys.principal(made.key)
+        (info,) = who.keys.infos()
+        assert info.last_used_at == "1970-01-12T13:46:45.000Z"
+        assert tables("api_key").writes == written
+        await trio.sleep(600)
+        assert tables("api_key").writes == written + 1
+        nursery.cancel_scope.cancel()
+    again = identity(tables, wall=clock)
+    await again.load()
+    assert again.keys.infos() == who.keys.infos()
+    assert again.keys.principal(made.key).name == f"key:{made.id}"
+
+
+async def test_a_key_that_is_revoked_while_uses_are_written_stays_revoked() -> None:
+    class Slow(MemoryTable):
+        gate = trio.Event()
+
+        async def put(self, id: str, doc: dict[str, Any], caller: Caller) -> None:
+            await super().put(id, doc, caller)
+            await self.gate.wait()
+
+    table = Slow()
+    table.gate.set()
+    ring = keys(table)
+    made = [await ring.create(NewKey(name=name, scopes=[Scope.READ])) for name in ("one", "other")]
+    for key in made:
+        ring.principal(key.key)
+    table.gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ring.note_uses)
+        await wait_all_tasks_blocked()
+        for key in made:
+            await ring.revoke(key.id)
+        table.gate.set()
+    assert table.docs == {}
+    assert ring.infos() == []
+
+
+async def test_a_key_that_the_store_does_not_forget_can_be_revoked_again() -> None:
+    table = MemoryTable()
+    ring = keys(table)
+    made = await ring.create(NewKey(name="ci", scopes=[Scope.READ]))
+
+    table.fails = StoreUnavailable("The disk is full.")
+    with pytest.raises(StoreUnavailable):
+        await ring.revoke(made.id)
+    table.fails = None
+    await ring.revoke(made.id)
+    assert table.docs == {}
+
+
 # -- over HTTP ---------------------------------------------------------------------------------------------------------
 async def test_a_key_is_taken_from_either_header() -> None:
     asker = client(RecordingHouse(), key=None)
     for headers in ({"authorization": f"Bearer {ADMIN}"}, {"authorization": f"bearer  {ADMIN}"}, {"x_api_key": ADMIN}):
         got = await asker.get("/api/v1/auth/whoami", **headers)
-        assert got.json == {"principal": "key:admin", "scopes": ["admin"], "expires_at": None}
+        assert got.json == {"principal": "key:admin", "scopes": ["admin"], "pools": None, "expires_at": None}
 
 
 @pytest.mark.parametrize(
@@ -133,6 +222,7 @@ async def test_a_key_is_shown_once_listed_without_it_and_revoked() -> None:
     asker = client(RecordingHouse())
     made = await asker.post(KEYS, {"name": "ci", "scopes": ["read"], "rate_per_min": 7, "expires_in_s": 60})
     assert (made.status, made.json["rate_per_min"], made.json["pools"]) == (201, 7, None)
+    assert made.json["last_used_at"] is None
     assert made.headers["location"] == f"{KEYS}/{made.json['id']}"
     listed = await asker.get(KEYS)
     assert [item["id"] for item in listed.json["items"]] == [made.json["id"]]
@@ -151,7 +241,9 @@ async def test_a_key_is_shown_once_listed_without_it_and_revoked() -> None:
         {"name": "x"},
         {"name": "x", "scopes": []},
         {"name": "x", "scopes": ["root"]},
-        {"name": "x", "scopes": ["read"], "pools": ["p"]},
+        {"name": "x", "scopes": ["read"], "pools": []},
+        {"name": "x", "scopes": ["read"], "pools": ["No/Pool"]},
+        {"name": "x", "scopes": ["admin"], "pools": ["p"]},
     ],
 )
 async def test_a_key_that_does_not_fit_is_not_made(body: dict[str, object]) -> None:

@@ -47,19 +47,32 @@ def test_only_what_is_meant_for_strangers_is_public() -> None:
     public = {route.path for route in ROUTES if route.scope is None}
     assert public == {
         "/health", "/health/live", "/health/ready", "/openapi.json", "/docs", "/docs/docs.js", "/docs/docs.css",
+        "/api/v1/auth/login", "/api/v1/auth/refresh", "/api/v1/auth/api-key",
     }  # fmt: skip
 
 
 def test_reading_needs_read_and_writing_needs_more() -> None:
     scopes = {(r.method, r.path.removeprefix("/api/v1")): r.scope for r in ROUTES if r.scope not in {None, ANYBODY}}
     admin = {key for key, scope in scopes.items() if scope is Scope.ADMIN}
-    assert admin == {key for key in scopes if key[1].startswith(("/auth/keys", "/auth/users", "/admin/"))}
+    assert admin == {
+        key for key in scopes if key[1].startswith(("/auth/keys", "/auth/users", "/auth/rotate", "/admin/"))
+    }
     assert {key for key, scope in scopes.items() if scope is Scope.APPROVE} == {("POST", "/requests/{request}/reply")}
     assert all(
         (method == "GET") == (scope is Scope.READ)
-        for (method, _), scope in scopes.items()
-        if scope in {"read", "operate"}
+        for (method, path), scope in scopes.items()
+        if scope in {"read", "operate"} and path != "/auth/ticket"  # which opens what may be read
     )
+
+
+def test_the_document_says_which_credentials_each_route_takes(spec: dict[str, Any]) -> None:
+    def taken(path: str, method: str) -> set[str]:
+        return {name for scheme in spec["paths"][path][method]["security"] for name in scheme}
+
+    assert taken("/api/v1/events", "get") == {"bearer", "apiKey", "session", "ticket"}
+    assert taken("/api/v1/engines", "get") == {"bearer", "apiKey", "session"}
+    assert taken("/api/v1/engines", "post") == {"bearer", "apiKey"}
+    assert taken("/api/v1/auth/login", "post") == set()
 
 
 async def test_the_document_is_served_to_everybody(spec: dict[str, Any]) -> None:

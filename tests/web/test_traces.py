@@ -22,9 +22,8 @@ from protocol.trace import Trace
 from supervisor import Caller, NewEngine, NewRun, open_supervisor
 from supervisor.store.memory import Journal, MemoryStore
 from tests.supervisor.houses import journaled, killed
-from tests.web.doubles import ADMIN, Client, MemoryKeys
+from tests.web.doubles import Client, identity
 from web.app import create_app
-from web.auth import Keys
 from web.guard import Guard
 from web.metrics import EngineCounts, Requests
 from web.observed import Observed
@@ -85,7 +84,7 @@ def recording(spans: InMemorySpanExporter) -> Iterator[Traces]:
 async def served(traces: Traces, **options: Any) -> AsyncIterator[Client]:
     observer = HouseObserver(EngineCounts(), traces)
     async with open_supervisor(kinds=[Tracer, Spawner], observer=observer, grace_s=1, **options) as house:
-        api = create_app(house, keys=Keys(MemoryKeys(), ADMIN, wall=lambda: 0.0))
+        api = create_app(house, identity=identity(wall=lambda: 0.0))
         yield Client(Observed(Guard(api), Requests(), traces, access=False), guard=None)
 
 

@@ -1,8 +1,13 @@
-"""Who asks, what they may, and how often: API keys with scopes and rates."""
+"""Who asks, what they may, and how often: users, keys, tokens, tickets and rates behind one `Identity`."""
 
-from web.auth.credentials import presented_key
-from web.auth.keys import Keys, KeyStore, admin_key
+from web.auth.identity import Identity, ticket_in
+from web.auth.keys import Keys, admin_key
 from web.auth.principal import Principal, Scope
 from web.auth.rates import Failures, Rates
+from web.auth.signing import SigningKeys, read_signing_keys, rotate_signing_keys
+from web.auth.table import Table, Tables
 
-__all__ = ["Failures", "KeyStore", "Keys", "Principal", "Rates", "Scope", "admin_key", "presented_key"]
+__all__ = [
+    "Failures", "Identity", "Keys", "Principal", "Rates", "Scope", "SigningKeys", "Table", "Tables", "admin_key",
+    "read_signing_keys", "rotate_signing_keys", "ticket_in",
+]  # fmt: skip

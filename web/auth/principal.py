@@ -16,7 +16,8 @@ class Principal:
     """`name`: as journaled (`key:<id>`, `user:<name>`, `engine:<uid>`, `dev`); `authority`: what it may, as of when the
     credential was looked at; `rate`: requests per 60 s (None: not limited); `streams`: how many at once (None: as many
     as `[limits] streams` grants); `expires_at`: RFC 3339; `check`: raises Unauthenticated or TokenExpired once the
-    credential is revoked or has expired, asked again when a command is journaled and while a stream is open.
+    credential is revoked or has expired, asked again when a command is journaled and while a stream is open; `family`:
+    the login that it belongs to, if it does.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Principal:
     streams: int | None = None
     expires_at: str | None = None
     check: Callable[[], None] = lambda: None
+    family: str | None = None
 
     @property
     def scopes(self) -> frozenset[Scope]:

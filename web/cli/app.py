@@ -10,7 +10,22 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from web.cli import audit, engines, events, house, keys, letters, people, pools, runs, schedules, show, webhooks
+from web.cli import (
+    audit,
+    engines,
+    events,
+    house,
+    keys,
+    letters,
+    people,
+    pools,
+    runs,
+    schedules,
+    show,
+    tokens,
+    users,
+    webhooks,
+)  # fmt: skip
 from web.cli.exits import EXITS, INTERRUPTED
 from web.places import Problem
 
@@ -34,7 +49,10 @@ app.add_typer(pools.app, name="pools")
 app.add_typer(letters.app, name="dead-letters")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(webhooks.app, name="webhook")
-app.add_typer(keys.app, name="keys")
+app.add_typer(users.app, name="user")
+app.add_typer(keys.app, name="key")
+app.add_typer(keys.app, name="keys", hidden=True)  # as it was called at first
+app.add_typer(tokens.app, name="token")
 app.add_typer(house.config, name="config")
 
 

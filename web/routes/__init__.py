@@ -18,6 +18,7 @@ from web.routes import (
     requests,
     runs,
     schedules,
+    users,
     webhooks,
 )
 
@@ -38,6 +39,7 @@ ROUTES: tuple[Route, ...] = tuple(
         webhooks,
         kinds,
         auth,
+        users,
         admin,
         audit,
         health,

@@ -11,7 +11,7 @@ from werkzeug.http import parse_accept_header
 
 from protocol.errors import EventIdExpired, InvalidEventId, NotFound, RateLimited
 from supervisor.house import EventPage, Filter
-from web.auth import Scope
+from web.auth import Scope, ticket_in
 from web.call import Call
 from web.params import Flag, Limit
 from web.route import Section
@@ -21,6 +21,7 @@ section = Section("events")
 
 After = Annotated[str, Field(max_length=64, description="An event id; `0` is the oldest row kept.")]
 Wait = Annotated[float, Field(ge=0, le=60, strict=True, description="How long a page waits for its first item.")]
+Ticket = Annotated[str, Field(max_length=64, description="In the place of a key: of `POST /auth/ticket`.")]
 Names = tuple[Annotated[str, Field(min_length=1, max_length=128)], ...]
 ERRORS = (NotFound, InvalidEventId, EventIdExpired, RateLimited)
 
@@ -37,6 +38,7 @@ async def stream_events(
     snapshot: Flag = False,
     limit: Limit = 100,
     wait_s: Wait = 0.0,
+    ticket: Ticket | None = None,
 ) -> EventStream | EventPage:
     """Events of the whole house."""
     shown = Filter(types=types, pools=pool, kinds=kind, slices=slices)
@@ -54,6 +56,7 @@ async def stream_engine_events(
     snapshot: Flag = False,
     limit: Limit = 100,
     wait_s: Wait = 0.0,
+    ticket: Ticket | None = None,
 ) -> EventStream | EventPage:
     """Events of one engine."""
     shown = Filter(engine=engine, types=types, slices=slices)
@@ -71,6 +74,7 @@ async def stream_run_events(
     snapshot: Flag = False,
     limit: Limit = 100,
     wait_s: Wait = 0.0,
+    ticket: Ticket | None = None,
 ) -> EventStream | EventPage:
     """Events of one run."""
     shown = Filter(run=run, types=types, slices=slices)
@@ -85,8 +89,11 @@ async def _show(
     if _wants_page(call):
         return await _page(call, filter, position, limit, wait_s)
     assert call.principal is not None
+    subscription = call.house.events(filter, after=position, snapshot=snapshot)
+    if ticket := ticket_in(call.scope):
+        subscription = call.services.identity.tickets.used(ticket, subscription)
     return EventStream(
-        subscription=call.house.events(filter, after=position, snapshot=snapshot),
+        subscription=subscription,
         streams=call.services.streams,
         principal=call.principal,
         heartbeat_s=call.services.heartbeat_s,

@@ -78,6 +78,6 @@ async def get_full_health(call: Call) -> FullHealth:
     """Every check with what was measured."""
     health = await call.house.health()
     return FullHealth(
-        auth="on" if call.services.keys.enable_auth else "off",
+        auth="on" if call.services.identity.enable_auth else "off",
         **{name: getattr(health, name) for name in HealthInfo.__slots__},
     )

@@ -302,13 +302,15 @@ async def test_access_to_the_house_is_given_to_who_asks_for_it_and_is_hidden(ope
 
     def access(spec: Spec, incarnation: int) -> Mapping[str, str]:
         asked.append((spec.id, incarnation))
-        return {"ENGINEHOUSE_URL": "http://127.0.0.1:1", "ENGINEHOUSE_TOKEN": f"token-of-{spec.id}-{incarnation}"}
+        return {"ENGINEHOUSE_URL": "http://127.0.0.1:1", "ENGINEHOUSE_API_KEY": f"token-of-{spec.id}-{incarnation}"}
 
     async with opened(engine_env=access) as drive:
         await drive.spawn("shell", {"cwd": str(tmp_path)}, id="without")
-        assert (await drive.run("without", "echo [$ENGINEHOUSE_URL$ENGINEHOUSE_TOKEN]")).result["output"] == "[]\n"
-        await drive.spawn("shell", {"cwd": str(tmp_path), "api": True, "env": {"ENGINEHOUSE_TOKEN": "mine"}}, id="with")
-        run = await drive.run("with", "echo $ENGINEHOUSE_URL $ENGINEHOUSE_TOKEN ${#ENGINEHOUSE_TOKEN}")
+        assert (await drive.run("without", "echo [$ENGINEHOUSE_URL$ENGINEHOUSE_API_KEY]")).result["output"] == "[]\n"
+        await drive.spawn(
+            "shell", {"cwd": str(tmp_path), "api": True, "env": {"ENGINEHOUSE_API_KEY": "mine"}}, id="with"
+        )
+        run = await drive.run("with", "echo $ENGINEHOUSE_URL $ENGINEHOUSE_API_KEY ${#ENGINEHOUSE_API_KEY}")
         assert run.result["output"] == "http://127.0.0.1:1 *** 15\n"
         assert asked == [("with", 1)]
 

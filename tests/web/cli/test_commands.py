@@ -1,5 +1,6 @@
 """The commands, in process, against a real daemon."""
 
+import io
 import json
 import re
 import signal
@@ -209,14 +210,67 @@ def test_pools_are_made_and_commanded(cli: Cli) -> None:
 
 
 def test_keys_are_shown_once_and_revoked(cli: Cli) -> None:
-    key = cli("keys", "create", "bot", "--scope", "read")[1].strip()
+    key = cli("key", "create", "bot", "--scope", "read")[1].strip()
     listed = cli("keys", "list")[1]
     assert ("bot" in listed, key in listed) == (True, False)
     assert cli("list", "--api-key", key)[0] == 0
     code, _, err = cli("spawn", "probe", "--api-key", key)
     assert (code, "operate" in err) == (5, True)
-    assert cli("keys", "revoke", key.split("_")[1])[0] == 0
+    assert cli("key", "revoke", key.split("_")[1])[0] == 0
     assert cli("list", "--api-key", key)[0] == 5
+
+
+def test_a_key_has_pools_a_rate_and_an_end(cli: Cli) -> None:
+    line = ("key", "create", "bound", "--pool", "a", "--pool", "b", "--expires", "60", "--rate", "7", "--json")
+    made = json.loads(cli(*line)[1])
+    assert (made["pools"], made["rate_per_min"], made["expires_at"] > made["created_at"]) == (["a", "b"], 7, True)
+    assert cli("key", "create", "wrong", "--scope", "admin", "--pool", "a")[0] == 2
+
+
+def test_a_users_password_is_a_line_of_stdin_and_never_an_argument(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def typed(line: str) -> None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(line))
+
+    typed("long enough by far\n")
+    assert cli("user", "add", "ada", "--scope", "read", "--pool", "lab", "--rate", "50")[:2] == (0, "ada may log in\n")
+    assert re.search(r'^ada +\["read"\] +\["lab"\] +no +50 ', cli("user", "list")[1], re.MULTILINE)
+    typed("long enough by far\n")
+    code, token, _ = cli("token", "create", "--user", "ada")
+    assert code == 0
+    assert cli("list", "--api-key", token.strip())[0] == 0
+    typed(token)
+    said = cli("token", "inspect")[1]
+    assert re.search(r"^sub +user:ada$", said, re.MULTILINE)
+    assert re.search(r"^exp +20\d\d-", said, re.MULTILINE)
+    assert cli("user", "disable", "ada")[0] == 0
+    assert cli("list", "--api-key", token.strip())[0] == 5
+    assert cli("user", "enable", "ada")[0] == 0
+    typed("another one by far\n")
+    assert cli("user", "passwd", "ada")[0] == 0
+    typed("long enough by far\n")
+    assert cli("token", "create", "--user", "ada")[0] == 5
+    typed("")
+    assert cli("user", "passwd", "ada")[0] == 2
+    assert cli("user", "remove", "ada")[0] == 0
+    assert cli("user", "remove", "ada")[0] == 3
+
+
+def test_a_key_is_exchanged_for_a_token_that_outlives_one_rotation(cli: Cli, daemon: Any) -> None:
+    token = cli("token", "create")[1].strip()
+    before = (daemon.state / "jwt.secret").read_text()
+    code, said, _ = cli("token", "rotate")
+    assert (code, said.endswith(" signs access tokens\n")) == (0, True)
+    assert (daemon.state / "jwt.secret").read_text().splitlines()[1].split()[0] == before.strip()
+    assert cli("list", "--api-key", token)[0] == 0
+    assert json.loads(cli("token", "rotate", "--at-once", "--json")[1])["previous_until"] is None
+    assert cli("list", "--api-key", token)[0] == 5
+
+
+@pytest.mark.parametrize("line", ["", "x", "a.b.c", "e30", "e30.e30.", "bnVsbA.bnVsbA.x"])
+def test_what_is_no_token_is_wrong_usage_or_says_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(line))
+    code, out, _ = cli("token", "inspect")
+    assert (code, out) in ((2, ""), (0, ""))
 
 
 def test_logs_tell_what_an_engine_logged(cli: Cli, probe: str) -> None:

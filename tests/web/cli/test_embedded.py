@@ -44,3 +44,18 @@ def test_keys_are_the_daemons(tmp_path: Path, enginehouse: Enginehouse) -> None:
     refused = enginehouse(tmp_path, "keys", "list", "--embedded", "--state-dir", str(tmp_path / "state"))
     assert refused.returncode == 78
     assert "--embedded" in refused.stderr
+
+
+def test_without_a_daemon_the_secret_is_rotated_in_its_file(tmp_path: Path, enginehouse: Enginehouse) -> None:
+    state = tmp_path / "state"
+    missing = enginehouse(tmp_path, "token", "rotate", "--state-dir", str(state))
+    assert (missing.returncode, "no such state folder" in missing.stderr) == (78, True)
+    state.mkdir(mode=0o700)
+    done = [enginehouse(tmp_path, "token", "rotate", "--state-dir", str(state)) for _ in range(2)]
+    assert [one.returncode for one in done] == [0, 0], done
+    assert len((state / "jwt.secret").read_text().splitlines()) == 2
+    other = tmp_path / "other.secret"
+    names = {"ENGINEHOUSE_SERVER__JWT_SECRET_FILE": str(other)}
+    tmp_path.chmod(0o700)
+    assert enginehouse(tmp_path, "token", "rotate", "--at-once", "--state-dir", str(state), **names).returncode == 0
+    assert len(other.read_text().splitlines()) == 1

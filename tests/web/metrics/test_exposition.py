@@ -14,7 +14,7 @@ from protocol.authority import Authority, Scope
 from protocol.specs import OnInterrupt
 from supervisor import EmbeddedHouse, MemoryStore, NewEngine, NewPool, NewRun, open_supervisor
 from supervisor.store.memory import Journal
-from tests.web.doubles import ADMIN, Client, Got, MemoryKeys
+from tests.web.doubles import Client, Got, identity
 from tests.web.reading import Reading, read
 from web.app import create_app
 from web.auth import Keys
@@ -62,10 +62,10 @@ async def measured(*, public: bool = False, journal: Journal | None = None) -> A
         store=MemoryStore(journal), kinds=[Worker], observer=observer, threads=False, grace_s=1
     ) as house:
         metrics = Metrics(requests.collect, lag.collect, HouseFigures(house.summary, counts).collect, public=public)
-        keys = Keys(MemoryKeys(), ADMIN, wall=lambda: 0.0)
-        app = Observed(Guard(create_app(house, keys=keys, metrics=metrics)), requests, traces, access=False)
+        known = identity(wall=lambda: 0.0)
+        app = Observed(Guard(create_app(house, identity=known, metrics=metrics)), requests, traces, access=False)
         lag.beat(0.002)
-        yield Measured(house, metrics, Client(app, guard=None), keys)
+        yield Measured(house, metrics, Client(app, guard=None), known.keys)
 
 
 async def metrics_of(asker: Client, **headers: str) -> Reading:

@@ -1,0 +1,26 @@
+"""Plain tables in the journal's store: who may log in, and with what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisor import Caller, EmbeddedHouse
+
+__all__ = ["Documents"]
+
+
+class Documents:
+    """A plain table of the journal's store; see `web.auth.Table`."""
+
+    def __init__(self, house: EmbeddedHouse, name: str) -> None:
+        self._house = house
+        self._name = name
+
+    async def load(self) -> list[dict[str, Any]]:
+        return list((await self._house.documents(self._name)).values())
+
+    async def put(self, id: str, doc: dict[str, Any], caller: Caller) -> None:
+        await self._house.put_document(self._name, id, doc, caller)
+
+    async def remove(self, id: str, caller: Caller) -> None:
+        await self._house.put_document(self._name, id, None, caller)
