@@ -32,6 +32,8 @@ def test_it_says_where_it_is_and_leaves_its_files_to_its_owner_alone(serving: Se
     assert set(modes.values()) == {0}, modes
     assert len(daemon.key) >= 32
     daemon.process.send_signal(signal.SIGHUP)
+    headers = {"authorization": f"Bearer {daemon.key}"}
+    assert httpx2.post(f"{daemon.url}/api/v1/admin/reload", headers=headers).status_code == 200  # after the signal's
     assert daemon.stop() == 0
     assert not (daemon.state / "daemon.json").exists()
     events = [json.loads(line)["event"] for line in (daemon.state / "logs/enginehouse.jsonl").read_text().splitlines()]

@@ -19,7 +19,7 @@ from protocol.authority import Authority
 from protocol.errors import NotFound
 from tests.web.doubles import Client, RecordingHouse, client
 from web.asgi import Scope
-from web.auth import Failures, Keys, Principal, Rates
+from web.auth import Failures, Identity, Principal, Rates
 from web.auth.keys import NewKey
 from web.auth.principal import Scope as Grant
 from web.auth.rates import FREE
@@ -103,7 +103,7 @@ def _uncounted(self: Failures, scope: Scope) -> Iterator[None]:
     yield
 
 
-def everybody(self: Keys, presented: str | None) -> Principal:
+def everybody(self: Identity, scope: Any, *, takes_ticket: bool) -> Principal:
     return Principal(name="anybody", authority=Authority(scopes=frozenset({Grant.ADMIN})))
 
 
@@ -169,7 +169,7 @@ async def test_without_credentials_nothing_passes(house: RecordingHouse, monkeyp
     asker, asked = client(house, key=None), Asked(401, "unauthenticated")
     assert await asked.by(asker) == (401, "unauthenticated")
     assert house.asked == []
-    monkeypatch.setattr(Keys, "principal", everybody)
+    monkeypatch.setattr(Identity, "admit", everybody)
     assert await asked.by(asker) == REACHED
 
 

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,12 @@ def loaded(tmp_path: Path, toml: str = "") -> Loaded:
 
 def other_than(before: Loaded, key: str) -> Loaded:
     """The same settings with another value of this one."""
-    section, _, name = key.rpartition(".")
-    value = object()
-    if not section:
-        return replace(before, settings=before.settings.model_copy(update={name: value}))
-    there = getattr(before.settings, section).model_copy(update={name: value})
-    return replace(before, settings=before.settings.model_copy(update={section: there}))
+    *sections, name = key.split(".")
+    there: Any = object()
+    for depth in range(len(sections), -1, -1):
+        table = reduce(getattr, sections[:depth], before.settings)
+        there, name = table.model_copy(update={name: there}), sections[depth - 1]
+    return replace(before, settings=there)
 
 
 @pytest.mark.parametrize("key", sorted(set(settings_keys()) - set(settings_keys(live=True))))

@@ -186,14 +186,12 @@ async def test_a_principal_without_a_number_of_its_own_has_the_configured_one(
 
 
 class Revocable:
-    """Stands for `Keys`: whoever asks holds a credential that can be revoked under their feet."""
-
-    enable_auth = True
+    """Stands for `Identity`: whoever asks holds a credential that can be revoked under their feet."""
 
     def __init__(self) -> None:
         self.revoked = False
 
-    def principal(self, presented: str | None) -> Principal:
+    def admit(self, scope: Any, *, takes_ticket: bool) -> Principal:
         return Principal(name="key:x", authority=Authority(scopes=frozenset({Scope.READ})), check=self.check)
 
     def check(self) -> None:
@@ -204,7 +202,7 @@ class Revocable:
 @asynccontextmanager
 async def served_to(keys: Revocable, house: RecordingHouse) -> AsyncIterator[Server]:
     async with served(house, heartbeat_s=50.0) as server:
-        object.__setattr__(server.app.services, "keys", keys)
+        server.app.services.identity = keys  # type: ignore[assignment]  # it stands for one
         yield server
 
 
