@@ -1,7 +1,7 @@
 """Plain tables in the journal's store: who may log in, and with what.
 
-Whoever ends a credential ends it in memory first, so that it is over at once; it may be the caller's own. So whether the
-caller still stands is not asked again when that is journaled: it was, before anything changed.
+Whoever ends a credential ends it in memory first, so that it is over at once; it may be the caller's own. So whether
+the caller still stands is not asked again when that is journaled: it was, before anything changed.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ def other_than(before: Loaded, key: str) -> Loaded:
     there: Any = object()
     for depth in range(len(sections), -1, -1):
         table = reduce(getattr, sections[:depth], before.settings)
-        there, name = table.model_copy(update={name: there}), sections[depth - 1]
+        there = table.model_copy(update={name: there})
+        name = sections[depth - 1] if depth else ""
     return replace(before, settings=there)
 
 
