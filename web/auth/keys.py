@@ -30,10 +30,10 @@ from supervisor.house import Caller
 from web.auth.clock import Forward
 from web.auth.grants import Pools, Rate, Scopes, authority_of, check_grant
 from web.auth.principal import Principal, Scope
-from web.auth.private import create_private, read_private
 from web.auth.table import NOBODY, Table
 from web.limits import Limits
 from web.places import Problem
+from web.private import create_private, read_private
 from web.refusals import TokenExpired
 
 __all__ = ["CreatedKey", "KeyInfo", "Keys", "NewKey", "admin_key"]
