@@ -31,7 +31,7 @@ from web.auth.keys import Keys
 from web.auth.logins import Logins
 from web.auth.passwords import Passwords
 from web.auth.principal import Principal
-from web.auth.signing import SigningKeys, read_signing_keys, rotate_signing_keys
+from web.auth.signing import SigningKeys, rotate_signing_keys
 from web.auth.table import NOBODY, Tables
 from web.auth.tickets import Ticket, Tickets
 from web.auth.users import Users
@@ -226,12 +226,6 @@ class Identity:
         else:
             self.access.keys = await self._worker.run(lambda: rotate_signing_keys(path, now, at_once=at_once))
         return self.access.keys
-
-    async def reload(self) -> None:
-        """Read the file with the signing keys again. Raises Problem; then nothing has changed."""
-        path = self._secret_file
-        if path is not None:
-            self.access.keys = await self._worker.run(lambda: read_signing_keys(path))
 
     # -- what stands behind it ---------------------------------------------------------------------------------------
     def _bearer(self, token: str) -> Principal:
