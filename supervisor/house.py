@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Final, Literal, Protocol, Self
 
 from protocol.authority import Authority
 from protocol.events import Frame
@@ -43,7 +43,7 @@ from protocol.wire import (
 )
 from supervisor.audit import Trail
 
-__all__ = ["Caller", "EventPage", "Filter", "Following", "Frame", "House", "SharedHouse", "Subscription"]
+__all__ = ["NOBODY", "Caller", "EventPage", "Filter", "Following", "Frame", "House", "SharedHouse", "Subscription"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,10 @@ class Caller:
     standing: Callable[[], Authority] | None = field(default=None, compare=False, repr=False)
     trail: Trail | None = field(default=None, compare=False, repr=False)
     trace: Trace | None = field(default=None, compare=False, repr=False)
+
+
+NOBODY: Final = Caller()
+"""The embedding program itself, without a key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ from supervisor.schedules import open_schedules
 from web import live
 from web.app import create_app
 from web.audit import Audited, Strangers
-from web.auth import Identity, read_signing_keys
+from web.auth import CredentialDocuments, Identity, read_signing_keys
 from web.auth.engine_tokens import EngineTokens
 from web.binding import bind
 from web.claim import Refused, held, other, prepare
@@ -53,7 +53,6 @@ from web.server import serve, url_of
 from web.settings import Loaded
 from web.settings import Webhooks as WebhookSettings
 from web.stop import Stop
-from web.tables import Documents
 from web.traces import exporting
 from web.webhooks import Targets, Webhooks, open_sender, open_webhooks, resolver, webhook_key
 
@@ -139,7 +138,7 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify, lag: Lo
         ):
             stop.house, tokens.alive = house, house.incarnation
             identity = Identity(
-                partial(Documents, house),
+                partial(CredentialDocuments, house),
                 admin=admin,
                 signing=signing,
                 secret_file=secret_file(loaded, state),

@@ -57,13 +57,13 @@ class Ticker(Engine):
 class NoTable:
     """Nobody but the admin key's holder."""
 
-    async def load(self) -> list[dict[str, Any]]:
-        return []
+    async def load(self) -> dict[str, Any]:
+        return {}
 
-    async def put(self, id: str, doc: dict[str, Any], caller: Caller) -> None:
+    async def put(self, id: str, doc: Any, caller: Caller | None = None) -> None:
         raise NotImplementedError
 
-    async def remove(self, id: str, caller: Caller) -> None:
+    async def remove(self, id: str, caller: Caller | None = None) -> None:
         raise NotImplementedError
 
 

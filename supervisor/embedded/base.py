@@ -26,9 +26,8 @@ from supervisor.receipts import Receipt
 from supervisor.store.contract import Page as Query
 from supervisor.supervisor import Supervisor
 
-__all__ = ["NOBODY", "Base", "fingerprint", "page_of"]
+__all__ = ["Base", "fingerprint", "page_of"]
 
-NOBODY = Caller()
 T = TypeVar("T")
 
 

@@ -56,8 +56,8 @@ from protocol.wire import (
     SliceInfo,
     StateInfo,
 )
-from supervisor.embedded.base import NOBODY, Base, cursor_of, fingerprint, page_of
-from supervisor.house import Caller
+from supervisor.embedded.base import Base, cursor_of, fingerprint, page_of
+from supervisor.house import NOBODY, Caller
 from supervisor.infos import command_info, disposed
 
 __all__ = ["Engines"]

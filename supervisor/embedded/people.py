@@ -13,8 +13,8 @@ from protocol.records import DeadLetter
 from protocol.requests import Request, RequestState, closed
 from protocol.runs import Run
 from protocol.wire import Accepted, DeadLetterInfo, Page, ReplyBody, RequestInfo
-from supervisor.embedded.base import NOBODY, Base, fingerprint, page_of
-from supervisor.house import Caller
+from supervisor.embedded.base import Base, fingerprint, page_of
+from supervisor.house import NOBODY, Caller
 from supervisor.infos import dead_letter_info, request_info
 from supervisor.receipts import Receipt
 from supervisor.standing import check_standing

@@ -19,9 +19,8 @@ from protocol.states import Aim, State
 from protocol.wire import EngineInfo, NewEngine, NewPool, PatchPool, PoolCommand, PoolInfo, PoolResult
 from protocol.writes import Document
 from supervisor.drain import drain
-from supervisor.embedded.base import NOBODY
 from supervisor.embedded.engines import Engines
-from supervisor.house import Caller
+from supervisor.house import NOBODY, Caller
 from supervisor.pools import DEFAULT, Pool
 from supervisor.standing import check_standing
 

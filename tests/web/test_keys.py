@@ -147,7 +147,7 @@ async def test_a_key_that_is_revoked_while_uses_are_written_stays_revoked() -> N
     class Slow(MemoryTable):
         gate = trio.Event()
 
-        async def put(self, id: str, doc: dict[str, Any], caller: Caller) -> None:
+        async def put(self, id: str, doc: Any, caller: Caller | None = None) -> None:
             await super().put(id, doc, caller)
             await self.gate.wait()
 

@@ -20,7 +20,8 @@ import trio
 from protocol.authority import Authority, Scope
 from protocol.errors import Overloaded, Unauthenticated, Unavailable
 from protocol.times import rfc3339
-from supervisor.house import Caller
+from supervisor.documents import Documents
+from supervisor.house import NOBODY, Caller
 from web.asgi import Scope as AsgiScope
 from web.auth.access import AccessTokens
 from web.auth.clock import Forward
@@ -32,7 +33,6 @@ from web.auth.logins import Logins
 from web.auth.passwords import Passwords
 from web.auth.principal import Principal
 from web.auth.signing import SigningKeys, rotate_signing_keys
-from web.auth.table import NOBODY, Tables
 from web.auth.tickets import Ticket, Tickets
 from web.auth.users import Users
 from web.auth.worker import Worker
@@ -59,7 +59,7 @@ class Identity:
     """Everybody whom this house knows.
 
     Args:
-        tables: where keys, users and families are kept.
+        tables: the table of a name, where keys, users or families are kept.
         admin: the admin key.
         signing: what signs access tokens.
         wall: Unix time in seconds, for expiry alone.
@@ -74,7 +74,7 @@ class Identity:
 
     def __init__(
         self,
-        tables: Tables,
+        tables: Callable[[str], Documents],
         *,
         admin: str,
         signing: SigningKeys,

@@ -46,7 +46,7 @@ from protocol.wire import (
     SliceInfo,
     StateInfo,
 )
-from supervisor.house import Caller, EventPage, Filter, Subscription
+from supervisor.house import NOBODY, Caller, EventPage, Filter, Subscription
 from web.client.connection import WAIT_S, Answer, Connection, Retry, opened, path, read
 from web.client.errors import Unreachable
 from web.client.following import Following
@@ -56,7 +56,6 @@ __all__ = ["RemoteHouse", "open_remote"]
 
 T = TypeVar("T")
 
-NOBODY: Final = Caller()
 ALL: Final = Filter()
 LONG_S: Final = 3600.0  # how long a dispose may take before the answer is given up
 DISPOSERS: Final = 16
