@@ -144,10 +144,11 @@ class Http1(H11Protocol):
         # An answer before the whole request has arrived leaves the rest of it in the way of the next request, which
         # was then never answered (6 of 19). Saying `close` tells the client to use another connection.
         if isinstance(event, Response) and self.connection.their_state is h11.SEND_BODY:
+            headers = [item for item in event.headers if item[0] != b"connection"]
             event = Response(
                 stream_id=event.stream_id,
                 status_code=event.status_code,
-                headers=[*event.headers, (b"connection", b"close")],
+                headers=[*headers, (b"connection", b"close")],
             )
         await super().stream_send(event)
 

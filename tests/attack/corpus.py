@@ -116,6 +116,7 @@ TARGETS: Final = [
     Case("absolute form of another host", get(H, A, target=b"http://evil.example/api/v1/engines")),
     Case("a file address", get(H, A, target=b"file:///etc/passwd")),
     Case("no slash", get(H, A, target=b"api/v1/engines")),
+    Case("no slash, and a body that waits for leave", body(b"Expect: 100-continue\r\nContent-Length: 17\r\n", NOBODY).replace(b" /api", b" api")),
     Case("an asterisk", get(H, A, target=b"*")),
     Case("OPTIONS of an asterisk", b"OPTIONS * HTTP/1.1\r\n" + HOST + AUTH + b"\r\n", (404,), closes=False),
     Case("CONNECT", b"CONNECT 127.0.0.1:80 HTTP/1.1\r\n" + HOST + b"\r\n", (405,), closes=False),

@@ -95,6 +95,8 @@ def verify(sent: bytes, received: bytes) -> None:
 
 def method_of(sent: bytes, received: bytes) -> bytes:
     """HEAD where the answer has no body and something in the request may have been read as HEAD."""
+    while received.startswith(b"HTTP/1.1 1"):
+        received = received.partition(b"\r\n\r\n")[2]
     _, _, body = received.partition(b"\r\n\r\n")
     return b"HEAD" if b"HEAD" in sent and (not body or body.startswith(b"HTTP/1.1 ")) else b"GET"
 
