@@ -7,31 +7,25 @@ there is no command without its row and no row without its command; what was ref
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any
 
+from protocol.audit import Outcome
 from protocol.events import Row
 
-__all__ = ["Outcome", "Trail"]
-
-
-class Outcome(StrEnum):
-    """What became of a request. `accepted`: its effect is in the same write, or was made durable there."""
-
-    ACCEPTED = "accepted"
-    REPLAYED = "replayed"  # the first request under its idempotency key had the effect
-    REFUSED = "refused"
-    ABANDONED = "abandoned"  # the client went away before anything was decided
+__all__ = ["Trail"]
 
 
 class Trail:
-    """The row that one request owes. `facts`: what is known before anything is decided (method, path, address, ...)."""
+    """The row that one request owes. `principal`: who asks, once that is known."""
 
-    def __init__(self, principal: str | None, facts: Mapping[str, Any]) -> None:
-        self._principal = principal
-        self._facts = dict(facts)
+    def __init__(self, principal: str | None = None, **facts: Any) -> None:
+        self.principal = principal
         self.taken = False
+        self._facts = facts
+
+    def note(self, **facts: Any) -> None:
+        """Add to what the row will say (method, path, address, ...), for as long as it is not taken."""
+        self._facts |= facts
 
     def take(self, outcome: Outcome, *, time: str, command_id: str | None = None, **more: Any) -> tuple[Row, ...]:
         """The row, the first time; nothing afterwards. Whoever takes it journals it."""
@@ -39,4 +33,8 @@ class Trail:
             return ()
         self.taken = True
         data = {"outcome": outcome.value, **self._facts, **more}
-        return (Row(type=f"audit.{outcome}", time=time, data=data, command_id=command_id, principal=self._principal),)
+        return (Row(type=f"audit.{outcome}", time=time, data=data, command_id=command_id, principal=self.principal),)
+
+    def give_back(self) -> None:
+        """What was taken was not stored: the request owes its row again."""
+        self.taken = False

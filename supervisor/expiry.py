@@ -14,6 +14,7 @@ from actors.cell import Cell
 from protocol.commands import Dispose
 from protocol.errors import EnginehouseError
 from protocol.states import State
+from supervisor.house import Caller
 
 if TYPE_CHECKING:
     from supervisor.supervisor import Supervisor
@@ -55,6 +56,6 @@ class Expiry:
 
     async def _dispose(self, cell: Cell) -> None:
         try:
-            await self._house.intake.accept(cell, Dispose(reason="expired"), principal="pool")
+            await self._house.intake.accept(cell, Dispose(reason="expired"), Caller(principal="pool"))
         except EnginehouseError:
             self.watch(cell)  # it was given work in this very moment

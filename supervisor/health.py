@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from actors.cell import Cell
 from protocol.states import State
 
 if TYPE_CHECKING:
@@ -30,13 +32,13 @@ def worst(found: dict[str, Check]) -> str:
     return next(status for status in ORDER if any(check["status"] == status for check in found.values()))
 
 
-async def checks(house: Supervisor) -> dict[str, Check]:
-    """Each check by name: {status, ...what was measured}."""
+async def checks(house: Supervisor, sees: Callable[[str, str], bool]) -> dict[str, Check]:
+    """Each check by name: {status, ...what was measured}. `sees`: whether the engine of a pool and uid is counted."""
     return {
         "store": await _store(house),
         "disk": await _disk(house),
         "event_loop": await _event_loop(),
-        "engines": _engines(house),
+        "engines": _engines(cell for cell in house.cells.values() if sees(cell.spec.pool, cell.spec.uid)),
     }
 
 
@@ -70,9 +72,9 @@ async def _event_loop() -> Check:
     return {"status": "degraded" if lag_s > LAG_S else "healthy", "lag_s": round(lag_s, 6)}
 
 
-def _engines(house: Supervisor) -> Check:
+def _engines(cells: Iterable[Cell]) -> Check:
     """How many are in each state; one that failed wants a look."""
     states: dict[str, int] = {}
-    for cell in house.cells.values():
+    for cell in cells:
         states[cell.state.value] = states.get(cell.state.value, 0) + 1
     return {"status": "degraded" if states.get(State.FAILED.value) else "healthy", **states}

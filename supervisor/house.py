@@ -41,21 +41,21 @@ from protocol.wire import (
 )
 from supervisor.audit import Trail
 
-__all__ = ["Caller", "EventPage", "Filter", "Following", "Frame", "House", "Subscription"]
+__all__ = ["Caller", "EventPage", "Filter", "Following", "Frame", "House", "SharedHouse", "Subscription"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks, and under which key. `digest`: fingerprint of what is asked (None: made from the body); `standing`: what
-    they may, asked when a command is journaled, and raising once that is over (None: the embedding program, which may
-    do everything); `trail`: the audit row that this request owes.
+    """Who asks, and under which key. `digest`: fingerprint of what is asked (None: made from the body); `standing`:
+    what they may, asked when a command is journaled, and raising once that is over (None: the embedding program, which
+    may do everything); `trail`: the audit row that this request owes.
     """
 
     principal: str | None = None
     key: str | None = None
     digest: str | None = None
-    standing: Callable[[], Authority] | None = None
-    trail: Trail | None = None
+    standing: Callable[[], Authority] | None = field(default=None, compare=False, repr=False)
+    trail: Trail | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,3 +244,10 @@ class House(Protocol):
         """NotFound."""
 
     async def health(self) -> HealthInfo: ...
+
+
+class SharedHouse(House, Protocol):
+    """A house that serves many callers."""
+
+    def seen_by(self, authority: Authority) -> House:
+        """The same house with the eyes of somebody: what lies in pools that they do not see is not there."""

@@ -1,7 +1,8 @@
 """Where commands enter: legality, a reserved place and the store in one synchronous stretch, then a wait.
 
-No await lies between the check and the store, so the order of acceptance is the order of the journal, and a reservation
-cannot leak. A client that goes away while it waits changes nothing: whoever owns the write is the store.
+No await lies between the check and the store, so the order of acceptance is the order of the journal, a reservation
+cannot leak, and what the caller may is what the caller may when the command is journaled, whatever was true when the
+request came in. A client that goes away while it waits changes nothing: whoever owns the write is the store.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import trio
 from actors.cell import Cell
 from actors.delivery import check
 from actors.runs import queued_data
+from protocol.audit import Outcome
+from protocol.authority import scope_of_command
 from protocol.commands import Command, Signal, Submit
 from protocol.edge import as_json
 from protocol.errors import EngineExists, EnginehouseError, IdempotencyMismatch, Overloaded
@@ -22,7 +25,10 @@ from protocol.events import Row
 from protocol.specs import Spec
 from protocol.states import State
 from protocol.writes import Document, Write
+from supervisor.audit import Trail
+from supervisor.house import Caller
 from supervisor.receipts import Receipt
+from supervisor.standing import check_standing
 
 if TYPE_CHECKING:
     from supervisor.supervisor import Supervisor
@@ -46,9 +52,8 @@ class Intake:
         self,
         cell: Cell,
         body: Any,
+        caller: Caller,
         *,
-        principal: str | None,
-        key: str | None = None,
         digest: str = "",
         retry_of: str | None = None,
         more: Callable[[Command], tuple[Row, ...]] = lambda command: (),
@@ -58,7 +63,9 @@ class Intake:
         Raises what refuses it; with a key, a command that was accepted before under it is a replay instead, whatever
         the state is now. Cancelled: the command may be accepted all the same.
         """
+        spec = cell.spec
         work = isinstance(body, Submit | Signal)
+        check_standing(caller, scope_of_command(body.type), pool=spec.pool, uid=spec.uid)
         try:
             self._house.check_open()
             check(cell, body)
@@ -66,25 +73,25 @@ class Intake:
                 self._check_work(cell, body)
                 cell.mailbox.reserve()
         except EnginehouseError as refusal:
-            return await self.replay_or(refusal, principal, key, digest)
-        time = self._house.stamp()
+            return await self.replay_or(refusal, caller, digest)
         command = Command(
-            id=self._house.new_id("cmd"), uid=cell.spec.uid, body=body, principal=principal, key=key, digest=digest,
-            run_id=self._house.new_id("run") if isinstance(body, Submit) else None, retry_of=retry_of, time=time,
+            id=self._house.new_id("cmd"), uid=spec.uid, body=body, principal=caller.principal, key=caller.key,
+            digest=digest, run_id=self._house.new_id("run") if isinstance(body, Submit) else None, retry_of=retry_of,
+            time=self._house.stamp(),
         )  # fmt: skip
-        receipt = Receipt(command, cell, reserved=work)
-        self._submit(
-            Write((*acceptance(cell.spec, cell.incarnation, command), *more(command)), command, tag=receipt), receipt
-        )
+        receipt = Receipt(command, cell, reserved=work, trail=caller.trail)
+        rows = (*acceptance(spec, cell.incarnation, command), *more(command), *self._audited(caller, command, spec))
+        self._submit(Write(rows, command, tag=receipt), receipt)
         if isinstance(body, Submit):
             receipt.counted = self._house.pools.of(cell).count_run(self._house.now())
         await receipt.wait()
         return self._check_replay(receipt, digest)
 
-    async def spawn(self, spec: Spec, body: Any, *, principal: str | None, key: str | None, digest: str) -> Receipt:
+    async def spawn(self, spec: Spec, body: Any, caller: Caller, *, digest: str) -> Receipt:
         """Bring an engine to life; its cell exists once that is durable. Raises as `accept`, EngineExists, and what the
         pool says.
         """
+        check_standing(caller, scope_of_command(body.type), pool=spec.pool, uid=spec.uid)
         try:
             self._house.check_open()
             known = self._house.ids.get(spec.id)
@@ -95,21 +102,22 @@ class Intake:
             pool = self._house.pools.get(spec.pool)
             pool.check_spawn()
         except EnginehouseError as refusal:
-            return await self.replay_or(refusal, principal, key, digest)
+            return await self.replay_or(refusal, caller, digest)
         command = Command(
-            id=self._house.new_id("cmd"), uid=spec.uid, body=body, principal=principal, key=key, digest=digest,
-            time=self._house.stamp(),
+            id=self._house.new_id("cmd"), uid=spec.uid, body=body, principal=caller.principal, key=caller.key,
+            digest=digest, time=self._house.stamp(),
         )  # fmt: skip
         self._spawning.add(spec.id)
         pool.spawning += 1
         if spec.key is not None:
             pool.on_their_way.add(spec.key)
-        receipt = Receipt(command, spawns=spec)
+        receipt = Receipt(command, spawns=spec, trail=caller.trail)
         born = Row(
             type="engine.spawned", time=command.time, data={"spec": as_json(spec)}, uid=spec.uid, engine_id=spec.id,
-            pool=spec.pool, command_id=command.id, principal=principal,
+            pool=spec.pool, command_id=command.id, principal=caller.principal,
         )  # fmt: skip
-        self._submit(Write((born, *acceptance(spec, 0, command)), command, tag=receipt), receipt)
+        rows = (born, *acceptance(spec, 0, command), *self._audited(caller, command, spec))
+        self._submit(Write(rows, command, tag=receipt), receipt)
         await receipt.wait()
         return self._check_replay(receipt, digest)
 
@@ -117,41 +125,65 @@ class Intake:
         """Journal rows that belong to no cell any more."""
         self._house.store.submit(Write(rows))
 
-    async def write_and_wait(self, rows: tuple[Row, ...]) -> None:
-        """The same, until they are durable and folded."""
+    async def write_and_wait(self, rows: tuple[Row, ...], trail: Trail | None = None) -> None:
+        """The same, until they are durable and folded; the trail goes along."""
         self._house.check_open()
+        await self._durable((*rows, *self._taken(trail)))
+
+    async def record(self, *documents: Document, trail: Trail | None = None) -> None:
+        """Make documents of the plain tables durable, and the trail with them."""
+        self._house.check_open()
+        await self._durable(self._taken(trail), documents)
+
+    async def audit(self, trail: Trail, outcome: Outcome, **more: Any) -> None:
+        """Journal what a request owes when nothing else of it was journaled, also while the house closes. Raises
+        StoreUnavailable or ShuttingDown when nothing becomes durable any more. Cancelled: it is journaled all the same.
+        """
+        rows = trail.take(outcome, time=self._house.stamp(), **more)
+        if rows:
+            self._house.check_durable()
+            await self._durable(rows)
+
+    def audit_nowait(self, trail: Trail, outcome: Outcome, **more: Any) -> None:
+        """The same for whoever cannot wait. A house that keeps nothing any more keeps no row."""
+        rows = trail.take(outcome, time=self._house.stamp(), **more)
+        if rows and self._house.failed is None and not self._house.gone:
+            self.write(rows)
+
+    async def _durable(self, rows: tuple[Row, ...], documents: tuple[Document, ...] = ()) -> None:
         receipt = Receipt()
-        self._submit(Write(rows, tag=receipt), receipt)
+        self._submit(Write(rows, documents=documents, tag=receipt), receipt)
         await receipt.wait()
 
-    async def record(self, *documents: Document) -> None:
-        """Make documents of the plain tables durable."""
-        self._house.check_open()
-        receipt = Receipt()
-        self._submit(Write(documents=documents, tag=receipt), receipt)
-        await receipt.wait()
+    def _audited(self, caller: Caller, command: Command, spec: Spec) -> tuple[Row, ...]:
+        """The request's row beside the rows of its command."""
+        return self._taken(caller.trail, command_id=command.id, type=command.type, engine_id=spec.id, pool=spec.pool)
+
+    def _taken(self, trail: Trail | None, **more: Any) -> tuple[Row, ...]:
+        return () if trail is None else trail.take(Outcome.ACCEPTED, time=self._house.stamp(), **more)
 
     def _submit(self, write: Write, receipt: Receipt) -> None:
         self._house.store.submit(write)
         self._receipts.add(receipt)
 
-    async def replay_or(
-        self, refusal: EnginehouseError, principal: str | None, key: str | None, digest: str
-    ) -> Receipt:
+    async def replay_or(self, refusal: EnginehouseError, caller: Caller, digest: str) -> Receipt:
         """What was accepted before under this key, also when it is on its way to the disk right now. Raises `refusal`
         when nothing was.
         """
-        if key is None or self._house.failed is not None:
+        if caller.key is None or self._house.failed is not None:
             raise refusal
         for receipt in list(self._receipts):
             first = receipt.command
-            if first is not None and (first.principal, first.key) == (principal, key):
+            if first is not None and (first.principal, first.key) == (caller.principal, caller.key):
                 with suppress(EnginehouseError):
                     await receipt.wait()
-        replay = await self._house.store.key(principal, key)
+        replay = await self._house.store.key(caller.principal, caller.key)
         if replay is None:
             raise refusal
-        return self._check_replay(Receipt(replay=replay, done=True), digest)
+        receipt = self._check_replay(Receipt(replay=replay, done=True), digest)
+        if caller.trail is not None:
+            await self.audit(caller.trail, Outcome.REPLAYED, command_id=replay.command_id)
+        return receipt
 
     def _check_work(self, cell: Cell, body: Any) -> None:
         if isinstance(body, Submit):
@@ -166,6 +198,13 @@ class Intake:
         return receipt
 
     def resolve(self, receipt: Receipt) -> None:
+        if receipt.replay is not None and receipt.trail is not None:  # nothing of its write was stored, its row neither
+            assert receipt.command is not None
+            same = receipt.replay.digest == receipt.command.digest
+            receipt.trail.give_back()
+            self.audit_nowait(
+                receipt.trail, Outcome.REPLAYED if same else Outcome.REFUSED, command_id=receipt.replay.command_id
+            )
         if receipt.spawns is not None:
             self._spawning.discard(receipt.spawns.id)
             pool = self._house.pools.get(receipt.spawns.pool)

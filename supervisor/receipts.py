@@ -11,6 +11,7 @@ from protocol.commands import Command
 from protocol.errors import EnginehouseError
 from protocol.specs import Spec
 from protocol.writes import Replay
+from supervisor.audit import Trail
 
 __all__ = ["Receipt"]
 
@@ -19,7 +20,8 @@ __all__ = ["Receipt"]
 class Receipt:
     """Resolved once, in the commit callback. `cell`: whose mailbox holds a `reserved` place; `spawns`: the engine that
     the command brings to life; `counted`: when it took a place in its pool's quota of runs; `replay`: an earlier
-    command under the same key; `error`: why it was rejected at delivery, or what became of the store.
+    command under the same key; `trail`: the audit row that went along; `error`: why it was rejected at delivery, or
+    what became of the store.
     """
 
     command: Command | None = None
@@ -28,6 +30,7 @@ class Receipt:
     spawns: Spec | None = None
     replay: Replay | None = None
     error: EnginehouseError | None = None
+    trail: Trail | None = None
     seq: int = 0
     counted: float | None = None
     done: bool = False

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import trio
 
+from protocol.authority import Authority, Scope
 from protocol.edge import as_json
 from protocol.errors import EventIdExpired, InvalidEventId, NotFound
 from protocol.events import TRANSIENT, Frame, Row, encode
@@ -53,11 +54,20 @@ async def position(house: Supervisor, after: str | None) -> int:
     return seq
 
 
-def visible(house: Supervisor, filter: Filter, uid: str | None) -> Callable[[Row], bool]:
-    """Whether a row passes the filter."""
+def visible(
+    house: Supervisor, filter: Filter, uid: str | None, authority: Authority | None = None
+) -> Callable[[Row], bool]:
+    """Whether a row passes the filter, and is there for somebody of this authority. Audit rows are for those alone who
+    ask for them by `types` and may everything.
+    """
+    audit = (authority is None or (authority.everywhere and authority.has(Scope.ADMIN))) and any(
+        t.partition(".")[0] == "audit" for t in filter.types
+    )
 
     def shows(row: Row) -> bool:
-        if row.type.startswith("audit."):
+        if row.type.startswith("audit.") and not audit:
+            return False
+        if authority is not None and row.uid and not authority.sees(row.pool, row.uid):
             return False
         if uid is not None and row.uid != uid:
             return False
@@ -79,8 +89,17 @@ def visible(house: Supervisor, filter: Filter, uid: str | None) -> Callable[[Row
 class Stream:
     """One subscription. See `supervisor.house.Subscription`."""
 
-    def __init__(self, house: Supervisor, filter: Filter, after: str | None, *, snapshot: bool) -> None:
+    def __init__(
+        self,
+        house: Supervisor,
+        filter: Filter,
+        after: str | None,
+        *,
+        snapshot: bool,
+        authority: Authority | None = None,
+    ) -> None:
         self._house, self._filter, self._after, self._snapshot = house, filter, after, snapshot
+        self._authority = authority
         self._uid: str | None = None
         self._seq = 0
         self._place = 0
@@ -94,10 +113,14 @@ class Stream:
         house, wanted = self._house, self._filter
         if wanted.engine is not None:
             self._uid = house.view(wanted.engine).spec.uid
+            if not self._sees(self._uid):
+                raise NotFound(f"There is no engine {wanted.engine!r}.")
         elif wanted.run is not None:
             self._uid = await self._engine_of(wanted.run)
+            if not self._sees(self._uid):
+                raise NotFound(f"There is no run {wanted.run!r}.")
         self._seq = await position(house, self._after)
-        self._shows = visible(house, wanted, self._uid)
+        self._shows = visible(house, wanted, self._uid, self._authority)
         self._ring = house.rings.join(self._uid, house.folded)
         self._attach()
         self._missed = 0  # what was before this reader came, nobody owed it
@@ -107,6 +130,11 @@ class Stream:
         if self._ring is not None:
             self._house.rings.leave(self._uid, self._ring)
             self._ring = None
+
+    def _sees(self, uid: str) -> bool:
+        """Whether an engine is there for this reader; of one that left the journal nothing is known."""
+        view = self._house.views.get(uid)
+        return self._authority is None or self._authority.sees(view.spec.pool if view is not None else "", uid)
 
     async def _engine_of(self, run_id: str) -> str:
         uid = self._house.open_runs.get(run_id)
@@ -217,6 +245,7 @@ class Stream:
             view
             for view in (house.views[uid] for uid in uids)
             if view.state is not State.DISPOSED
+            and self._sees(view.spec.uid)
             and (not pools or view.spec.pool in pools)
             and (not kinds or view.spec.kind in kinds)
         ]

@@ -90,6 +90,7 @@ class Supervisor:
         self.watchers = Watchers()
         self.intake = Intake(self)
         self.open_runs: dict[str, str] = {}
+        self.letters = trio.Lock()  # a dead letter is sent once, whoever asks at the same time
         self.folded = 0
         self.late_answers = 0
         self.started_at = 0.0

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from quart import Response, request
 from quart_trio import QuartTrio
@@ -24,15 +24,16 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
 from protocol.edge import dump
-from supervisor.house import House
+from supervisor.house import SharedHouse
 from web.asgi import Message, Receive, Scope, Send
+from web.audit import AuditJournal, address_of, trail_of
 from web.auth import Keys, presented_key
 from web.bodies import read_body
 from web.guard import respond
 from web.limits import Limits
 from web.openapi import document
 from web.perform import PRINCIPAL, perform
-from web.problems import Answer, install, problem, request_id_of
+from web.problems import SLUG, Answer, install, problem, request_id_of, slug_of
 from web.reply import answer_of
 from web.route import Route
 from web.routes import ROUTES
@@ -59,9 +60,12 @@ class Api:
             await self.quart(scope, receive, send)  # type: ignore[arg-type]  # hypercorn's TypedDicts
             return
         found = self._find(scope)
+        self._note(scope, found)
         if scope["path"] not in PUBLIC:
             principal = self.services.keys.principal(presented_key(scope["headers"]))
             scope[PRINCIPAL] = principal
+            if (trail := trail_of(scope)) is not None:
+                trail.principal = principal.name
             turn = self.services.rates.take(principal, urgent=isinstance(found, tuple) and found[0].urgent)
             if turn.headers:
                 send = partial(_send_with, turn.headers, send)
@@ -99,14 +103,30 @@ class Api:
         else:
             await respond(send, result if isinstance(result, Answer) else answer_of(result))
 
+    @staticmethod
+    def _note(scope: Scope, found: tuple[Route, Mapping[str, str]] | HTTPException) -> None:
+        """What the audit row of this request says."""
+        trail = trail_of(scope)
+        if trail is not None:
+            trail.note(
+                address=address_of(scope),
+                request_id=request_id_of(scope),
+                method=scope["method"],
+                path=scope["path"],
+                operation=found[0].operation if isinstance(found, tuple) else None,
+            )
+
     def _problem(self, error: Exception, scope: Scope) -> Answer:
+        scope[SLUG] = slug_of(error)
         return problem(error, instance=scope["path"], request_id=request_id_of(scope))
 
 
 def create_app(
-    house: House,
+    house: SharedHouse,
     *,
     keys: Keys,
+    audit: AuditJournal | None = None,
+    audit_level: Literal["metadata", "request"] = "metadata",
     limits: Limits | None = None,
     heartbeat_s: float = 15.0,
     wall: Callable[[], float] = time.time,
@@ -115,6 +135,8 @@ def create_app(
     services = Services(
         house=house,
         keys=keys,
+        audit=audit,
+        audit_level=audit_level,
         limits=limits or Limits(),
         wall=wall,
         heartbeat_s=heartbeat_s,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from protocol.errors import ValidationFailed
+from supervisor.audit import Trail
 from supervisor.house import Caller, House
 from web.asgi import Scope
 from web.auth import Principal
@@ -27,19 +28,16 @@ _WAIT = re.compile(r'wait\s*=\s*"?([0-9]{1,9})"?\s*(?:;.*)?')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """`json`: the body as plain values (None without one); `caller`: what the house is told of who asks;
-    `principal` is None on public routes alone.
+    """`house`: the house as the caller sees it; `json`: the body as plain values (None without one); `caller`: what the
+    house is told of who asks; `principal` is None on public routes alone.
     """
 
     services: Services
+    house: House
     scope: Scope
     caller: Caller
     principal: Principal | None
     json: Any = None
-
-    @property
-    def house(self) -> House:
-        return self.services.house
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header; `name` in lower case."""
@@ -59,7 +57,7 @@ class Call:
         return None
 
 
-def caller_of(scope: Scope, principal: Principal | None, body: Any) -> Caller:
+def caller_of(scope: Scope, principal: Principal | None, body: Any, trail: Trail | None = None) -> Caller:
     """Who asks, under which `Idempotency-Key`, and the fingerprint of what is asked under it.
 
     Raises:
@@ -67,9 +65,10 @@ def caller_of(scope: Scope, principal: Principal | None, body: Any) -> Caller:
 
     """
     name = principal.name if principal else None
+    standing = principal.standing if principal else None
     keys = values_of(scope, b"idempotency-key")
     if not keys or scope["method"] != "POST":
-        return Caller(principal=name)
+        return Caller(principal=name, standing=standing, trail=trail)
     if len(keys) > 1 or _KEY.fullmatch(keys[0]) is None:
         fault = {
             "loc": ["header", "Idempotency-Key"],
@@ -80,4 +79,5 @@ def caller_of(scope: Scope, principal: Principal | None, body: Any) -> Caller:
     # Sorted members and no spaces: the same request written differently is the same request.
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256("\n".join((scope["method"], scope["path"], canonical)).encode("utf-8", "surrogatepass"))
-    return Caller(principal=name, key=keys[0].decode("ascii"), digest=digest.hexdigest())
+    key = keys[0].decode("ascii")
+    return Caller(principal=name, key=key, digest=digest.hexdigest(), standing=standing, trail=trail)

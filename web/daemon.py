@@ -34,6 +34,7 @@ from protocol.errors import StoreUnavailable
 from protocol.times import rfc3339
 from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
 from web.app import create_app
+from web.audit import Audited, Strangers
 from web.auth import Keys, admin_key
 from web.guard import LOOPBACK_HOSTS, Guard, Policy
 from web.limits import Limits
@@ -118,21 +119,32 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
                 _KeyDocuments(house), _admin(loaded, state), wall=time.time, enable_auth=settings.server.enable_auth
             )
             await keys.load()
-            api = create_app(house, keys=keys, limits=limits, heartbeat_s=settings.server.heartbeat_s)
+            strangers = Strangers(house, wall=time.time)
+            api = create_app(
+                house,
+                keys=keys,
+                audit=house,
+                audit_level=settings.audit.level,
+                limits=limits,
+                heartbeat_s=settings.server.heartbeat_s,
+            )
 
             async def goodbye() -> None:
                 house.announce_closing()
                 await api.close_streams()
 
-            await serve(
-                Guard(api, _policy(settings.server, limits)),
-                sockets,
-                shutdown=stop.asked.wait,
-                closing=goodbye,
-                grace_s=grace_s * HTTP_SHARE,
-                limits=limits,
-                on_bound=partial(_ready, loaded, state),
-            )
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(strangers.run)
+                await serve(
+                    Audited(Guard(api, _policy(settings.server, limits)), house, strangers),
+                    sockets,
+                    shutdown=stop.asked.wait,
+                    closing=goodbye,
+                    grace_s=grace_s * HTTP_SHARE,
+                    limits=limits,
+                    on_bound=partial(_ready, loaded, state),
+                )
+                nursery.cancel_scope.cancel()
             DaemonFile.remove(state)
             log.info("parking the engines", grace_s=house_s)
     except StoreUnavailable as error:

@@ -7,6 +7,7 @@ Credentials, rate and route come before (`web/app.py`), the house's own answers 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from typing import Any
 from protocol.edge import parse
 from protocol.errors import IdempotencyInFlight, UnsupportedCommand, ValidationFailed
 from protocol.specs import STRICT
+from supervisor.audit import Trail
 from supervisor.house import Caller
 from web import strict_json
 from web.asgi import Scope
+from web.audit import BODY_BYTES, masked_body, trail_of
 from web.auth import Principal
 from web.auth import Scope as Grant
 from web.bodies import has_body, require_json
@@ -53,10 +56,14 @@ async def perform(
     principal: Principal | None = scope.get(PRINCIPAL)
     if isinstance(route.scope, Grant) and principal is not None:
         principal.require(route.scopes.get(getattr(body, "type", ""), route.scope))
+    trail = trail_of(scope)
+    if trail is not None:
+        _note(trail, services, route, raw, json)
     call = Call(
         services=services,
+        house=services.house if principal is None else services.house.seen_by(principal.authority),
         scope=scope,
-        caller=caller_of(scope, principal, json),
+        caller=caller_of(scope, principal, json, trail),
         principal=principal,
         json=json,
     )
@@ -64,6 +71,15 @@ async def perform(
         arguments["body"] = body
     with _alone(services, call.caller) if route.once else nullcontext():
         return await route.function(call, **arguments)
+
+
+def _note(trail: Trail, services: Services, route: Route, raw: bytes, json: Any) -> None:
+    """What of the body the audit row says: its digest, and all of it when that is configured and it holds no secret."""
+    if not raw:
+        return
+    trail.note(digest=hashlib.sha256(raw).hexdigest())
+    if services.audit_level == "request" and route.tag != "auth" and len(raw) <= BODY_BYTES:
+        trail.note(body=masked_body(json))
 
 
 def _parse(route: Route, services: Services, raw: bytes) -> tuple[Any, Any]:

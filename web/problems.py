@@ -34,6 +34,7 @@ from web.refusals import (
 
 log = structlog.get_logger("enginehouse.web")
 
+SLUG: Final = "enginehouse.slug"  # the key in an ASGI scope under which the slug of a refusal is left for the audit row
 REQUEST_ID: Final = "enginehouse.request_id"  # the key in an ASGI scope under which the guard leaves it
 
 PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
@@ -133,12 +134,19 @@ def request_id_of(scope: Scope) -> str | None:
     return scope.get(REQUEST_ID)
 
 
+def slug_of(error: BaseException) -> str:
+    """The slug of the problem that `error` becomes."""
+    known = _known(error)
+    return known.slug if known is not None else "internal"
+
+
 def install(app: QuartTrio) -> None:
     """Have `app` answer every exception, Quart's own included, as a problem."""
 
     async def answer(error: Exception) -> Response:
         # A Mapping to mypy, but the scope object that the guard wrote to at run time.
         scope: Any = request.scope
+        scope[SLUG] = slug_of(error)
         made = problem(error, instance=request.path, request_id=request_id_of(scope))
         response = Response(made.body, made.status)
         response.headers.clear()

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
-from typing import Any, Final, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from protocol.errors import EnginehouseError
 from web.auth import Scope
@@ -153,6 +153,6 @@ def _shown_as_json(returned: Any) -> Any:
     """The model in a return annotation: without `Reply`, streams and bytes."""
     if get_origin(returned) is Reply:
         (returned,) = get_args(returned)
-    parts = get_args(returned) if get_origin(returned) is types.UnionType else (returned,)
+    parts = get_args(returned) if get_origin(returned) in {types.UnionType, Union} else (returned,)
     models = [part for part in parts if part not in {bytes, type(None)} and "__call__" not in vars(part)]
     return reduce(or_, models) if models else None

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
-from supervisor.house import House
+from supervisor.house import SharedHouse
+from web.audit import AuditJournal
 from web.auth import Keys, Rates
 from web.limits import Limits
 from web.streams import Streams
@@ -17,16 +19,19 @@ __all__ = ["Services"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """`wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
+    """`audit`: where audit rows are read (None: there are none); `audit_level`: `metadata`, or `request` with bodies;
+    `wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
     document, as bytes; `in_flight`: (principal, key) of requests that are no command and are being answered now.
     """
 
-    house: House
+    house: SharedHouse
     keys: Keys
     limits: Limits
     wall: Callable[[], float]
     heartbeat_s: float
     openapi: Callable[[], bytes]
+    audit: AuditJournal | None = None
+    audit_level: Literal["metadata", "request"] = "metadata"
     rates: Rates = field(default_factory=Rates)
     streams: Streams = field(default_factory=Streams)
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

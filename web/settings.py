@@ -26,7 +26,7 @@ from pydantic_settings import (
 
 from web.places import DEFAULT_PORT, Problem, config_file, default_state_directory, read_toml
 
-__all__ = ["Limits", "Server", "Settings", "Value", "load"]
+__all__ = ["Audit", "Limits", "Server", "Settings", "Value", "load"]
 
 PREFIX: Final = "ENGINEHOUSE_"
 SHORT: Final = {"ENGINEHOUSE_HOST": "ENGINEHOUSE_SERVER__HOST", "ENGINEHOUSE_PORT": "ENGINEHOUSE_SERVER__PORT"}
@@ -70,6 +70,15 @@ class Limits(BaseModel):
     ] = None
 
 
+class Audit(BaseModel):
+    """`[audit]`: what the audit trail says of each request that would change something."""
+
+    model_config = _SECTION
+    level: Annotated[
+        Literal["metadata", "request"], Field(description="metadata, or request (with bodies, secrets masked)")
+    ] = "metadata"
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Made by `load`."""
 
@@ -82,6 +91,7 @@ class Settings(BaseSettings):
     ] = "info"
     server: Annotated[Server, Field(description="a table")] = Server()
     limits: Annotated[Limits, Field(description="a table")] = Limits()
+    audit: Annotated[Audit, Field(description="a table")] = Audit()
 
 
 @dataclass(frozen=True, slots=True)

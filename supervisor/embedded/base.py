@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 
 import trio
 
+from actors.cell import Cell
 from protocol import errors
+from protocol.authority import Authority
 from protocol.edge import as_json
-from protocol.errors import EnginehouseError, InvalidState, NotFound, ValidationFailed
+from protocol.errors import EngineDisposed, EnginehouseError, InvalidState, NotFound, ValidationFailed
 from protocol.events import encode
 from protocol.records import CommandRecord, Record
 from protocol.runs import Run
@@ -19,6 +21,7 @@ from protocol.view import View
 from protocol.wire import Accepted, CommandInfo, EngineInfo, Page, RunInfo
 from supervisor.house import Caller
 from supervisor.infos import command_info, run_info
+from supervisor.pools import Pool
 from supervisor.receipts import Receipt
 from supervisor.store.contract import Page as Query
 from supervisor.supervisor import Supervisor
@@ -63,10 +66,44 @@ def refusal(problem: dict[str, Any]) -> EnginehouseError:
 
 
 class Base:
-    """Holds the supervisor."""
+    """Holds the supervisor, and whose eyes it is seen with: what `authority` does not see is not there (None: all is).
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    Every look-up of the files beside this one goes through here.
+    """
+
+    def __init__(self, supervisor: Supervisor, authority: Authority | None = None) -> None:
         self.supervisor = supervisor
+        self.authority = authority
+
+    # -- finding -----------------------------------------------------------------------------------------------------
+    def _sees(self, pool: str, uid: str | None = None) -> bool:
+        return self.authority is None or self.authority.sees(pool, uid)
+
+    def _view(self, engine: str) -> View:
+        """The view of an engine, disposed or not. Raises NotFound."""
+        view = self.supervisor.view(engine)
+        if not self._sees(view.spec.pool, view.spec.uid):
+            raise NotFound(f"There is no engine {engine!r}.")
+        return view
+
+    def _live(self, engine: str) -> View:
+        """The same; raises EngineDisposed too."""
+        view = self._view(engine)
+        if view.state is State.DISPOSED:
+            raise EngineDisposed(f"Engine {engine} is disposed. Spawn it anew if you need it.")
+        return view
+
+    def _cell(self, engine: str) -> Cell:
+        """The cell of an engine. Raises NotFound, EngineDisposed."""
+        self._view(engine)
+        return self.supervisor.cell(engine)
+
+    def _pool(self, id: str) -> Pool:
+        """Raises NotFound."""
+        pool = self.supervisor.pools.get(id)
+        if not self._sees(id):
+            raise NotFound(f"There is no pool {id!r}.")
+        return pool
 
     # -- showing -----------------------------------------------------------------------------------------------------
     def _engine(self, uid: str) -> EngineInfo:
@@ -83,17 +120,16 @@ class Base:
     async def _run(self, id: str) -> Run:
         """The run as it is seen; the store may be a batch ahead of that."""
         house = self.supervisor
-        if id not in house.open_runs:
-            record = await house.store.get("run", id)
-            if not isinstance(record, Run):
-                raise NotFound(f"There is no run {id!r}.")
-            if id not in house.open_runs:
-                return record
-        return house.views[house.open_runs[id]].runs[id]
+        run = None if id in house.open_runs else await house.store.get("run", id)
+        if id in house.open_runs:
+            run = house.views[house.open_runs[id]].runs[id]
+        if not isinstance(run, Run) or not self._sees(run.pool, run.uid):
+            raise NotFound(f"There is no run {id!r}.")
+        return run
 
     async def _record(self, kind: str, id: str, what: str) -> Record:
         record = await self.supervisor.store.get(kind, id)
-        if record is None:
+        if record is None or not self._sees(record.pool, record.uid):
             raise NotFound(f"There is no {what} {id!r}.")
         return record
 
@@ -101,8 +137,14 @@ class Base:
         self, kind: str, *, limit: int, cursor: str | None, engine: str | None = None, pool: str | None = None,
         statuses: tuple[str, ...] | None = None,
     ) -> list[Any]:  # fmt: skip
-        uid = self.supervisor.view(engine).spec.uid if engine is not None else None
-        query = Query(uid=uid, pool=pool, statuses=statuses, before=cursor_of(cursor), limit=limit + 1)
+        uid = self._view(engine).spec.uid if engine is not None else None
+        pools: tuple[str, ...] | None = (pool,) if pool is not None else None
+        seen = self.authority
+        if seen is not None and seen.engine is not None:
+            uid = seen.engine if uid in (None, seen.engine) else ""
+        elif seen is not None and seen.pools is not None:
+            pools = tuple(sorted(seen.pools if pool is None else seen.pools & {pool}))
+        query = Query(uid=uid, pools=pools, statuses=statuses, before=cursor_of(cursor), limit=limit + 1)
         return list(await self.supervisor.store.list(kind, query))
 
     async def _accepted(self, receipt: Receipt) -> Accepted:

@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from actors.cell import Cell
+from protocol.audit import Outcome
 from protocol.commands import (
     Answer,
     Approve,
@@ -98,9 +99,8 @@ class Engines(Base):
 
     async def _spawn(self, spec: Spec, new: NewEngine, caller: Caller) -> tuple[EngineInfo, Accepted]:
         receipt = await self.supervisor.intake.spawn(
-            spec, Spawn(start=new.start), principal=caller.principal, key=caller.key,
-            digest=fingerprint(caller, new, spec.key),
-        )  # fmt: skip
+            spec, Spawn(start=new.start), caller, digest=fingerprint(caller, new, spec.key)
+        )
         accepted = await self._accepted(receipt)
         uid = receipt.replay.uid if receipt.replay is not None else spec.uid
         await self._seen_up(uid)
@@ -120,6 +120,8 @@ class Engines(Base):
             except NotFound:
                 view = None
             if view is not None and view.state is not State.DISPOSED:
+                if not self._sees(view.spec.pool, view.spec.uid):
+                    raise EngineExists(f"The id {id} is taken. Choose another id.")
                 cell = self.supervisor.cells.get(view.spec.uid)
                 if cell is not None and cell.aim is Aim.DISPOSED:  # it is going; whoever gets it now would lose it
                     await self.supervisor.watch(view.spec.uid, lambda view: view.state is State.DISPOSED)
@@ -134,14 +136,8 @@ class Engines(Base):
                 await self.supervisor.intake.born(id)
 
     # -- looking -----------------------------------------------------------------------------------------------------
-    def _view(self, engine: str) -> View:
-        view = self.supervisor.view(engine)
-        if view.state is State.DISPOSED:
-            raise EngineDisposed(f"Engine {engine} is disposed. Spawn it anew if you need it.")
-        return view
-
     async def get(self, engine: str) -> EngineInfo:
-        return self.supervisor.info(self._view(engine))
+        return self.supervisor.info(self._live(engine))
 
     async def list(
         self, *, pool: str | None = None, kind: str | None = None, state: str | None = None,
@@ -153,6 +149,8 @@ class Engines(Base):
         for number, uid in enumerate(self.supervisor.views, start=1):
             view = self.supervisor.views[uid]
             if view.state is State.DISPOSED or (before is not None and number <= before):
+                continue
+            if not self._sees(view.spec.pool, uid):
                 continue
             if (
                 pool in (None, view.spec.pool)
@@ -181,7 +179,7 @@ class Engines(Base):
 
     async def _at(self, engine: str, at: int | None) -> View:
         """The view now, or as it was when the journal ended at `at`."""
-        view = self._view(engine)
+        view = self._live(engine)
         if at is None:
             return view
         if at > self.supervisor.folded or at < 0:
@@ -199,8 +197,8 @@ class Engines(Base):
         return past
 
     async def stats(self, engine: str) -> dict[str, Any]:
-        view = self._view(engine)
-        mail = self.supervisor.cell(engine).mailbox.statistics()
+        view = self._live(engine)
+        mail = self._cell(engine).mailbox.statistics()
         return {
             "counts": dict(view.counts),
             "usage": dict(view.usage),
@@ -214,7 +212,7 @@ class Engines(Base):
         }  # fmt: skip
 
     async def processes(self, engine: str) -> Sequence[ProcessRow]:
-        actor = self.supervisor.cell(engine).actor
+        actor = self._cell(engine).actor
         if actor is None or not actor.has_processes:
             return []
         return [
@@ -226,7 +224,7 @@ class Engines(Base):
         ]  # fmt: skip
 
     async def why(self, engine: str) -> dict[str, Why]:
-        return dict(self._view(engine).why)
+        return dict(self._live(engine).why)
 
     async def get_command(self, id: str, *, engine: str | None = None) -> CommandInfo:
         record = await self._record("command", id, "command")
@@ -251,17 +249,15 @@ class Engines(Base):
         self, engine: str, body: Any, caller: Caller = NOBODY, *, wait_s: float | None = None
     ) -> tuple[Accepted, CommandInfo | None]:
         house = self.supervisor
-        view = house.view(engine)
+        view = self._view(engine)
         cell = house.cells.get(view.spec.uid)
         digest = fingerprint(caller, engine, body)
         await self._check_request(view, body)
         if cell is None:
             gone = EngineDisposed(f"Engine {engine} is disposed. Spawn it anew if you need it.")
-            receipt = await house.intake.replay_or(gone, caller.principal, caller.key, digest)
+            receipt = await house.intake.replay_or(gone, caller, digest)
         else:
-            receipt = await house.intake.accept(
-                cell, self._meant(cell, body, caller), principal=caller.principal, key=caller.key, digest=digest
-            )
+            receipt = await house.intake.accept(cell, self._meant(cell, body, caller), caller, digest=digest)
         accepted = await self._accepted(receipt)
         uid = receipt.replay.uid if receipt.replay is not None else view.spec.uid
         done = await self._within(wait_s, lambda: self._effect(uid, accepted))
@@ -320,33 +316,39 @@ class Engines(Base):
     ) -> Accepted:
         return (await self.command(engine, Resume(holder=holder), caller, wait_s=wait_s))[0]
 
+    async def _for_many(self, caller: Caller) -> Caller:
+        """The same caller for the many commands that one request becomes: its audit row stands before them, and its key
+        is no command's.
+        """
+        if caller.trail is not None:
+            await self.supervisor.intake.audit(caller.trail, Outcome.ACCEPTED)
+        return replace(caller, key=None, trail=None)
+
     # -- death -------------------------------------------------------------------------------------------------------
     async def dispose(
         self, engine: str, caller: Caller = NOBODY, *, force: bool = False, grace_s: float | None = None
     ) -> Disposed:
         house = self.supervisor
-        view = house.view(engine)
+        view = self._view(engine)
         uid = view.spec.uid
         cell = house.cells.get(uid)
         if view.state is not State.DISPOSED and cell is not None and cell.state is not State.DISPOSED:
             body = Dispose(force=force, grace_s=grace_s)
-            await house.intake.accept(
-                cell, body, principal=caller.principal, key=caller.key, digest=fingerprint(caller, engine, body)
-            )
+            await house.intake.accept(cell, body, caller, digest=fingerprint(caller, engine, body))
         return await house.watch(uid, lambda view: disposed(view) if view.state is State.DISPOSED else None)
 
     async def dispose_many(
         self, engines: Sequence[str], caller: Caller = NOBODY, *, force: bool = False, grace_s: float | None = None
     ) -> Sequence[PoolResult]:
         results: dict[str, PoolResult] = {}
-        caller = replace(caller, key=None)
+        caller = await self._for_many(caller)
 
         async def one(engine: str) -> None:
             try:
                 gone = await self.dispose(engine, caller, force=force, grace_s=grace_s)
                 results[engine] = PoolResult(id=engine, ok=True, state=gone.state)
             except EnginehouseError as error:
-                state = self.supervisor.view(engine).state.value if engine in self.supervisor.ids else "unknown"
+                state = self._view(engine).state.value if engine in self.supervisor.ids else "unknown"
                 results[engine] = PoolResult(id=engine, ok=False, state=state, problem=error.problem)
 
         async with trio.open_nursery() as nursery:

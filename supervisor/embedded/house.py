@@ -9,15 +9,21 @@ from typing import Any
 import trio
 
 from actors.ref import Ref
+from protocol.audit import EVERYTHING, AuditFilter, AuditInfo, Outcome
+from protocol.authority import Authority, Scope
 from protocol.errors import NotFound, UnknownKind
+from protocol.events import Row
 from protocol.ids import event_id
-from protocol.wire import HealthInfo, KindInfo
+from protocol.wire import HealthInfo, KindInfo, Page
 from protocol.writes import Document
+from supervisor.audit import Trail
+from supervisor.embedded.base import NOBODY, cursor_of, page_of
 from supervisor.embedded.people import People
 from supervisor.embedded.pools import Pools
 from supervisor.embedded.runs import Runs
 from supervisor.health import checks, worst
-from supervisor.house import EventPage, Filter, House
+from supervisor.house import Caller, EventPage, Filter, House
+from supervisor.standing import authority_of
 from supervisor.statistics import HouseStatistics, statistics
 from supervisor.stream import Stream, position, visible
 
@@ -30,9 +36,15 @@ SCAN = 1000
 class EmbeddedHouse(Pools, Runs, People):
     """Everything that `supervisor.house.House` promises, and what only a house of this process can give."""
 
+    def seen_by(self, authority: Authority) -> EmbeddedHouse:
+        """The same house with the eyes of somebody: what lies in pools that they do not see is not there."""
+        return (
+            self if authority.everywhere and authority.has(Scope.ADMIN) else EmbeddedHouse(self.supervisor, authority)
+        )
+
     # -- events ------------------------------------------------------------------------------------------------------
     def events(self, filter: Filter = ALL, *, after: str | None = None, snapshot: bool = False) -> Stream:
-        return Stream(self.supervisor, filter, after, snapshot=snapshot)
+        return Stream(self.supervisor, filter, after, snapshot=snapshot, authority=self.authority)
 
     async def event_page(
         self, filter: Filter = ALL, *, after: str | None = None, limit: int = 100, wait_s: float = 0
@@ -41,8 +53,8 @@ class EmbeddedHouse(Pools, Runs, People):
         if filter.run is not None:
             await self._run(filter.run)
         seq = await position(house, after)
-        uid = house.view(filter.engine).spec.uid if filter.engine is not None else None
-        shows = visible(house, filter, uid)
+        uid = self._view(filter.engine).spec.uid if filter.engine is not None else None
+        shows = visible(house, filter, uid, self.authority)
         items: list[dict[str, Any]] = []
         ring = house.rings.house
         deadline = trio.current_time() + wait_s
@@ -79,7 +91,7 @@ class EmbeddedHouse(Pools, Runs, People):
     # -- the house ---------------------------------------------------------------------------------------------------
     async def health(self) -> HealthInfo:
         house = self.supervisor
-        found = await checks(house)
+        found = await checks(house, self._sees)
         return HealthInfo(
             status=worst(found), uptime_s=round(house.now() - house.started_at, 3), version=_version(), checks=found
         )
@@ -100,16 +112,42 @@ class EmbeddedHouse(Pools, Runs, People):
         """Cancel whatever still lives, at once; what it was doing is found interrupted by the next house."""
         self.supervisor.abandon()
 
+    # -- audit -------------------------------------------------------------------------------------------------------
+    async def audit(self, trail: Trail, outcome: Outcome, **more: Any) -> None:
+        """Journal the row of a request of which nothing else was journaled; nothing when something was. Raises
+        StoreUnavailable, ShuttingDown.
+        """
+        await self.supervisor.intake.audit(trail, outcome, **more)
+
+    def audit_nowait(self, trail: Trail, outcome: Outcome, **more: Any) -> None:
+        """The same for whoever cannot wait (it is cancelled): journaled if anything still is."""
+        self.supervisor.intake.audit_nowait(trail, outcome, **more)
+
+    async def audit_page(
+        self, wanted: AuditFilter = EVERYTHING, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[AuditInfo]:
+        """Audit rows, newest first."""
+        found: list[Row] = []
+        before = cursor_of(cursor)
+        while len(found) <= limit:
+            rows = await self.supervisor.store.audit(before=before, limit=SCAN)
+            found += [row for row in rows if wanted.shows(row)]
+            if len(rows) < SCAN:
+                break
+            before = rows[-1].seq
+        return page_of(found[: limit + 1], limit, AuditInfo.of, lambda row: int(row.seq))
+
     # -- documents ---------------------------------------------------------------------------------------------------
     async def documents(self, table: str) -> dict[str, Any]:
         """The bodies of a plain table, by id, as JSON values: what a program keeps beside its engines."""
         return {document.id: document.body for document in await self.supervisor.store.documents(table)}
 
-    async def put_document(self, table: str, id: str, body: Any) -> None:
-        """Make one durable; a `body` of None removes it. Raises StoreUnavailable, ShuttingDown. Cancelled: it may be
-        durable all the same.
+    async def put_document(self, table: str, id: str, body: Any, caller: Caller = NOBODY) -> None:
+        """Make one durable, with the caller's audit row; a `body` of None removes it. Raises StoreUnavailable,
+        ShuttingDown, Unauthenticated. Cancelled: it may be durable all the same.
         """
-        await self.supervisor.intake.record(Document(table=table, id=id, body=body))
+        authority_of(caller)
+        await self.supervisor.intake.record(Document(table=table, id=id, body=body), trail=caller.trail)
 
 
 def _version() -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-import trio
-
+from protocol.authority import Scope
 from protocol.commands import Reply, Signal, Submit
 from protocol.edge import load
 from protocol.errors import InvalidState, NotFound
@@ -18,7 +17,7 @@ from supervisor.embedded.base import NOBODY, Base, fingerprint, page_of
 from supervisor.house import Caller
 from supervisor.infos import dead_letter_info, request_info
 from supervisor.receipts import Receipt
-from supervisor.supervisor import Supervisor
+from supervisor.standing import check_standing
 
 __all__ = ["People"]
 
@@ -30,10 +29,6 @@ STATES = {
 
 class People(Base):
     """The part of `House` that is about requests and dead letters."""
-
-    def __init__(self, supervisor: Supervisor) -> None:
-        super().__init__(supervisor)
-        self._letters = trio.Lock()  # a dead letter is sent once, whoever asks at the same time
 
     async def requests(
         self, *, state: Literal["pending", "decided"] | None = "pending", kind: str | None = None,
@@ -66,9 +61,9 @@ class People(Base):
         )
         cell, digest = self.supervisor.cells.get(request.uid), fingerprint(caller, body)
         if cell is None or request.state is not RequestState.PENDING:
-            await self.supervisor.intake.replay_or(closed(request), caller.principal, caller.key, digest)
+            await self.supervisor.intake.replay_or(closed(request), caller, digest)
             return request_info(request)
-        await self.supervisor.intake.accept(cell, body, principal=caller.principal, key=caller.key, digest=digest)
+        await self.supervisor.intake.accept(cell, body, caller, digest=digest)
         await self.supervisor.watch(
             request.uid,
             lambda view: id not in view.requests or view.requests[id].state is not RequestState.PENDING,
@@ -93,7 +88,7 @@ class People(Base):
 
     async def redeliver(self, id: str, caller: Caller = NOBODY) -> Accepted:
         """A new command to the engine that has the id now; a run becomes a new run with `retry_of`."""
-        async with self._letters:
+        async with self.supervisor.letters:
             return await self._accepted(await self._redeliver(id, caller))
 
     async def _redeliver(self, id: str, caller: Caller) -> Receipt:
@@ -102,8 +97,8 @@ class People(Base):
         digest = fingerprint(caller, "redeliver", id)
         if letter.state != "dead":
             refusal = InvalidState(f"Dead letter {id} was redelivered already.", state=letter.state, allowed=[])
-            return await self.supervisor.intake.replay_or(refusal, caller.principal, caller.key, digest)
-        cell = self.supervisor.cell(letter.engine_id)
+            return await self.supervisor.intake.replay_or(refusal, caller, digest)
+        cell = self._cell(letter.engine_id)
         body: Submit | Signal
         if letter.type == "submit":
             run = await self._run(letter.run_id or "")
@@ -115,15 +110,17 @@ class People(Base):
         else:
             body = load(Signal, letter.body)
         return await self.supervisor.intake.accept(
-            cell, body, principal=caller.principal, key=caller.key, digest=digest, retry_of=letter.run_id,
+            cell, body, caller, digest=digest, retry_of=letter.run_id,
             more=lambda command: (self._letter_row(letter, "redelivered", caller, command_id=command.id),),
         )  # fmt: skip
 
     async def discard(self, id: str, caller: Caller = NOBODY) -> None:
-        async with self._letters:
+        async with self.supervisor.letters:
             await self.supervisor.intake.write_and_wait(())  # as in `_redeliver`
             letter = await self._dead_letter(id)
-            await self.supervisor.intake.write_and_wait((self._letter_row(letter, "discarded", caller),))
+            check_standing(caller, Scope.OPERATE, pool=letter.pool, uid=letter.uid)
+            discarded = self._letter_row(letter, "discarded", caller)
+            await self.supervisor.intake.write_and_wait((discarded,), caller.trail)
 
     def _letter_row(self, letter: DeadLetter, what: str, caller: Caller, **more: str) -> Row:
         return Row(

@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from actors.cell import Cell
+from protocol.authority import Scope
 from protocol.commands import Pause, Resume, Start, Stop
 from protocol.edge import as_json
 from protocol.errors import EngineExists, EnginehouseError, PoolBusy, ValidationFailed
@@ -22,6 +23,7 @@ from supervisor.embedded.base import NOBODY
 from supervisor.embedded.engines import Engines
 from supervisor.house import Caller
 from supervisor.pools import DEFAULT, Pool
+from supervisor.standing import check_standing
 
 __all__ = ["Pools"]
 
@@ -37,22 +39,24 @@ class Pools(Engines):
         )
 
     async def pools(self) -> Sequence[PoolInfo]:
-        return [self._info(pool) for pool in self.supervisor.pools]
+        return [self._info(pool) for pool in self.supervisor.pools if self._sees(pool.spec.id)]
 
     async def pool(self, id: str) -> PoolInfo:
-        return self._info(self.supervisor.pools.get(id))
+        return self._info(self._pool(id))
 
     async def create_pool(self, new: NewPool, caller: Caller = NOBODY) -> PoolInfo:
+        check_standing(caller, Scope.OPERATE)
         if new.id in self.supervisor.pools:
             raise EngineExists(f"Pool {new.id} exists. Choose another id, or change it with PATCH.")
         fields = {name: getattr(new, name) for name in NewPool.__dataclass_fields__}
-        return await self._keep(PoolSpec(**fields))
+        return await self._keep(PoolSpec(**fields), caller)
 
-    async def _keep(self, spec: PoolSpec) -> PoolInfo:
+    async def _keep(self, spec: PoolSpec, caller: Caller) -> PoolInfo:
         if spec.template is not None:
             self.supervisor.kinds.parse_config(spec.template.kind, spec.template.config)
         pool = self.supervisor.pools.put(spec)
-        await self.supervisor.intake.record(Document(table="pool", id=spec.id, body=as_json(spec)))
+        document = Document(table="pool", id=spec.id, body=as_json(spec))
+        await self.supervisor.intake.record(document, trail=caller.trail)
         self.supervisor.give_places(pool)
         for cell in pool.cells.values():
             self.supervisor.expiry.watch(cell)
@@ -60,16 +64,19 @@ class Pools(Engines):
         return self._info(pool)
 
     async def patch_pool(self, id: str, patch: PatchPool, members: frozenset[str], caller: Caller = NOBODY) -> PoolInfo:
+        pool = self._pool(id)
+        check_standing(caller, Scope.OPERATE)
         changes = {name: getattr(patch, name) for name in members}
         for name in NOT_NULL:
             if name in changes and changes[name] is None:
                 raise ValidationFailed(
                     f"{name} cannot be null.", errors=[{"loc": [name], "msg": "cannot be null", "type": "null"}]
                 )
-        return await self._keep(replace(self.supervisor.pools.get(id).spec, **changes))
+        return await self._keep(replace(pool.spec, **changes), caller)
 
     async def delete_pool(self, id: str, caller: Caller = NOBODY, *, force: bool = False) -> None:
-        pool = self.supervisor.pools.get(id)
+        pool = self._pool(id)
+        check_standing(caller, Scope.OPERATE)
         if id == DEFAULT:
             raise PoolBusy("The default pool stays.")
         if pool.engines or pool.spawning:
@@ -81,11 +88,11 @@ class Pools(Engines):
             if failed or pool.engines:
                 raise PoolBusy(f"Pool {id} could not be emptied: {', '.join(failed) or 'engines were added'}.")
         self.supervisor.pools.remove(id)
-        await self.supervisor.intake.record(Document(table="pool", id=id, body=None))
+        await self.supervisor.intake.record(Document(table="pool", id=id, body=None), trail=caller.trail)
 
     async def get_or_spawn(self, pool: str, key: str, caller: Caller = NOBODY) -> tuple[EngineInfo, bool]:
         house = self.supervisor
-        found = house.pools.get(pool)
+        found = self._pool(pool)
         if not valid_key(key):
             raise ValidationFailed(
                 "A key is 1 to 128 printable characters without '/'.",
@@ -97,7 +104,7 @@ class Pools(Engines):
                 if house.cell(known).aim is Aim.DISPOSED:
                     await house.watch(house.ids[known], lambda view: view.state is State.DISPOSED)
                     continue
-                info = house.info(house.view(known))
+                info = house.info(self._view(known))
                 if info.state in (State.STOPPED, State.FAILED):
                     await self.start(known, replace(caller, key=None))
                     await self._seen_up(info.uid)
@@ -120,22 +127,24 @@ class Pools(Engines):
     # -- as one ------------------------------------------------------------------------------------------------------
     async def pool_command(self, id: str, command: PoolCommand, caller: Caller = NOBODY) -> Sequence[PoolResult]:
         """Commands every engine, in parallel; one failure spares nobody."""
-        pool = self.supervisor.pools.get(id)
+        pool = self._pool(id)
+        check_standing(caller, Scope.OPERATE, pool=id)
+        caller = await self._for_many(caller)
         cells = list(pool.cells.values())
         if command.type == "dispose":
             engines = [cell.spec.id for cell in cells]
             return await self.dispose_many(engines, caller, force=command.force, grace_s=command.grace_s)
         if command.type == "drain":
-            await self._keep(replace(pool.spec, draining=True))
+            await self._keep(replace(pool.spec, draining=True), caller)
             drain(self.supervisor, pool)
             return [PoolResult(id=cell.spec.id, ok=True, state=cell.state.value) for cell in cells]
         if command.type in ("start", "resume") and pool.spec.draining:
-            await self._keep(replace(pool.spec, draining=False))
+            await self._keep(replace(pool.spec, draining=False), caller)
         results: dict[str, PoolResult] = {}
 
         async def one(cell: Cell) -> None:
             try:
-                await self.command(cell.spec.id, self._body(command), replace(caller, key=None))
+                await self.command(cell.spec.id, self._body(command), caller)
                 results[cell.spec.uid] = PoolResult(id=cell.spec.id, ok=True, state=cell.state.value)
             except EnginehouseError as error:
                 results[cell.spec.uid] = PoolResult(

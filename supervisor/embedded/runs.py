@@ -33,7 +33,7 @@ class Runs(Base):
         return page_of(found, limit, self._run_info, lambda run: int(run.seq))
 
     async def history(self, engine: str, *, page: int = 1, page_size: int = 50) -> tuple[list[RunInfo], int]:
-        view = self.supervisor.view(engine)
+        view = self._view(engine)
         total = sum(view.counts.get(f"run.{status}", 0) for status in ENDED)
         skip, cursor = (page - 1) * page_size, None
         items: list[Run] = []
@@ -70,9 +70,9 @@ class Runs(Base):
         digest = fingerprint(caller, body)
         if found.status.ended or cell is None:
             refusal = InvalidState(f"Run {run} is {found.status} already.", state=found.status.value, allowed=[])
-            await self.supervisor.intake.replay_or(refusal, caller.principal, caller.key, digest)
+            await self.supervisor.intake.replay_or(refusal, caller, digest)
         else:
-            await self.supervisor.intake.accept(cell, body, principal=caller.principal, key=caller.key, digest=digest)
+            await self.supervisor.intake.accept(cell, body, caller, digest=digest)
         return self._run_info(await self._run(run))
 
     async def retry(self, run: str, caller: Caller = NOBODY) -> tuple[RunInfo, Accepted]:
@@ -88,9 +88,8 @@ class Runs(Base):
             queue_ttl_s=found.queue_ttl_s, labels=found.labels,
         )  # fmt: skip
         receipt = await self.supervisor.intake.accept(
-            self.supervisor.cell(found.engine_id), body, principal=caller.principal, key=caller.key,
-            digest=fingerprint(caller, "retry", run), retry_of=run,
-        )  # fmt: skip
+            self._cell(found.engine_id), body, caller, digest=fingerprint(caller, "retry", run), retry_of=run
+        )
         accepted = await self._accepted(receipt)
         assert accepted.run_id is not None
         return self._run_info(await self._run(accepted.run_id)), accepted

@@ -40,7 +40,7 @@ class Page:
     """
 
     uid: str | None = None
-    pool: str | None = None
+    pools: tuple[str, ...] | None = None
     statuses: tuple[str, ...] | None = None
     before: int | None = None
     limit: int = 100
@@ -100,6 +100,9 @@ class Store(Protocol):
         limit: int = 1000,
     ) -> Sequence[Row]:
         """At most `limit` rows with `after` < seq <= `until`, in order, of the journal, of one engine or of one run."""
+
+    async def audit(self, *, before: int | None = None, limit: int = 1000) -> Sequence[Row]:
+        """At most `limit` audit rows with seq < `before`, newest first. Costs in proportion to them alone."""
 
     async def get(self, kind: Kind, id: str) -> Record | None: ...
 

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import NamedTuple
 
 import trio
@@ -232,6 +233,11 @@ class MemoryStore:
                 found.append(Row.from_wire(kept.wire, kept.uid))
         return found
 
+    async def audit(self, *, before: int | None = None, limit: int = 1000) -> list[Row]:
+        rows = (Row.from_wire(kept.wire, kept.uid) for kept in reversed((await self._read()).rows))
+        of_audit = (row for row in rows if row.type.startswith("audit.") and (before is None or row.seq < before))
+        return list(islice(of_audit, limit))
+
     async def get(self, kind: Kind, id: str) -> Record | None:
         return (await self._read()).record(kind, id)
 
@@ -288,7 +294,7 @@ class MemoryStore:
             for (of, _), indexed in (await self._read()).records.items()
             if of == kind
             and page.uid in (None, indexed.uid)
-            and page.pool in (None, indexed.pool)
+            and (page.pools is None or indexed.pool in page.pools)
             and (page.statuses is None or indexed.status in page.statuses)
             and (page.before is None or indexed.seq < page.before)
         ]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from web.cli import engines, events, house, keys, letters, people, pools, runs, show
+from web.cli import audit, engines, events, house, keys, letters, people, pools, runs, show
 from web.cli.exits import EXITS, INTERRUPTED
 from web.places import Problem
 
@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (house, engines, runs, events, people):
+for part in (house, engines, runs, events, people, audit):
     part.add(app)
 app.add_typer(pools.app, name="pools")
 app.add_typer(letters.app, name="dead-letters")

@@ -110,12 +110,21 @@ class RemoteHouse:
     def url(self) -> str:
         return self._connection.url
 
-    async def call(self, method: str, *where: str, body: object = None, key: str | None = None) -> Any:
+    async def call(
+        self,
+        method: str,
+        *where: str,
+        body: object = None,
+        key: str | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Any:
         """What this interface has no method for: the answer's JSON, None for an empty one.
 
         `where`: the parts of the path below `/api/v1`.
         """
-        answer = await self._connection.call(method, path(*where), body=body, key=key)
+        answer = await self._connection.call(
+            method, path(*where), body=body, key=key, query=tuple((query or {}).items())
+        )
         return answer.json if answer.body else None
 
     # engines

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 import apsw
@@ -13,12 +15,17 @@ from protocol.writes import Document, Replay, Snapshot
 from supervisor.store.contract import Bounds, Page
 from supervisor.store.ledger import OPEN, Link, chained
 
-__all__ = ["bounds", "documents", "key", "links", "record", "records", "rows", "snapshots", "spent", "tail"]
+__all__ = ["audit", "bounds", "documents", "key", "links", "record", "records", "rows", "snapshots", "spent", "tail"]
 
 _ROWS = "SELECT body, uid FROM journal WHERE {where} ORDER BY seq LIMIT ?"
 _WALK = "SELECT * FROM (SELECT seq, body FROM records WHERE {where} ORDER BY seq DESC LIMIT ?)"
 _MERGE = "SELECT body FROM ({walks}) ORDER BY seq DESC LIMIT ?"
 
+# In the words of the partial index's own condition: only so does SQLite use it.
+_AUDIT = (
+    "SELECT body, uid FROM journal WHERE type >= 'audit.' AND type < 'audit/' AND seq < ? ORDER BY seq DESC LIMIT ?"
+)
+_FAR = 2**63 - 1
 _OPEN = encode(sorted(OPEN)).decode()
 
 
@@ -46,23 +53,30 @@ def rows(
     return [Row.from_wire(body, of) for body, of in db.execute(text, (*values, limit))]
 
 
+def audit(db: apsw.Connection, before: int | None, limit: int) -> list[Row]:
+    values = (_FAR if before is None else before, limit)
+    return [Row.from_wire(body, of) for body, of in db.execute(_AUDIT, values)]
+
+
 def record(db: apsw.Connection, kind: Kind, name: str) -> Record | None:
     body = db.execute("SELECT body FROM records WHERE kind = ? AND id = ?", (kind, name)).get
     return None if body is None else load_record(kind, body)
 
 
 def records(db: apsw.Connection, kind: Kind, page: Page) -> list[Record]:
-    """Each status is walked on its own, newest first, and the walks are merged, so history does not count.
+    """Each pool and status is walked on its own, newest first, and the walks are merged, so history does not count.
 
     For one engine its own records are walked: the plus signs keep SQLite from the indexes of all engines' (its query
     planner's documentation, "disqualifying WHERE clause terms").
     """
-    pool, state = ("pool = ?", "status = ?") if page.uid is None else ("+pool = ?", "+status = ?")
+    of_pool, of_status = ("pool = ?", "status = ?") if page.uid is None else ("+pool = ?", "+status = ?")
+    statuses: Iterable[str | None] = (None,) if page.statuses is None else dict.fromkeys(page.statuses)
+    pools: Iterable[str | None] = (None,) if page.pools is None else dict.fromkeys(page.pools)
     walks: list[str] = []
     bound: list[Any] = []
-    for status in (None,) if page.statuses is None else dict.fromkeys(page.statuses):
+    for pool, status in product(pools, statuses):
         where, values = _where(
-            {"kind = ?": kind, "uid = ?": page.uid, pool: page.pool, state: status, "seq < ?": page.before}
+            {"kind = ?": kind, "uid = ?": page.uid, of_pool: pool, of_status: status, "seq < ?": page.before}
         )
         walks.append(_WALK.format(where=where))
         bound += (*values, page.limit)

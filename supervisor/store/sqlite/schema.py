@@ -61,6 +61,7 @@ MIGRATIONS = (
         name TEXT NOT NULL, id TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (name, id)
     ) STRICT;
     """,
+    "CREATE INDEX journal_audit ON journal (seq) WHERE type >= 'audit.' AND type < 'audit/';",
 )
 """Each brings the file from the version that is its index to the next, and is never edited; `user_version` counts."""
 

@@ -167,6 +167,9 @@ class SqliteStore:
     ) -> list[Row]:
         return await self._readers.call(lambda db: queries.rows(db, after, until, uid, run_id, limit))
 
+    async def audit(self, *, before: int | None = None, limit: int = 1000) -> list[Row]:
+        return await self._readers.call(lambda db: queries.audit(db, before, limit))
+
     async def get(self, kind: Kind, id: str) -> Record | None:
         return await self._readers.call(lambda db: queries.record(db, kind, id))
 

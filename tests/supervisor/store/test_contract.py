@@ -188,8 +188,10 @@ async def test_lists_are_filtered_newest_first_and_paged(place: Place) -> None:
 
         assert await ids() == ["r5", "r4", "r3", "r2", "r1", "r0"]
         assert await ids(uid="u1") == ["r5", "r3", "r1"]
-        assert await ids(pool="p2") == ["r5", "r2"]
-        assert await ids(pool="p2", uid="u0") == ["r2"]
+        assert await ids(pools=("p2",)) == ["r5", "r2"]
+        assert await ids(pools=("p2", "p0")) == ["r5", "r3", "r2", "r0"]
+        assert await ids(pools=()) == []
+        assert await ids(pools=("p2",), uid="u0") == ["r2"]
         assert await ids(statuses=("running", "completed")) == ["r2", "r1"]
         assert await ids(statuses=("queued",), uid="u0") == ["r4", "r0"]
         assert await ids(statuses=("queued", "running", "queued"), limit=3) == ["r5", "r4", "r3"]

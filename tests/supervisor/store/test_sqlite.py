@@ -84,7 +84,7 @@ async def test_a_newer_schema_is_refused_and_not_changed(path: Path) -> None:
     async with Place(lambda: SqliteStore(path)).serve():
         pass
     sql(path, "PRAGMA user_version = 99")
-    with pytest.raises(StoreUnavailable, match=r"newer Enginehouse \(schema 99, known here: 1\)"):
+    with pytest.raises(StoreUnavailable, match=r"newer Enginehouse \(schema 99, known here: 2\)"):
         await SqliteStore(path).open()
     assert sql(path, "PRAGMA user_version") == 99
     assert sql(path, "SELECT value FROM meta WHERE name = 'fence'") == 1

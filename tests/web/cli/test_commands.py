@@ -298,3 +298,15 @@ def test_ctrl_c_leaves_the_command_and_not_the_run(cli: Cli, probe: str, daemon:
     (run,) = json.loads(cli("runs", "--engine", probe, "--json")[1])
     assert run["status"] == "running"
     assert cli("cancel", run["id"])[0] == 0
+
+
+def test_the_audit_trail_is_listed_and_exported(cli: Cli, probe: str) -> None:
+    assert cli("pause", probe)[0] == 0
+    assert cli("spawn", "nobody")[0] != 0
+    code, out, _ = cli("audit", "--engine", probe)
+    assert code == 0
+    assert re.search(rf"accepted +key:admin +send_command +pause +{probe}", out)
+    refused = json.loads(cli("audit", "--outcome", "refused", "--limit", "1", "--json")[1])
+    assert [(row["operation"], row["slug"]) for row in refused] == [("spawn_engine", "unknown-kind")]
+    lines = cli("audit", "--all", "--engine", probe)[1].splitlines()
+    assert [json.loads(line)["type"] for line in lines] == ["pause", "spawn"]
