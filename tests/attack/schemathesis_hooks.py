@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 THERE = {"engine": ["a", "b"], "pool": ["default", "p"], "kind": ["probe"], "slice": ["progress"]}
 """Things that the test has made."""
 
-UNSAID = {"cursor", "template", "id", "key", "label", "pool", "input", "kind", "event", "types", "query", "at"}
+UNSAID = {"cursor", "template", "engine_id", "key", "label", "pool", "input", "kind", "event", "types", "query", "at"}
 """Types of faults that a schema cannot tell beforehand."""
 
 BY_DESIGN = {"unknown-kind", "unsupported-command", "invalid-event-id", "event-id-expired", "engine-disposed"}
