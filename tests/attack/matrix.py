@@ -216,7 +216,9 @@ async def master(world: World) -> Credential:
 def created(*scopes: str, pools: frozenset[str] | None = None) -> Callable[[World], Awaitable[Credential]]:
     async def make(world: World) -> Credential:
         more = {} if pools is None else {"pools": sorted(pools)}
-        return Credential(headers=bearer(await world.target.key(*scopes, **more)), scopes=frozenset(scopes), pools=pools)
+        return Credential(
+            headers=bearer(await world.target.key(*scopes, **more)), scopes=frozenset(scopes), pools=pools
+        )
 
     return make
 

@@ -27,14 +27,24 @@ ORIGINS = [
 
 SITES = ["cross-site", "same-site", "Cross-Site", "", "none, cross-site", "nonsense"]
 
-FORMS = ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain", "text/plain; application/json"]
+FORMS = [
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "text/plain",
+    "text/plain; application/json",
+]
 
 SPAWN = {"kind": "probe", "id": "csrf"}
 
 
 @pytest.mark.parametrize("host", HOSTS)
 async def test_a_name_that_only_points_here_is_not_served(shared: Target, host: str) -> None:
-    for method, path in (("GET", "/api/v1/engines"), ("GET", "/health/live"), ("GET", "/docs"), ("POST", "/api/v1/engines")):
+    for method, path in (
+        ("GET", "/api/v1/engines"),
+        ("GET", "/health/live"),
+        ("GET", "/docs"),
+        ("POST", "/api/v1/engines"),
+    ):
         answer = await shared.ask(method, path, SPAWN if method == "POST" else None, host=host.format(port=shared.port))
         assert answer.status in {400, 421}, (method, path)
     await nothing_happened(shared)
@@ -74,7 +84,9 @@ async def test_a_preflight_gets_no_leave(shared: Target) -> None:
 @pytest.mark.parametrize("content_type", FORMS)
 async def test_what_a_form_can_post_is_not_json(shared: Target, content_type: str) -> None:
     """Without a script a page can send these and no others (Fetch standard, CORS-safelisted)."""
-    answer = await shared.ask("POST", "/api/v1/engines", b'{"kind":"probe","id":"csrf"}', f"Content-Type: {content_type}")
+    answer = await shared.ask(
+        "POST", "/api/v1/engines", b'{"kind":"probe","id":"csrf"}', f"Content-Type: {content_type}"
+    )
     assert answer.status == 415
     answer = await shared.ask("POST", "/api/v1/engines/csrf/runs", b'{"input":"x"}', f"Content-Type: {content_type}")
     assert answer.status == 415

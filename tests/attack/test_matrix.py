@@ -58,7 +58,7 @@ async def ask(world: World, route: Route, row: Row, credential: Credential, meth
 @pytest.mark.parametrize("name", ROWS)
 async def test_each_credential_gets_what_it_may(world: World, credentials: dict[str, Credential], name: str) -> None:
     route, row = ROUTE_OF[name.partition(":")[0]], ROWS[name]
-    for method in (["GET", "HEAD"] if route.method == "GET" else [route.method]):
+    for method in ["GET", "HEAD"] if route.method == "GET" else [route.method]:
         wanted = {who: expected(row, credential, method) for who, credential in credentials.items()}
         got = {who: await ask(world, route, row, credential, method) for who, credential in credentials.items()}
         assert got == wanted, method
