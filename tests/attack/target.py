@@ -134,6 +134,10 @@ class Target:
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.daemon.pid}/fd"))
 
+    def rss_bytes(self) -> int:
+        pages = Path(f"/proc/{self.daemon.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def connections(self) -> int:
         """Sockets of the daemon; those of its store and its children are few and constant while nothing starts."""
         found = 0
