@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any, Final, Literal
 
+import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
@@ -140,9 +141,26 @@ def create_app(
         limits=limits or Limits(),
         wall=wall,
         heartbeat_s=heartbeat_s,
-        openapi=_openapi,
+        openapi=_Document(),
     )
     return Api(services)
+
+
+class _Document:
+    """The OpenAPI document, made once by who asks first, in a thread: it takes 0.1 s, which neither the start nor
+    anybody else's request should pay for. The others wait for that one and take no thread: it is a public address, and
+    two hundred at once held the loop for a second.
+    """
+
+    def __init__(self) -> None:
+        self._making = trio.Lock()
+        self._made: bytes | None = None
+
+    async def __call__(self) -> bytes:
+        if self._made is None:
+            async with self._making:
+                self._made = self._made or await trio.to_thread.run_sync(_openapi)
+        return self._made
 
 
 @cache

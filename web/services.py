@@ -4,7 +4,7 @@ process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,7 +20,7 @@ __all__ = ["Services"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """`audit`: where audit rows are read (None: there are none); `audit_level`: `metadata`, or `request` with bodies;
-    `wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
+    `wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: gives the
     document, as bytes; `in_flight`: (principal, key) of requests that are no command and are being answered now.
     """
 
@@ -29,7 +29,7 @@ class Services:
     limits: Limits
     wall: Callable[[], float]
     heartbeat_s: float
-    openapi: Callable[[], bytes]
+    openapi: Callable[[], Awaitable[bytes]]
     audit: AuditJournal | None = None
     audit_level: Literal["metadata", "request"] = "metadata"
     rates: Rates = field(default_factory=Rates)

@@ -124,7 +124,8 @@ class Target:
         assert (await self.ask("GET", "/health/live", key=None)).status == 200
         run = await self.run(await self.engine(), "still there")
         assert run["status"] == "completed", run
-        assert self.bugs() == []
+        bugs = self.bugs()
+        assert not bugs, json.dumps(bugs[0])[:4000]
 
     def bugs(self) -> list[dict[str, Any]]:
         """What the log calls a fault of ours."""

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import pytest
+import trio
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.web.doubles import Client, RecordingHouse, api, client
@@ -60,6 +61,21 @@ def test_reading_needs_read_and_writing_needs_more() -> None:
         for (method, _), scope in scopes.items()
         if scope in {"read", "operate"}
     )
+
+
+async def test_who_ask_for_the_document_at_once_have_it_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"{}"
+
+    monkeypatch.setattr("web.app._openapi", make)
+    asker = client(RecordingHouse(), key=None)
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(asker.get, "/openapi.json")
+    assert made == [1]
 
 
 async def test_the_document_is_served_to_everybody(spec: dict[str, Any]) -> None:
