@@ -84,8 +84,7 @@ class Intake:
         self._submit(Write(rows, command, tag=receipt), receipt)
         if isinstance(body, Submit):
             receipt.counted = self._house.pools.of(cell).count_run(self._house.now())
-        await receipt.wait()
-        return self._check_replay(receipt, digest)
+        return await self._answer(receipt, digest)
 
     async def spawn(self, spec: Spec, body: Any, caller: Caller, *, digest: str) -> Receipt:
         """Bring an engine to life; its cell exists once that is durable. Raises as `accept`, EngineExists, and what the
@@ -118,7 +117,14 @@ class Intake:
         )  # fmt: skip
         rows = (born, *acceptance(spec, 0, command), *self._audited(caller, command, spec))
         self._submit(Write(rows, command, tag=receipt), receipt)
+        return await self._answer(receipt, digest)
+
+    async def _answer(self, receipt: Receipt, digest: str) -> Receipt:
+        """Once it is durable, and, of a replay, once its own audit row is."""
         await receipt.wait()
+        if receipt.replay is not None and receipt.trail is not None:
+            self._house.check_durable()
+            await self._durable(())
         return self._check_replay(receipt, digest)
 
     def write(self, rows: tuple[Row, ...]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import trio
 
 from actors.envelope import Undelivered
+from protocol.audit import Outcome
 from protocol.commands import (
     Answer,
     Approve,
@@ -31,6 +32,7 @@ from protocol.runs import OnBusy, Priority
 from protocol.specs import Backoff, OnInterrupt, OnStall, PauseMode, Policy, Strategy, Template
 from protocol.specs import Restart as RestartSpec
 from protocol.wire import Accepted, NewEngine, NewPool, NewRun, PoolAction, PoolCommand, ReplyBody
+from supervisor.audit import Trail
 from supervisor.embedded import EmbeddedHouse
 from supervisor.house import Caller
 from tests.simulation.world import Ack, World
@@ -94,6 +96,7 @@ class Client:
     house: EmbeddedHouse
     name: str
     keys: list[tuple[str, str, Any]] = field(default_factory=list)
+    trail: Trail | None = None
 
     async def run(self, requests: int) -> None:
         world, rng = self.world, self.world.rng
@@ -106,12 +109,29 @@ class Client:
             await trio.sleep(rng.random() * 0.02)
 
     async def attempt(self, action: Callable[[Client], Awaitable[None]]) -> None:
-        """Refusals are answers; anything else that is raised is the house's fault."""
+        """One request, with its trail. Refusals are answers; anything else that is raised is the house's fault."""
+        world = self.world
+        world.attempts += 1
+        name = f"{self.name}-{world.attempts}"
+        trail = Trail(self.name, request_id=name)
         try:
-            await action(self)
-        except EnginehouseError as error:
-            self.world.refusals[error.slug] += 1
-            self.world.must(error.slug != "internal", repr(error))
+            try:
+                await action(replace(self, trail=trail))
+            except EnginehouseError as error:
+                world.refusals[error.slug] += 1
+                world.must(error.slug != "internal", repr(error))
+                with suppress(EnginehouseError):
+                    await self.house.audit(trail, Outcome.REFUSED, slug=error.slug)
+                    if world.alive:
+                        world.audited.append(name)
+            else:
+                if world.alive and trail.taken:
+                    world.audited.append(name)
+        finally:
+            self.house.audit_nowait(trail, Outcome.ABANDONED)
+
+    def caller(self, key: str | None = None) -> Caller:
+        return Caller(principal=self.name, key=key, trail=self.trail)
 
     # -- what is sent ------------------------------------------------------------------------------------------------
     async def send(self, engine: str, body: Any, *, keyed: bool = True, wait_s: float | None = None) -> None:
@@ -119,7 +139,7 @@ class Client:
         key = f"{self.name}-{self.world.rng.getrandbits(40):x}" if keyed else None
         if key is not None:
             self.keys.append((key, engine, body))
-        accepted, _ = await self.house.command(engine, body, Caller(principal=self.name, key=key), wait_s=wait_s)
+        accepted, _ = await self.house.command(engine, body, self.caller(key), wait_s=wait_s)
         self.note(accepted, key)
 
     def note(self, accepted: Accepted, key: str | None) -> None:
@@ -135,7 +155,7 @@ class Client:
         """The very same request again: sometimes its first answer, sometimes the first attempt that arrives."""
         if self.keys:
             key, engine, body = self.world.rng.choice(self.keys[-12:])
-            accepted, _ = await self.house.command(engine, body, Caller(principal=self.name, key=key))
+            accepted, _ = await self.house.command(engine, body, self.caller(key))
             self.note(accepted, key)
 
     async def submit(self) -> None:
@@ -204,7 +224,7 @@ class Client:
         request = rng.choice(pending)
         way = rng.randrange(6)
         if way == 0:
-            caller = Caller(principal=self.name)
+            caller = self.caller()
             await self.house.reply(request.id, ReplyBody(option="approve"), caller)
             return
         named = rng.choice([None, request.id])
@@ -229,14 +249,12 @@ class Client:
         if rng.random() < 0.5:
             await self.send(self.engine(), body)
         else:
-            await self.house.dispose(self.engine(), Caller(principal=self.name), force=body.force)
+            await self.house.dispose(self.engine(), self.caller(), force=body.force)
 
     async def respawn(self) -> None:
         """A disposed id comes back as another engine."""
         key = f"{self.name}-{self.world.rng.getrandbits(40):x}"
-        _, accepted = await self.house.spawn(
-            new_engine(self.world, self.engine()), Caller(principal=self.name, key=key)
-        )
+        _, accepted = await self.house.spawn(new_engine(self.world, self.engine()), self.caller(key))
         self.note(accepted, key)
 
     async def pool(self) -> None:
@@ -248,11 +266,11 @@ class Client:
     async def by_key(self) -> None:
         """A session of the pool, by its key."""
         rng = self.world.rng
-        info, _ = await self.house.get_or_spawn("team", rng.choice(["one", "two"]), Caller(principal=self.name))
+        info, _ = await self.house.get_or_spawn("team", rng.choice(["one", "two"]), self.caller())
         if rng.random() < 0.5:
             await self.house.submit(info.id, NewRun(input=f"{self.name}-{rng.getrandbits(40):x}"))
         elif rng.random() < 0.4:
-            await self.house.dispose(info.id, Caller(principal=self.name), force=True)
+            await self.house.dispose(info.id, self.caller(), force=True)
 
     async def letters(self) -> None:
         """Dead letters are redelivered or discarded."""
@@ -260,7 +278,7 @@ class Client:
         if letters:
             letter = self.world.rng.choice(letters)
             if self.world.rng.random() < 0.7:
-                self.note(await self.house.redeliver(letter.id, Caller(principal=self.name)), None)
+                self.note(await self.house.redeliver(letter.id, self.caller()), None)
             else:
                 await self.house.discard(letter.id)
 
@@ -276,7 +294,7 @@ async def janitor(world: World, house: EmbeddedHouse) -> None:
 
     async def answer(client: Client) -> None:
         for request in (await house.requests()).items:
-            await house.reply(request.id, ReplyBody(option="approve"), Caller(principal="janitor"))
+            await house.reply(request.id, ReplyBody(option="approve"), client.caller())
 
     while True:
         await client.attempt(answer)

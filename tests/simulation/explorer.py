@@ -198,7 +198,12 @@ async def _closed(world: World, readers: list[Reader]) -> None:
                 world.must(False, violation)
         elif cell.state is State.DISPOSED and (cell.living or cell.actor is not None or cell.mailbox.hand):
             world.must(bool(cell.leaks), f"I13 {cell!r} is disposed and has something left")
-    for violation in (*invariants.views(supervisor.views, rows), *invariants.told(world, rows)):
+    seen = (
+        *invariants.views(supervisor.views, rows),
+        *invariants.told(world, rows),
+        *invariants.written_down(world, rows),
+    )
+    for violation in seen:
         world.must(False, violation)
     store = MemoryStore(world.journal)
     await store.open()

@@ -24,7 +24,7 @@ from supervisor.stream import visible
 from tests.simulation.readers import Reader
 from tests.simulation.world import Ack, World
 
-__all__ = ["ALLOWED_WHILE_PAUSED", "at_rest", "audit", "bounded", "journal", "moves", "told", "views"]
+__all__ = ["ALLOWED_WHILE_PAUSED", "at_rest", "audit", "bounded", "journal", "moves", "told", "views", "written_down"]
 
 Violations = Iterator[str]
 
@@ -373,6 +373,21 @@ def told(world: World, rows: Sequence[Row]) -> Violations:
     redelivered = {row.data.get("id") for row in rows if row.type == "dead_letter.redelivered"}
     if not redelivered:
         yield from (f"I2 signal {payload} was accepted {n} times" for payload, n in payloads.items() if n > 1)
+
+
+def written_down(world: World, rows: Sequence[Row]) -> Violations:
+    """Each request left one audit row at the most, and has one once it was answered; a command under a key was
+    accepted in the write that says so.
+    """
+    audit = [row for row in rows if row.type.startswith("audit.")]
+    times = Counter(row.data.get("request_id") for row in audit)
+    yield from (f"I23 request {name} left {n} audit rows" for name, n in times.items() if n > 1 and name)
+    yield from (f"I23 request {name} was answered and left no audit row" for name in world.audited if not times[name])
+    commands = {row.command_id for row in audit if row.type == "audit.accepted"}
+    keyed = {ack.command_id for ack in world.acks if ack.key is not None}
+    for row in rows:
+        if row.type == "command.accepted" and row.command_id in keyed - commands:
+            yield f"I23 {row.data['type']} {row.command_id} was accepted and left no audit row"
 
 
 def _acknowledged(ack: Ack, row: Row | None) -> Violations:

@@ -16,6 +16,7 @@ TORTURE = int(os.environ.get("SIMULATION_SEEDS", "5000"))
 """How many schedules `make torture` explores."""
 
 TYPES = {
+    "audit.abandoned", "audit.accepted", "audit.refused", "audit.replayed",
     "command.accepted", "command.cancelled", "command.completed", "command.dead_lettered", "command.expired",
     "command.failed", "command.rejected", "dead_letter.added", "dead_letter.discarded", "dead_letter.redelivered",
     "engine.crashed", "engine.disposed", "engine.dormant", "engine.failed", "engine.held", "engine.paused",

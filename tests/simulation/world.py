@@ -42,7 +42,9 @@ class Ack:
 
 @dataclass(slots=True, eq=False)
 class World:
-    """`boundaries`: the `seq` at which each life began; `effects`: what engines did, for the trace."""
+    """`audited`: the requests that were answered while their house lived; `boundaries`: the `seq` at which each life
+    began; `effects`: what engines did, for the trace.
+    """
 
     seed: int
     rng: random.Random
@@ -54,6 +56,8 @@ class World:
     boundaries: list[int] = field(default_factory=list)
     effects: list[tuple[Any, ...]] = field(default_factory=list)
     acks: list[Ack] = field(default_factory=list)
+    attempts: int = 0
+    audited: list[str] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
     cells: dict[str, Cell] = field(default_factory=dict)
