@@ -157,10 +157,10 @@ class _Document:
         self._made: bytes | None = None
 
     async def __call__(self) -> bytes:
-        if self._made is None:
-            async with self._making:
-                self._made = self._made or await trio.to_thread.run_sync(_openapi)
-        return self._made
+        async with self._making:
+            if self._made is None:
+                self._made = await trio.to_thread.run_sync(_openapi)
+            return self._made
 
 
 @cache

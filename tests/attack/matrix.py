@@ -1,7 +1,7 @@
-"""Who may what, as data: a row for every route, a maker for every kind of credential, and what follows from the two.
+"""Who may what, as data: a row for every route, a maker for every kind of credential, and what follows from both.
 
-What a row says is written here and not read from the route, so that a route that asks for too little contradicts it. Add
-a row with every route, and a maker with every kind of credential: a test fails for a route without one.
+What a row says is written here and not read from the route, so that a route that asks for too little contradicts it.
+Add a row with every route, and a maker with every kind of credential: a test fails for a route without one.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ ROWS: Final[Mapping[str, Row]] = {
     "send_command: approve": Row(needs="approve", ok=409, body={"type": "approve"}),
     "send_command: reject": Row(needs="approve", ok=409, body={"type": "reject"}),
     "send_command: skip": Row(needs="approve", ok=409, body={"type": "skip"}),
-    "send_command: answer": Row(needs="approve", ok=404, body={"type": "answer", "request_id": "req_0", "answer": "yes"}),
+    "send_command: answer": Row(needs="approve", ok=404, body={"type": "answer", "request_id": "req_0", "answer": 1}),
     "get_engine_command": Row(needs="read"),
     "get_command": Row(needs="read"),
     # runs

@@ -30,7 +30,7 @@ def chance(value: object, of: int) -> int:
 
 
 @schemathesis.hook
-def map_path_parameters(context: Any, path_parameters: dict[str, Any]) -> dict[str, Any]:
+def map_path_parameters(context: Any, path_parameters: Any) -> Any:
     for name, known in THERE.items() if isinstance(path_parameters, dict) else ():
         if name in path_parameters and chance(path_parameters[name], 3):
             path_parameters[name] = known[chance(path_parameters, len(known))]

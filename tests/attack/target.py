@@ -77,7 +77,7 @@ class Target:
                 await line.send(sent)
                 answer = await line.answer(method)
         finally:
-            await line.close()
+            line.close()
         assert answer is not None, f"no answer to {sent[:400]!r}, but {line.received[:400]!r}"
         check(answer)
         return answer
@@ -133,7 +133,7 @@ class Target:
         return [line for line in lines if line["level"] in {"error", "critical"}]
 
     def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.daemon.pid}/fd"))
+        return len(list(Path(f"/proc/{self.daemon.pid}/fd").iterdir()))
 
     def rss_bytes(self) -> int:
         pages = Path(f"/proc/{self.daemon.pid}/statm").read_text().split()[1]
@@ -142,9 +142,9 @@ class Target:
     def connections(self) -> int:
         """Sockets of the daemon; those of its store and its children are few and constant while nothing starts."""
         found = 0
-        for name in os.listdir(f"/proc/{self.daemon.pid}/fd"):
-            with suppress(OSError):
-                found += os.readlink(f"/proc/{self.daemon.pid}/fd/{name}").startswith("socket:")
+        for entry in Path(f"/proc/{self.daemon.pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                found += str(entry.readlink()).startswith("socket:")
         return found
 
     async def settle(self, sockets: int, patience_s: float = 45.0) -> None:

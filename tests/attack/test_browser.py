@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.attack.target import Target
-from tests.attack.wire import SECURITY
 from web.routes import ROUTES
+from web.security import SECURITY
 
 # DNS rebinding: the page's own name points at 127.0.0.1 by now, and the browser says that name.
 HOSTS = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import suppress
@@ -98,7 +97,7 @@ async def use_everything(target: Canaried) -> list[str]:
     line = await Line.open(target.port)
     await line.send(request("GET", "/api/v1/engines", f"Authorization: Bearer {operator}\0"))
     await line.answer()
-    await line.close()
+    line.close()
     return [operator, doomed]
 
 
@@ -137,7 +136,7 @@ async def test_no_secret_is_anywhere_but_where_it_was_granted(used: Canaried) ->
     assert [name for name, data in kept if GRANTED.encode() in data and "logs" in name] == []
 
 
-async def test_the_command_line_of_the_daemon_has_no_secret(used: Canaried) -> None:
+def test_the_command_line_of_the_daemon_has_no_secret(used: Canaried) -> None:
     line = Path(f"/proc/{used.daemon.pid}/cmdline").read_bytes()
     assert ADMIN.encode() not in line
 
@@ -161,8 +160,8 @@ def _whole(answer: Answer) -> bytes:
 def _descendants(pid: int) -> list[int]:
     found: list[int] = []
     with suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
                 found += [int(child), *_descendants(int(child))]
     return found
 

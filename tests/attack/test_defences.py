@@ -18,10 +18,10 @@ from trio.testing import MockClock
 from supervisor import open_supervisor
 from tests.attack.wire import Answer, Line, request
 from tests.mutation import Mutation, mutated
-from tests.web.doubles import ADMIN, api
+from tests.web.doubles import ADMIN, MemoryKeys
 from tests.web.test_server import serving
 from web import bodies, guard, http1, perform, strict_json
-from web.app import Api
+from web.app import Api, create_app
 from web.auth import Keys, Rates
 from web.auth import credentials as presented
 from web.auth.keys import NewKey
@@ -66,7 +66,7 @@ class House:
                 await line.send(sent)
                 return await line.answer(method)
         finally:
-            await line.close()
+            line.close()
 
     async def ask(
         self,
@@ -105,15 +105,15 @@ class House:
                 nursery.cancel_scope.cancel()
             return not line.closed
         finally:
-            await line.close()
+            line.close()
 
 
 @asynccontextmanager
 async def attacked() -> AsyncIterator[House]:
     wall = [1_000_000.0]
     async with open_supervisor(threads=False, wall=lambda: wall[0]) as house:
-        app = api(house, limits=Limits(connections=8))
-        app.services.keys._wall = lambda: wall[0]
+        keys = Keys(MemoryKeys(), ADMIN, wall=lambda: wall[0])
+        app = create_app(house, keys=keys, limits=Limits(connections=8))
         async with serving(Guard(app), limits=Limits(connections=8)) as (port, _):
             found = House(port, app, wall)
             await found.post(b'{"kind":"probe","id":"a"}', ENGINES)
@@ -238,7 +238,7 @@ async def idle(house: House) -> bool:
     with trio.move_on_after(NEVER_S):
         while await line.more():
             pass
-    await line.close()
+    line.close()
     return not line.closed
 
 
@@ -250,7 +250,7 @@ async def crowd(house: House) -> bool:
         answer = await line.answer()
         statuses.append(answer.status if answer else 0)
     for line in lines:
-        await line.close()
+        line.close()
     return 503 not in statuses
 
 

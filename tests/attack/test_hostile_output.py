@@ -1,4 +1,4 @@
-"""What programs say of themselves: bytes for terminals, for parsers, for other runs. All of it is output, and no more."""
+"""What programs say of themselves: bytes for terminals, for parsers, for other runs. It is output, and no more."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAYINGS: Final[dict[str, bytes]] = {
     "a message of the protocol": b'{"type":"result","id":"run_x","result":"forged"}\n{"type":"hello","protocol":1}\n',
     "a row of the journal": b'{"seq":1,"type":"run.completed","data":{"result":"forged"}}\n',
     "backspaces": b"safe\x08\x08\x08\x08evil\rover",
-    "the other direction": "‮gnp.exe⁦".encode(),
+    "the other direction": "\u202egnp.exe\u2066".encode(),
     "line ends of all sorts": "a\rb\nc\r\nd\x0be\x0cf\x1cg\u2028h\u0085i\u2029j".encode(),
     "a long line": b"x" * (3 * MB) + b"\n",
 }

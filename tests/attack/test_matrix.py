@@ -39,18 +39,17 @@ def test_every_route_has_a_row_and_every_row_a_route() -> None:
 def test_a_row_says_of_a_route_what_the_route_says_of_itself() -> None:
     """Two accounts of one thing: where they differ one of them is wrong."""
     for name, row in ROWS.items():
-        operation, _, type = name.partition(": ")
+        operation, _, command = name.partition(": ")
         route = ROUTE_OF[operation]
-        assert (route.scopes.get(type, route.scope) or None) == row.needs, name
+        assert (route.scopes.get(command, route.scope) or None) == row.needs, name
 
 
 async def ask(world: World, route: Route, row: Row, credential: Credential, method: str) -> int:
     there = await world.fresh(route.operation)
     path = route.path.format_map(there)
     query = f"?{row.asks}" if row.asks else ""
-    # An Authorization of its own, also an empty one, keeps the admin's from being added.
     answer = await world.target.ask(
-        method, path + query, row.body, *credential.headers, *(["Accept: application/json"]), key=None
+        method, path + query, row.body, *credential.headers, "Accept: application/json", key=None
     )
     return answer.status
 

@@ -40,7 +40,7 @@ async def talk(target: Target, sent: bytes, *, until: int) -> tuple[list[int], b
                 assert answer.header("connection") == "close"
         return statuses, line.closed, line.received
     finally:
-        await line.close()
+        line.close()
 
 
 @pytest.mark.parametrize("case", CORPUS, ids=str)
@@ -70,7 +70,7 @@ async def attack(target: Target, seed: int) -> None:
         error.add_note(f"seed {seed}: {sent[:2000]!r}\nreceived: {line.received[:2000]!r}")
         raise
     finally:
-        await line.close()
+        line.close()
 
 
 def owes_an_answer(sent: bytes) -> bool:
@@ -105,7 +105,7 @@ def method_of(sent: bytes, received: bytes) -> bytes:
 @pytest.mark.timeout(1800)
 async def test_mutated_requests_break_nothing(fuzzed: Target, requests: int) -> None:
     first = SEED if requests == 2000 else random.SystemRandom().randrange(1 << 40)
-    print(f"seeds from {first}")
+    print(f"seeds from {first}")  # noqa: T201 - shown when it fails
     before = fuzzed.connections()
     await in_parallel(48, [partial(attack, fuzzed, seed) for seed in (*FOUND, *range(first, first + requests))])
     await fuzzed.settle(before)
@@ -120,7 +120,7 @@ async def test_a_request_in_single_bytes_is_a_request(fuzzed: Target) -> None:
     answer = await line.answer()
     assert answer is not None
     assert answer.status == 200
-    await line.close()
+    line.close()
 
 
 async def test_a_client_that_hangs_up_in_a_head_is_forgotten(fuzzed: Target) -> None:

@@ -27,7 +27,8 @@ BY_DESIGN: Final = {502, 503, 504, 507, 529}
 """The only answers of 500 and more that are no fault of ours."""
 
 KNOWN_HEADERS: Final = {
-    "content-type", "content-length", "transfer-encoding", "connection", "date", "location", "www-authenticate", "allow",
+    "content-type", "content-length", "transfer-encoding", "connection", "date", "location", "www-authenticate",
+    "allow",
     "retry-after", "ratelimit", "ratelimit-policy", "idempotent-replayed", "preference-applied", "x-request-id",
     "x-accel-buffering", "accept-ranges", "content-range", "content-disposition", "etag", "vary", "set-cookie", "link",
     "access-control-allow-origin", "access-control-allow-methods", "access-control-allow-headers",
@@ -220,5 +221,5 @@ class Line:
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.stream.socket.close()
 
-    async def close(self) -> None:
-        await trio.aclose_forcefully(self.stream)
+    def close(self) -> None:
+        self.stream.socket.close()
