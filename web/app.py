@@ -27,18 +27,21 @@ from werkzeug.routing import MapAdapter
 from protocol.edge import dump
 from supervisor.house import SharedHouse
 from web.asgi import Message, Receive, Scope, Send
-from web.audit import AuditJournal, address_of, trail_of
-from web.auth import Keys, presented_key
+from web.audit import AuditJournal, trail_of
+from web.auth import Failures, Keys, Principal, presented_key
+from web.auth.rates import FREE, Turn
 from web.bodies import read_body
 from web.guard import respond
 from web.limits import Limits
 from web.openapi import document
-from web.perform import PRINCIPAL, perform
+from web.peer import address_of
+from web.perform import PRINCIPAL, TURN, perform
 from web.problems import SLUG, Answer, install, problem, request_id_of, slug_of
 from web.reply import answer_of
 from web.route import Route
 from web.routes import ROUTES
 from web.services import Services
+from web.streams import Streams
 
 __all__ = ["Api", "create_app"]
 
@@ -63,13 +66,15 @@ class Api:
         found = self._find(scope)
         self._note(scope, found)
         if scope["path"] not in PUBLIC:
-            principal = self.services.keys.principal(presented_key(scope["headers"]))
+            with self.services.failures.counted(scope):
+                principal = self.services.keys.principal(presented_key(scope["headers"]))
             scope[PRINCIPAL] = principal
             if (trail := trail_of(scope)) is not None:
                 trail.principal = principal.name
-            turn = self.services.rates.take(principal, urgent=isinstance(found, tuple) and found[0].urgent)
-            if turn.headers:
-                send = partial(_send_with, turn.headers, send)
+            turn = self._turn(principal, None if isinstance(found, HTTPException) else found[0])
+            if turn is not FREE:
+                scope[TURN] = turn
+                send = partial(_send_with, turn, send)
             if turn.refused:
                 await respond(send, self._problem(turn.refused, scope))
                 return
@@ -92,6 +97,14 @@ class Api:
         except HTTPException as error:
             return error
         return self._routes[operation], path
+
+    def _turn(self, principal: Principal, route: Route | None) -> Turn:
+        """What the rate says; where the command decides, `perform` asks again once it is parsed."""
+        if route is None:
+            return self.services.rates.take(principal, urgent=False)
+        if route.free:
+            return FREE
+        return self.services.rates.take(principal, urgent=route.urgent if isinstance(route.urgent, bool) else None)
 
     async def _run(self, route: Route, path: Mapping[str, str], scope: Scope, receive: Receive, send: Send) -> None:
         read = partial(read_body, receive, scope["headers"], self.services.limits)
@@ -133,12 +146,15 @@ def create_app(
     wall: Callable[[], float] = time.time,
 ) -> Api:
     """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment."""
+    limits = limits or Limits()
     services = Services(
         house=house,
         keys=keys,
         audit=audit,
         audit_level=audit_level,
-        limits=limits or Limits(),
+        limits=limits,
+        failures=Failures(limits.failures_per_min),
+        streams=Streams(limits.streams),
         wall=wall,
         heartbeat_s=heartbeat_s,
         openapi=_Document(),
@@ -198,7 +214,7 @@ def _view(route: Route, services: Services) -> Callable[..., Any]:
     return view
 
 
-async def _send_with(headers: tuple[tuple[bytes, bytes], ...], send: Send, message: Message) -> None:
+async def _send_with(turn: Turn, send: Send, message: Message) -> None:
     if message["type"] == "http.response.start":
-        message["headers"] = [*message["headers"], *headers]
+        message["headers"] = [*message["headers"], *turn.headers]
     await send(message)

@@ -23,6 +23,7 @@ from protocol.errors import Unavailable
 from protocol.wire import Page
 from supervisor.audit import Trail
 from web.asgi import App, Message, Receive, Scope, Send
+from web.peer import address_of
 from web.problems import SLUG
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
     "AuditJournal",
     "Audited",
     "Strangers",
-    "address_of",
     "masked_body",
     "trail_of",
 ]
@@ -142,12 +142,6 @@ class Strangers:
 def trail_of(scope: Scope) -> Trail | None:
     """The trail of a request that would change something."""
     return None if scope["method"] in _SAFE else scope.get(TRAIL)
-
-
-def address_of(scope: Scope) -> str:
-    """The client's address, without its port."""
-    client = scope.get("client")
-    return str(client[0]) if client else "unix"
 
 
 def masked_body(value: Any, name: str = "") -> Any:

@@ -76,13 +76,21 @@ class Inbox:
 
 
 class Connection:
-    """Serves one client: `run()` returns when the socket is closed, and raises nothing that a client or an app did.
+    """Serves one client, whom the app sees as `client`.
 
-    `abort()` ends it at once from anywhere, `leave()` when it is idle or as soon as its answer is complete.
+    `run()` returns when the socket is closed, and raises nothing that a client or an app did. `abort()` ends it at once
+    from anywhere, `leave()` when it is idle or as soon as its answer is complete.
     """
 
     def __init__(
-        self, stream: Transport, app: App, config: Config, context: WorkerContext, limits: Limits, state: dict[str, Any]
+        self,
+        stream: Transport,
+        client: tuple[str, int],
+        app: App,
+        config: Config,
+        context: WorkerContext,
+        limits: Limits,
+        state: dict[str, Any],
     ) -> None:
         self._stream = stream
         self._socket = _socket_of(stream)
@@ -97,7 +105,7 @@ class Connection:
         self._deadline = inf
         self._requests_seen = 0
         self._last_words = False
-        peer, own = self._socket.getpeername(), self._socket.getsockname()
+        own = self._socket.getsockname()
         self._protocol = Http1(
             limits,
             app,
@@ -106,7 +114,7 @@ class Connection:
             self,  # as hypercorn's TaskGroup: it calls `spawn_app`
             state,
             not isinstance(stream, trio.SocketStream),
-            parse_socket_addr(self._socket.family, peer),
+            client,
             parse_socket_addr(self._socket.family, own),
             self._on_protocol,
         )

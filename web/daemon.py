@@ -36,13 +36,15 @@ from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
 from web.app import create_app
 from web.audit import Audited, Strangers
 from web.auth import Keys, admin_key
-from web.guard import LOOPBACK_HOSTS, Guard, Policy
+from web.guard import LOOPBACK_HOSTS, Guard, Policy, hosts_of
 from web.limits import Limits
 from web.logs import opened_log
 from web.loopwatch import watch_loop
+from web.peer import Proxies
 from web.places import DaemonFile, Problem, house_name
-from web.server import bind_tcp, bind_unix, serve
+from web.server import bind_loopback, bind_tcp, bind_unix, serve
 from web.settings import Loaded, Server
+from web.tls import Tls
 
 __all__ = ["run"]
 
@@ -107,8 +109,10 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
     settings = loaded.settings
     name = house_name(state)
     await _reap(name)
-    sockets = _bind(loaded)
-    limits = Limits(body_bytes=settings.limits.body_bytes, connections=settings.limits.connections)
+    limits = settings.limits.applied()
+    policy = _policy(settings.server, limits)
+    stop.tls = tls = _tls(settings.server)
+    sockets = _bind(loaded, limits)
     grace_s = settings.server.grace_s
     try:
         house_s = grace_s * (1 - HTTP_SHARE)
@@ -116,7 +120,11 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
         async with open_supervisor(store=store, directory=state, name=name, grace_s=house_s) as house:
             stop.house = house
             keys = Keys(
-                _KeyDocuments(house), _admin(loaded, state), wall=time.time, enable_auth=settings.server.enable_auth
+                _KeyDocuments(house),
+                _admin(loaded, state),
+                wall=time.time,
+                enable_auth=settings.server.enable_auth,
+                rate_per_min=limits.rate_per_min,
             )
             await keys.load()
             strangers = Strangers(house, wall=time.time)
@@ -136,12 +144,14 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(strangers.run)
                 await serve(
-                    Audited(Guard(api, _policy(settings.server, limits)), house, strangers),
+                    Audited(Guard(api, policy), house, strangers),
                     sockets,
                     shutdown=stop.asked.wait,
                     closing=goodbye,
                     grace_s=grace_s * HTTP_SHARE,
                     limits=limits,
+                    tls=tls,
+                    proxies=policy.proxies,
                     on_bound=partial(_ready, loaded, state),
                 )
                 nursery.cancel_scope.cancel()
@@ -167,6 +177,7 @@ class _Stop:
         self.asked = trio.Event()
         self.fast = trio.CancelScope()
         self.house: EmbeddedHouse | None = None
+        self.tls: Tls | None = None
         self._insisted = trio.Event()
 
     async def listen(self, signals: AsyncIterator[int]) -> None:
@@ -174,6 +185,7 @@ class _Stop:
             name = signal.Signals(number).name
             if number == signal.SIGHUP:
                 log.warning("settings are read at the start only; restart the daemon to change them", signal=name)
+                await self._renew()
             elif not self.asked.is_set() and self.house is not None:
                 log.info("stopping", signal=name)
                 self.asked.set()
@@ -184,6 +196,17 @@ class _Stop:
                 if self.house is not None:
                     self.house.abandon()
                 self.fast.cancel()
+
+    async def _renew(self) -> None:
+        """Offer the certificate that is in its files now; wrong files change nothing."""
+        if self.tls is None:
+            return
+        try:
+            changed = await trio.to_thread.run_sync(self.tls.reload)
+        except Problem as error:
+            log.error("the certificate stays as it was", problem=str(error))  # noqa: TRY400 - the sentence says it
+        else:
+            log.info("the certificate was read again", changed=changed)
 
     async def see_to_it(self) -> None:
         """An engine that shields itself from cancellation cannot keep the process: by then the journal is closed."""
@@ -266,15 +289,21 @@ def _other(loaded: Loaded, state: Path) -> int:
     return OK
 
 
-def _bind(loaded: Loaded) -> list[socket.socket]:
+def _bind(loaded: Loaded, limits: Limits) -> list[socket.socket]:
     """Listening sockets. Raises Refused for a busy port that was asked for, Problem for an address that is not ours."""
     server = loaded.settings.server
     sockets: list[socket.socket] = []
     try:
         if server.enabled:
-            sockets += _bind_port(loaded)
+            sockets += _bind_port(loaded, limits)
         if server.unix_socket is not None:
-            sockets.append(bind_unix(server.unix_socket.expanduser().absolute()))
+            path = server.unix_socket.expanduser().absolute()
+            _check_ours(loaded, path.parent)
+            sockets.append(bind_unix(path, limits))
+    except Problem:
+        for sock in sockets:
+            sock.close()
+        raise
     except OSError as error:
         for sock in sockets:
             sock.close()
@@ -284,10 +313,20 @@ def _bind(loaded: Loaded) -> list[socket.socket]:
     return sockets
 
 
-def _bind_port(loaded: Loaded) -> list[socket.socket]:
+def _check_ours(loaded: Loaded, folder: Path) -> None:
+    """Whoever may write to the folder could put a socket of their own in the place of ours. Raises Problem, OSError."""
+    status = folder.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        where = f"{loaded.origin('server.unix_socket')}: server.unix_socket"
+        raise Problem(f"{where}: others may write to {folder}; use a folder that is ours alone.")
+
+
+def _bind_port(loaded: Loaded, limits: Limits) -> list[socket.socket]:
     server = loaded.settings.server
+    # Nobody said where: everything that this machine calls itself.
+    listen = partial(bind_tcp, server.host) if loaded.explicit("server.host") else bind_loopback
     try:
-        return bind_tcp(server.host, server.port)
+        return listen(server.port, limits)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             where = f"{loaded.origin('server.host')}: server.host {server.host!r}"
@@ -301,7 +340,7 @@ def _bind_port(loaded: Loaded) -> list[socket.socket]:
             ) from None
     _say(f"warning: port {server.port} is in use by another program; a free one is taken")
     log.warning("the port is busy, a free one is taken", port=server.port)
-    return bind_tcp(server.host, 0)
+    return listen(0, limits)
 
 
 async def _reap(name: str) -> None:
@@ -319,8 +358,22 @@ def _admin(loaded: Loaded, state: Path) -> str:
 
 
 def _policy(server: Server, limits: Limits) -> Policy:
-    own = f"[{server.host}]" if ":" in server.host else server.host
-    return Policy(hosts=LOOPBACK_HOSTS | {own, *(host.lower() for host in server.allowed_hosts)}, limits=limits)
+    proxies = Proxies()
+    if server.behind_proxy:
+        proxies = Proxies.named(server.trusted_proxies) if server.trusted_proxies else Proxies.here()
+    return Policy(
+        hosts=LOOPBACK_HOSTS | hosts_of(server.host) | {host.lower() for host in server.allowed_hosts},
+        origins=frozenset(server.cors_origins),
+        proxies=proxies,
+        limits=limits,
+    )
+
+
+def _tls(server: Server) -> Tls | None:
+    """Raises Problem."""
+    if server.tls_cert is None or server.tls_key is None:
+        return None
+    return Tls(server.tls_cert.expanduser().absolute(), server.tls_key.expanduser().absolute())
 
 
 def _ready(loaded: Loaded, state: Path, urls: list[str]) -> None:

@@ -1,8 +1,9 @@
 """The outermost ASGI app: what a stranger's request must be before any of our own code looks at it.
 
-The checks are a tuple of plain functions, and its order is a promise (a foreign page learns nothing about routes, a
-wrong Host learns nothing about origins). Syntax proper, which no ASGI app can see any more, is refused one layer below
-in `web/connection.py`; credentials, rate, route and body come one layer above.
+First it is found out who asks, through a trusted proxy as well (`web/peer.py`). The checks are a tuple of plain
+functions, and its order is a promise (a foreign page learns nothing about routes, a wrong Host learns nothing about
+origins). Syntax proper, which no ASGI app can see any more, is refused one layer below in `web/connection.py`;
+credentials, rate, route and body come one layer above.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from web.asgi import App, Message, Receive, Scope, Send
+from web.cors import ORIGIN, granted, is_preflight, preflight_headers
 from web.limits import Limits
+from web.peer import FORWARDED_HOST, Proxies, seen_through
 from web.problems import REQUEST_ID, Answer, problem
 from web.refusals import (
     HeadersTooLarge,
@@ -24,7 +27,7 @@ from web.refusals import (
     OriginNotAllowed,
     UriTooLong,
 )
-from web.security import hardened
+from web.security import HSTS, hardened
 
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -38,11 +41,24 @@ _OWN_SITE = frozenset({b"same-origin", b"none"})
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Who may call. `hosts` are names without port, IPv6 in brackets; `origins` are exact (`https://example.org`)."""
+    """Who may call. `hosts` are names without port, IPv6 in brackets; `origins` are exact (`https://example.org`);
+    `proxies` may say for whom they ask.
+    """
 
     hosts: Collection[str] = LOOPBACK_HOSTS
     origins: Collection[str] = ()
+    proxies: Proxies = field(default_factory=Proxies)
     limits: Limits = field(default_factory=Limits)
+
+
+def hosts_of(address: str) -> frozenset[str]:
+    """What a `Host` may say of a server that listens on `address` (a name or an IP address).
+
+    Nothing for 0.0.0.0 and ::, which are every address and nobody's name: a page can send them, and so reach loopback.
+    """
+    if address in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        return frozenset()
+    return frozenset({f"[{address}]" if ":" in address else address.lower()})
 
 
 def values_of(scope: Scope, name: bytes) -> list[bytes]:
@@ -59,12 +75,16 @@ def check_target(scope: Scope, policy: Policy) -> None:
 
 
 def check_host(scope: Scope, policy: Policy) -> None:
-    """Against DNS rebinding: a page may point its own name at 127.0.0.1, but cannot forge the Host it then sends."""
+    """Against DNS rebinding: a page may point its own name at 127.0.0.1, but cannot forge the Host it then sends.
+
+    A page can write `X-Forwarded-Host`, and a careless proxy passes it on, so that one never replaces the other: where
+    it is believed both must be ours.
+    """
     hosts = values_of(scope, b"host")
     if len(hosts) > 1:
         raise MalformedRequest("Send one Host header.")
-    match = _HOST.fullmatch(hosts[0]) if hosts else None
-    if match is None or match[1].decode("ascii").lower() not in policy.hosts:
+    forwarded = [scope[FORWARDED_HOST]] if FORWARDED_HOST in scope else []
+    if not hosts or not all(_name_of(host) in policy.hosts for host in (*hosts, *forwarded)):
         raise MisdirectedHost("Use a host name that this server is configured for (server.allowed_hosts).")
 
 
@@ -76,9 +96,10 @@ def check_method(scope: Scope, policy: Policy) -> None:
 def check_origin(scope: Scope, policy: Policy) -> None:
     """A browser names the page it acts for (Fetch standard 3.2, Fetch Metadata); programs name none."""
     origins = values_of(scope, b"origin")
-    if any(_is_listed(origin, policy) for origin in origins) and len(origins) == 1:
+    if len(origins) == 1 and origins[0].decode("latin-1") in policy.origins:
+        scope[ORIGIN] = origins[0]
         return
-    host = b"".join(values_of(scope, b"host"))
+    host = scope.get(FORWARDED_HOST) or b"".join(values_of(scope, b"host"))
     if origins and origins != [scope["scheme"].encode("ascii") + b"://" + host]:
         raise OriginNotAllowed(
             "Call from this server's own pages, or have the origin configured (server.cors_origins)."
@@ -108,7 +129,8 @@ CHECKS: Final[tuple[Callable[[Scope, Policy], None], ...]] = (
 
 
 class Guard:
-    """`Guard(app, policy)` is an ASGI app; it refuses, or calls `app`, and hardens whatever is answered.
+    """`Guard(app, policy)` is an ASGI app; it refuses, or calls `app`, and hardens whatever is answered. `policy` may
+    be replaced at any time; a request keeps the one that it came under.
 
     The request's id is left in the scope (`problems.request_id_of(scope)`). An exception of `app` becomes a problem as
     long as no response was started; later ones go on, so that the connection is torn and the client sees that.
@@ -116,7 +138,7 @@ class Guard:
 
     def __init__(self, app: App, policy: Policy | None = None) -> None:
         self._app = app
-        self._policy = policy or Policy()
+        self.policy = policy or Policy()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -124,19 +146,28 @@ class Guard:
             return
         request_id = _request_id(scope)
         scope[REQUEST_ID] = request_id
-        started = False
+        policy = self.policy
+        started = checked = False
 
         async def hardened_send(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = hardened(message.get("headers", ()), request_id)
+                headers = hardened(message.get("headers", ()), request_id)
+                headers += granted(scope, policy.origins)
+                if checked and scope["scheme"] == "https" and not _is_loopback(scope):
+                    headers.append(HSTS)
+                message["headers"] = headers
             await send(message)
 
         try:
+            seen_through(scope, policy.proxies)
             for check in CHECKS:
-                check(scope, self._policy)
-            if scope["path"] == LIVE:
+                check(scope, policy)
+            checked = True
+            if is_preflight(scope):
+                await respond(hardened_send, Answer(204, tuple(preflight_headers()), b""))
+            elif scope["path"] == LIVE:
                 await respond(hardened_send, _live(scope["method"]))
             else:
                 await self._app(scope, receive, hardened_send)
@@ -159,8 +190,16 @@ def _live(method: str) -> Answer:
     return Answer(200, headers, _ALIVE)
 
 
-def _is_listed(origin: bytes, policy: Policy) -> bool:
-    return origin.decode("latin-1") in policy.origins
+def _name_of(host: bytes) -> str | None:
+    """The name in a Host, without port and in lower case; None when it is none."""
+    match = _HOST.fullmatch(host)
+    return match[1].decode("ascii").lower() if match else None
+
+
+def _is_loopback(scope: Scope) -> bool:
+    """HSTS for `localhost` would take plain HTTP from everything else that a developer serves there."""
+    host = scope.get(FORWARDED_HOST) or b"".join(values_of(scope, b"host"))
+    return _name_of(host) in LOOPBACK_HOSTS
 
 
 def _request_id(scope: Scope) -> str:

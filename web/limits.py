@@ -35,13 +35,20 @@ class Limits:
     connections: int | None = (
         None  # None: half of the soft RLIMIT_NOFILE; the journal and child processes need the rest
     )
+    address_connections: int | None = None  # from one address; None: half of all, so that none takes everything
     turned_away: int = 64  # connections beyond the cap that still get a 503; further ones are closed unanswered
+    rate_per_min: int = 100  # of a key that is created without a rate of its own
+    failures_per_min: int = 100  # refused credentials from one address, before they get 429 instead of 401
+    streams: int = 16  # open at once, of a principal that brings no number of its own
 
     def connection_cap(self) -> int:
         if self.connections is not None:
             return self.connections
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return 65_536 if soft == resource.RLIM_INFINITY else max(1, soft // 2)
+
+    def address_cap(self) -> int:
+        return max(1, self.connection_cap() // 2) if self.address_connections is None else self.address_connections
 
     def for_quart(self) -> dict[str, float | int]:
         """The same numbers under the names of Quart's configuration: `app.config.update(limits.for_quart())`.

@@ -7,6 +7,7 @@ there.
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +16,7 @@ from protocol.errors import RangeNotSatisfiable
 from supervisor.house import House
 from web.asgi import Send
 from web.auth import Principal
-from web.streams import Streams
+from web.streams import STANDING_S, Streams
 
 __all__ = ["OutputStream", "Span"]
 
@@ -93,10 +94,24 @@ class OutputStream:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def _follow(self, send: Send) -> None:
-        with self.streams.waiting(float("inf")):
-            async with aclosing(self.house.follow(self.run, after=self.span.start)) as pieces:
-                async for data in pieces:
+        """Until the run ends, the streams close, or the principal's credential is over; that is looked at now and then,
+        and the output is followed anew from where it was.
+        """
+        at = self.span.start
+        while self.principal.stands() and not self.streams.closing:
+            async with aclosing(self.house.follow(self.run, after=at)) as pieces:
+                while (data := await self._next(pieces)) and self.principal.stands():
+                    at += len(data)
                     await send({"type": "http.response.body", "body": data, "more_body": True})
+            if data is None:
+                return
+
+    async def _next(self, pieces: AsyncIterator[bytes]) -> bytes | None:
+        """The next piece; None at the end, nothing when the time passed or the streams close."""
+        piece: bytes | None = b""
+        with self.streams.waiting(STANDING_S):
+            piece = await anext(pieces, None)
+        return piece  # noqa: RET504 - the wait may end without one
 
 
 def _within(position: int, last: int, size: int | None = None) -> int:

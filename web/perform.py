@@ -2,7 +2,8 @@
 
     content type 415 -> body 413, 408, 400 -> schema 422 -> scope 403 -> idempotency key -> the house
 
-Credentials, rate and route come before (`web/app.py`), the house's own answers (state, capacity) after.
+Credentials, rate and route come before (`web/app.py`), the house's own answers (state, capacity) after. Where only the
+type of a command tells how it counts, the rate has its last word when the type is known, after the schema.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from web.params import query_of
 from web.route import NO_BODY, Route
 from web.services import Services
 
-__all__ = ["PRINCIPAL", "perform"]
+__all__ = ["PRINCIPAL", "TURN", "perform"]
 
 PRINCIPAL = "enginehouse.principal"  # the key in an ASGI scope under which the app leaves who asks
+TURN = "enginehouse.turn"  # and what the rate says of it, for who is limited
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ async def perform(
         require_json(scope["headers"])
         raw = await read()
     json, body = _parse(route, services, raw)
+    if isinstance(route.urgent, frozenset) and TURN in scope:
+        scope[TURN].decide(urgent=getattr(body, "type", None) in route.urgent)
     arguments = query_of(scope["query_string"], route.params) | dict(path)
     principal: Principal | None = scope.get(PRINCIPAL)
     if isinstance(route.scope, Grant) and principal is not None:

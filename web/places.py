@@ -24,6 +24,7 @@ __all__ = [
     "default_state_directory",
     "house_name",
     "read_toml",
+    "server_setting",
     "state_directory",
 ]  # fmt: skip
 
@@ -72,11 +73,17 @@ def default_state_directory(environ: Mapping[str, str]) -> Path:
 
 def admin_key_file(environ: Mapping[str, str], state: Path) -> Path:
     """`server.admin_key_file` of the environment or the config file, or `admin.key` in the state folder."""
-    named = environ.get("ENGINEHOUSE_SERVER__ADMIN_KEY_FILE")
+    named = server_setting(environ, "admin_key_file")
+    return Path(named).expanduser() if named else state / "admin.key"
+
+
+def server_setting(environ: Mapping[str, str], name: str) -> str | None:
+    """A text of the section `server`, from the environment or the config file. Raises Problem."""
+    named = environ.get(f"ENGINEHOUSE_SERVER__{name.upper()}")
     if not named:
         server = read_toml(config_file(environ), must_exist=False).get("server")
-        named = server.get("admin_key_file") if isinstance(server, dict) else None
-    return Path(named).expanduser() if isinstance(named, str) and named else state / "admin.key"
+        named = server.get(name) if isinstance(server, dict) else None
+    return named if isinstance(named, str) and named else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,8 +49,8 @@ class Route:
     """`scope`: what the principal needs (ANYBODY: any key at all; None: public, no key); `scopes`: by the body's
     `type`, where that decides. `body`: NO_BODY or a model; `out`: the model of the JSON that is shown (None: none);
     `text`: the media type that is shown instead or beside it. `raw`: runs below Quart (hot, or a stream). `urgent`:
-    counted in the rate's second window. `once`: the house keeps no answer for its Idempotency-Key, so it is only
-    guarded while in flight.
+    counted in the rate's second window, or the types of a command that are; `free`: not counted. `once`: the house
+    keeps no answer for its Idempotency-Key, so it is only guarded while in flight.
     """
 
     method: str
@@ -62,7 +62,8 @@ class Route:
     errors: tuple[type[EnginehouseError], ...]
     answers: tuple[int, ...]
     raw: bool
-    urgent: bool
+    urgent: bool | frozenset[str]
+    free: bool
     once: bool
     in_path: tuple[str, ...]
     params: Mapping[str, Param]
@@ -110,7 +111,8 @@ class Section:
         answers: tuple[int, ...] = (200,),
         scopes: Mapping[str, Scope] | None = None,
         raw: bool = False,
-        urgent: bool = False,
+        urgent: bool | frozenset[str] = False,
+        free: bool = False,
         once: bool = False,
         text: str | None = None,
     ) -> Decorator:
@@ -131,6 +133,7 @@ class Section:
                     answers=answers,
                     raw=raw,
                     urgent=urgent,
+                    free=free,
                     once=once,
                     in_path=in_path,
                     params={

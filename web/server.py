@@ -11,12 +11,14 @@ Sockets are bound before anything else is started, so that a busy port is a plai
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
-import ssl
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -34,10 +36,14 @@ from web.asgi import App
 from web.connection import Connection, Transport
 from web.http1 import guardless
 from web.limits import Limits
+from web.peer import Proxies, credentials_of, group_of
+from web.tls import Tls
 
 log = structlog.get_logger("enginehouse.web")
 
 _INBOX_MESSAGES: Final = 10  # of at most 64 KiB each: what an app may leave unread before its client is held back
+_NO_IPV6: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+_FREE_PORTS: Final = 20  # that are tried, since one that is free on 127.0.0.1 need not be free on ::1
 
 
 def bind_tcp(host: str, port: int, limits: Limits | None = None) -> list[socket.socket]:
@@ -69,6 +75,28 @@ def bind_tcp(host: str, port: int, limits: Limits | None = None) -> list[socket.
             sock.close()
         raise
     return sockets
+
+
+def bind_loopback(port: int, limits: Limits | None = None) -> list[socket.socket]:
+    """127.0.0.1 and, where this machine has it, ::1, on one port; 0 takes a free one.
+
+    Without the second, another program could listen there and be sent the keys of clients that say `localhost`.
+
+    Raises:
+        OSError: the port is in use on either.
+
+    """
+    for _ in range(_FREE_PORTS):
+        sockets = bind_tcp("127.0.0.1", port, limits)
+        try:
+            return sockets + bind_tcp("::1", sockets[0].getsockname()[1], limits)
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno in _NO_IPV6:
+                return sockets
+            sockets[0].close()
+            if port or error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def bind_unix(path: Path, limits: Limits | None = None) -> socket.socket:
@@ -108,7 +136,9 @@ async def serve(
     closing: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 10.0,
     limits: Limits | None = None,
-    tls: ssl.SSLContext | None = None,
+    tls: Tls | None = None,
+    proxies: Proxies = Proxies(),  # noqa: B008 - frozen
+    unix_uids: Collection[int] | None = None,
     on_bound: Callable[[list[str]], None] | None = None,
 ) -> None:
     """Serve `app` on listening `sockets` until `shutdown()` returns, then leave within `grace_s`.
@@ -120,12 +150,14 @@ async def serve(
         closing: awaited first at shutdown, within the grace: end the streams there, since nothing else ends them.
         grace_s: for requests in hand. What is left then loses its socket and is cancelled.
         limits: the numbers for connections.
-        tls: wraps the TCP sockets (unix sockets stay plain); HTTP/1.1 is offered alone.
+        tls: wraps the TCP sockets (unix sockets stay plain); each handshake takes the context that is there then.
+        proxies: whose connections are many people's, so that the cap per address is not for them.
+        unix_uids: the users who are served over a unix socket; None: ours and root, who may do everything anyway.
         on_bound: called once with the addresses, when connections are being accepted.
 
     """
     limits = limits or Limits()
-    server = _Server(app, limits, tls)
+    server = _Server(app, limits, tls, proxies, {os.geteuid(), 0} if unix_uids is None else unix_uids)
     paths = [Path(sock.getsockname()) for sock in sockets if sock.family == socket.AF_UNIX]
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
     try:
@@ -150,40 +182,58 @@ async def serve(
 
 
 class _Server:
-    """Whoever is connected, and the cap on how many."""
+    """Whoever is connected, and the caps on how many."""
 
-    def __init__(self, app: App, limits: Limits, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, app: App, limits: Limits, tls: Tls | None, proxies: Proxies, unix_uids: Collection[int]) -> None:
         self.config = _config(limits)
         self.state: dict[str, Any] = {}
         self._app = app
         self._limits = limits
-        self._cap = limits.connection_cap()
         self._context = WorkerContext(None)
         self._open: set[Connection] = set()
+        self._by_address: Counter[str] = Counter()
         self._turning_away = 0
         self._nobody_left = trio.Event()
         self._tls = tls
-        if tls is not None:
-            tls.set_alpn_protocols(["http/1.1"])
+        self._proxies = proxies
+        self._unix_uids = unix_uids
 
     async def welcome(self, accepted: trio.SocketStream) -> None:
-        if len(self._open) >= self._cap:
+        try:
+            client = _client_of(accepted.socket)
+        except OSError:
+            return  # it had gone before it was welcomed
+        if accepted.socket.family == socket.AF_UNIX and client.uid not in self._unix_uids:
+            log.warning("another user tried our unix socket", address=client.address, pid=client.port)
+            accepted.socket.close()
+            return
+        address = group_of(client.address)
+        if len(self._open) >= self._limits.connection_cap() or self._has_enough(client.address, address):
             await self._turn_away(accepted)
             return
+        stream: Transport = accepted
+        if self._tls is not None and accepted.socket.family != socket.AF_UNIX:
+            stream = trio.SSLStream(accepted, self._tls.context, server_side=True, https_compatible=True)
         try:
-            stream: Transport = accepted
-            if self._tls is not None and accepted.socket.family != socket.AF_UNIX:
-                stream = trio.SSLStream(accepted, self._tls, server_side=True, https_compatible=True)
-            connection = Connection(stream, self._app, self.config, self._context, self._limits, self.state)
+            connection = Connection(
+                stream, client.pair, self._app, self.config, self._context, self._limits, self.state
+            )
         except OSError:
-            return  # the client had gone before it was welcomed
+            return  # as above
         self._open.add(connection)
+        self._by_address[address] += 1
         try:
             await connection.run()
         finally:
             self._open.discard(connection)
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
             if not self._open:
                 self._nobody_left.set()
+
+    def _has_enough(self, peer: str, address: str) -> bool:
+        return self._by_address[address] >= self._limits.address_cap() and not self._proxies.trusts(peer)
 
     async def _turn_away(self, stream: trio.SocketStream) -> None:
         """503 and close. TLS is refused without a word: its handshake is what we cannot afford."""
@@ -211,6 +261,29 @@ class _Server:
     def abort(self) -> None:
         for connection in tuple(self._open):
             connection.abort()
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """Who is connected. `uid`: of a unix socket's peer; `port` is its pid then."""
+
+    address: str
+    port: int
+    uid: int | None = None
+
+    @property
+    def pair(self) -> tuple[str, int]:
+        """As ASGI names a client."""
+        return self.address, self.port
+
+
+def _client_of(sock: trio.socket.SocketType) -> _Client:
+    """Raises OSError when it has gone."""
+    if sock.family == socket.AF_UNIX:
+        peer = credentials_of(sock)
+        return _Client(f"unix:{peer.uid}", peer.pid, peer.uid)
+    address, port, *_ = sock.getpeername()
+    return _Client(address, port)
 
 
 class _Log(Logger):

@@ -10,7 +10,7 @@ from typing import Literal
 
 from supervisor.house import SharedHouse
 from web.audit import AuditJournal
-from web.auth import Keys, Rates
+from web.auth import Failures, Keys, Rates
 from web.limits import Limits
 from web.streams import Streams
 
@@ -30,8 +30,9 @@ class Services:
     wall: Callable[[], float]
     heartbeat_s: float
     openapi: Callable[[], Awaitable[bytes]]
+    failures: Failures
+    streams: Streams
     audit: AuditJournal | None = None
     audit_level: Literal["metadata", "request"] = "metadata"
     rates: Rates = field(default_factory=Rates)
-    streams: Streams = field(default_factory=Streams)
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

@@ -24,6 +24,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from web import limits
+from web.cors import is_origin
+from web.peer import Proxies
 from web.places import DEFAULT_PORT, Problem, config_file, default_state_directory, read_toml
 
 __all__ = ["Audit", "Limits", "Server", "Settings", "Value", "load"]
@@ -31,7 +34,9 @@ __all__ = ["Audit", "Limits", "Server", "Settings", "Value", "load"]
 PREFIX: Final = "ENGINEHOUSE_"
 SHORT: Final = {"ENGINEHOUSE_HOST": "ENGINEHOUSE_SERVER__HOST", "ENGINEHOUSE_PORT": "ENGINEHOUSE_SERVER__PORT"}
 # Read by clients, by the search for the file, and by the processes of an engine that runs a command of ours.
-NOT_SETTINGS: Final = frozenset({"ENGINEHOUSE_URL", "ENGINEHOUSE_API_KEY", "ENGINEHOUSE_CONFIG", "ENGINEHOUSE_TREE"})
+NOT_SETTINGS: Final = frozenset(
+    {"ENGINEHOUSE_URL", "ENGINEHOUSE_API_KEY", "ENGINEHOUSE_CA_FILE", "ENGINEHOUSE_CONFIG", "ENGINEHOUSE_TREE"}
+)
 
 _SECTION: Final = ConfigDict(extra="forbid", frozen=True)
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False, description="0 to 3600 seconds")]
@@ -53,21 +58,59 @@ class Server(BaseModel):
         Field(min_length=32, max_length=1024, description="32 to 1024 visible ASCII characters, in the environment"),
     ] = None
     allowed_hosts: Annotated[list[str], Field(description="a list of host names without port")] = []
+    tls_cert: Annotated[Path | None, Field(description="the path of a PEM file, the server's certificate first")] = None
+    tls_key: Annotated[Path | None, Field(description="the path of a PEM file that is ours alone (0600)")] = None
+    cors_origins: Annotated[
+        list[str], Field(description="a list of exact origins, such as https://app.example:8443")
+    ] = []
     behind_proxy: Annotated[
         bool, Field(description="true (a proxy does TLS and is the only one to reach us) or false")
     ] = False
+    trusted_proxies: Annotated[
+        list[str],
+        Field(description="a list of addresses, networks (10.0.0.0/8) and unix (whoever comes by unix_socket)"),
+    ] = []
     heartbeat_s: Annotated[float, Field(ge=1, le=50, description="1 to 50 seconds")] = 15.0
     grace_s: Seconds = 10.0
+
+
+_DEFAULT: Final = limits.Limits()
+_Cap = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Limits(BaseModel):
     """`[limits]`: what a stranger may cost. The others of `web.limits` are not settable."""
 
     model_config = _SECTION
-    body_bytes: Annotated[int, Field(ge=1024, le=1 << 30, description="1024 to 1073741824 bytes")] = 1 << 20
-    connections: Annotated[
-        int | None, Field(ge=1, le=1_000_000, description="1 to 1000000 (unset: half of the descriptor limit)")
+    body_bytes: Annotated[int, Field(ge=1024, le=1 << 30, description="1024 to 1073741824 bytes")] = _DEFAULT.body_bytes
+    header_bytes: Annotated[int, Field(ge=1024, le=1 << 20, description="1024 to 1048576 bytes")] = (
+        _DEFAULT.header_bytes
+    )
+    header_fields: Annotated[int, Field(ge=8, le=1000, description="8 to 1000")] = _DEFAULT.header_fields
+    header_s: Annotated[float, Field(gt=0, le=60, description="above 0, up to 60 seconds")] = _DEFAULT.header_s
+    body_s: Annotated[float, Field(gt=0, le=600, description="above 0, up to 600 seconds")] = _DEFAULT.body_s
+    body_rate_bytes: Annotated[
+        int, Field(ge=1, le=1 << 30, description="1 to 1073741824 bytes a second, below which body_s runs")
+    ] = _DEFAULT.body_rate_bytes
+    send_s: Annotated[float, Field(gt=0, le=600, description="above 0, up to 600 seconds")] = _DEFAULT.send_s
+    keep_alive_s: Annotated[float, Field(gt=0, le=3600, description="above 0, up to 3600 seconds")] = (
+        _DEFAULT.keep_alive_s
+    )
+    connections: Annotated[_Cap | None, Field(description="1 to 1000000 (unset: half of the descriptor limit)")] = None
+    address_connections: Annotated[
+        _Cap | None, Field(description="1 to 1000000 from one address (unset: half of connections)")
     ] = None
+    streams: Annotated[_Cap, Field(description="1 to 1000000 open at once by one principal")] = _DEFAULT.streams
+    rate_per_min: Annotated[_Cap, Field(description="1 to 1000000, for keys created without a rate")] = (
+        _DEFAULT.rate_per_min
+    )
+    failures_per_min: Annotated[_Cap, Field(description="1 to 1000000 refused credentials from one address")] = (
+        _DEFAULT.failures_per_min
+    )
+
+    def applied(self) -> limits.Limits:
+        """The whole record, with these numbers in it."""
+        return limits.Limits(**self.model_dump())
 
 
 class Audit(BaseModel):
@@ -248,10 +291,14 @@ def _check(loaded: Loaded) -> None:
         where = f"{loaded.origin('server.host')}: server.host {server.host!r} can be reached from other machines"
         if not server.enable_auth:
             raise Problem(f"{where} and server.enable_auth is false; use 127.0.0.1, or switch it on.")
-        if not server.behind_proxy:
+        if server.tls_cert is None and not server.behind_proxy:
             raise Problem(
-                f"{where}; use 127.0.0.1, or set server.behind_proxy = true when a TLS proxy stands before us."
+                f"{where}; use 127.0.0.1, set server.tls_cert and server.tls_key, "
+                "or set server.behind_proxy = true when a TLS proxy stands before us."
             )
+        if server.behind_proxy and not server.trusted_proxies:
+            raise Problem(f"{where}; name the proxy in server.trusted_proxies, or anybody could speak for anybody.")
+    _check_edge(loaded, server)
     key = server.admin_key.get_secret_value() if server.admin_key else ""
     if not all(0x21 <= ord(char) <= 0x7E for char in key):
         origin = loaded.origin("server.admin_key")
@@ -262,6 +309,30 @@ def _check(loaded: Loaded) -> None:
             raise Problem(
                 f"{origin}: server.allowed_hosts: {host!r} is not allowed; allowed: exact names without port."
             )
+
+
+def _check_edge(loaded: Loaded, server: Server) -> None:
+    """TLS, proxies and origins. Raises Problem."""
+    for name, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+        if getattr(server, name) is not None and getattr(server, other) is None:
+            raise Problem(f"{loaded.origin(f'server.{name}')}: server.{name} is set; then server.{other} must be set.")
+    for origin in server.cors_origins:
+        if not is_origin(origin):
+            raise Problem(
+                f"{loaded.origin('server.cors_origins')}: server.cors_origins: {origin!r} is not allowed; allowed: "
+                "exact origins as a browser sends them, such as https://app.example:8443 (no path, no pattern)."
+            )
+    place = loaded.origin("server.trusted_proxies")
+    if server.trusted_proxies and not server.behind_proxy:
+        raise Problem(f"{place}: server.trusted_proxies is set; then server.behind_proxy must be true.")
+    for proxy in server.trusted_proxies:
+        try:
+            Proxies.named([proxy])
+        except ValueError:
+            raise Problem(
+                f"{place}: server.trusted_proxies: {proxy!r} is not allowed; allowed: addresses, networks such as "
+                "10.0.0.0/8 (no host bits set), and unix."
+            ) from None
 
 
 def is_loopback(host: str) -> bool:

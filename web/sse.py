@@ -19,7 +19,7 @@ from web.asgi import Send
 from web.auth import Principal
 from web.guard import respond
 from web.problems import Answer
-from web.streams import Streams
+from web.streams import STANDING_S, Streams
 
 __all__ = ["RETRY_MS", "EventStream", "encode"]
 
@@ -44,7 +44,8 @@ class EventStream:
     """The frames of `subscription`, until an `end` or until the streams close.
 
     `resumed`: the client comes back with a position. When nothing but the `end` follows it there, the answer is
-    204, which is how an EventSource is told to stop.
+    204, which is how an EventSource is told to stop. It ends, without a word, once the principal's credential is
+    revoked or has expired.
     """
 
     subscription: Subscription
@@ -70,14 +71,19 @@ class EventStream:
         await _write(send, b"", more=False)
 
     async def _follow(self, send: Send, frames: list[Frame]) -> None:
+        due = trio.current_time() + self.heartbeat_s
         while not (frames and frames[-1].event in _LAST):
             if frames:
                 with self.streams.waiting(_PACE_S):
                     await trio.sleep_forever()
-            frames = await self._next(self.heartbeat_s)
+            frames = await self._next(min(due - trio.current_time(), STANDING_S))
+            if not self.principal.stands():
+                return  # the client comes back, and its 401 says why
             if not frames and self.streams.closing:
                 frames = [_CLOSING]
-            await _write(send, encode(frames) or _HEARTBEAT)
+            if frames or trio.current_time() >= due:
+                await _write(send, encode(frames) or _HEARTBEAT)
+                due = trio.current_time() + self.heartbeat_s
 
     async def _next(self, timeout_s: float) -> list[Frame]:
         """What is pending; nothing when the time passed or the streams close."""

@@ -10,13 +10,16 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 
 from protocol.errors import RateLimited, ShuttingDown
 from web.auth.principal import Principal
 
-__all__ = ["Streams", "StreamsStatistics"]
+__all__ = ["STANDING_S", "Streams", "StreamsStatistics"]
+
+STANDING_S: Final = 15.0  # how long a silent stream may outlive the credential that it was opened with
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,12 @@ class StreamsStatistics:
 
 
 class Streams:
-    """See the module. `closing`: no more streams; those that are open end."""
+    """See the module. `per_principal`: how many each may have that brings no number of its own, changed at will;
+    `closing`: no more streams; those that are open end.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, per_principal: int) -> None:
+        self.per_principal = per_principal
         self._open: Counter[str] = Counter()
         self._waiting: set[trio.CancelScope] = set()
         self._nobody = trio.Event()
@@ -43,8 +49,9 @@ class Streams:
         """
         if self.closing:
             raise ShuttingDown("Connect again when the house is back.", retry_after_s=1)
-        if self._open[principal.name] >= principal.streams:
-            raise RateLimited(f"Close a stream first: {principal.streams} are open.", retry_after_s=1)
+        most = self.per_principal if principal.streams is None else principal.streams
+        if self._open[principal.name] >= most:
+            raise RateLimited(f"Close a stream first: {most} are open.", retry_after_s=1)
         self._open[principal.name] += 1
         try:
             yield

@@ -25,6 +25,7 @@ SEEN = {
         "build is disposed of",
     ),
     "http-api.md": ('"decision":', "(?i)idempotent-replayed: true", "event: run.completed", '"leaks": ?\\[\\]'),
+    "network.md": ("nosniff", "misdirected-host", "origin-not-allowed"),
     "operations.md": ("status +healthy", "engine.started +night", "night is disposed of"),
 }
 """What the commands of a page print, in this order."""

@@ -1,5 +1,6 @@
 """A real daemon in a process of its own, for what is about processes, sockets and files."""
 
+import itertools
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.web.certificates import Certificate, make
 
 PROGRAM = "import sys; from web.cli import main; sys.exit(main())"
 
@@ -96,3 +99,16 @@ def serving() -> Iterator[Callable[..., Daemon]]:
 def daemon(serving: Callable[..., Daemon], tmp_path_factory: pytest.TempPathFactory) -> Daemon:
     """One daemon that tests share; each uses engines of its own."""
     return serving(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def certificate(program: Callable[[str], str], tmp_path: Path) -> Callable[..., Certificate]:
+    """`certificate()` makes one for localhost, 127.0.0.1 and ::1, signed by itself, each time another."""
+    count = itertools.count()
+
+    def made() -> Certificate:
+        folder = tmp_path / f"certificate{next(count)}"
+        folder.mkdir()
+        return make(program("openssl"), folder)
+
+    return made

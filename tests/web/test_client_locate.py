@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from web.client.locate import locate
+from web.client.trust import trust
 from web.places import DaemonFile, Problem, config_file, state_directory
 
 DAEMON = DaemonFile(url="http://127.0.0.1:4711", pid=1, version="0", started_at="2026-01-01T00:00:00.000Z")
@@ -52,6 +53,25 @@ def test_nearer_words_win(state: Path) -> None:
 def test_port_zero_is_no_address_so_the_daemon_is_asked(state: Path) -> None:
     DAEMON.write(state)
     assert locate(env(state, ENGINEHOUSE_PORT="0")).url == DAEMON.url
+
+
+def test_under_tls_the_address_is_https_and_the_certificates_are_the_named_ones(state: Path, tmp_path: Path) -> None:
+    named = env(state, ENGINEHOUSE_SERVER__TLS_CERT="/c.pem")
+    assert locate(named).url == "https://127.0.0.1:39731"
+    assert locate({**named, "ENGINEHOUSE_PORT": "5000"}).url == "https://127.0.0.1:5000"
+    (tmp_path / "config.toml").write_text('[server]\ntls_cert = "/c.pem"')
+    configured = env(state, ENGINEHOUSE_CONFIG=str(tmp_path / "config.toml"), ENGINEHOUSE_HOST="::1")
+    assert locate(configured).url == "https://[::1]:39731"
+    assert locate(env(state)).ca_file is None
+    assert locate(env(state, ENGINEHOUSE_CA_FILE="/ca.pem")).ca_file == Path("/ca.pem")
+
+
+@pytest.mark.parametrize("content", [None, "junk"])
+def test_a_file_of_certificates_that_is_none_is_told(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    with pytest.raises(Problem, match=r"ENGINEHOUSE_CA_FILE: .*ca.pem cannot be used"):
+        trust(tmp_path / "ca.pem")
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.9:1", "http://localhost:1", "http://[::1]:1", "unix:/a"])

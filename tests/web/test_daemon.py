@@ -3,15 +3,19 @@
 import json
 import signal
 import socket
+import ssl
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from protocol.wire import NewEngine, NewRun
 from supervisor.house import Filter, Frame
+from tests.web.certificates import Certificate
 from web.client import open_remote
 
 Serving = Callable[..., Any]
@@ -64,11 +68,124 @@ def test_a_busy_port_that_was_asked_for_is_told_and_otherwise_a_free_one_is_take
 
 def test_a_wrong_configuration_is_78_and_one_sentence(enginehouse: Enginehouse, tmp_path: Path) -> None:
     for names in ({"ENGINEHOUSE_PORT": "many"}, {"ENGINEHOUSE_HOST": "0.0.0.0"}, {"ENGINEHOUSE_HOST": "192.0.2.1"}):
-        proxied = {"ENGINEHOUSE_SERVER__BEHIND_PROXY": "true"} if "192.0.2.1" in names.values() else {}
+        proxied = {"ENGINEHOUSE_SERVER__BEHIND_PROXY": "true", "ENGINEHOUSE_SERVER__TRUSTED_PROXIES": "192.0.2.7"}
+        proxied = proxied if "192.0.2.1" in names.values() else {}
         wrong = enginehouse(tmp_path, "serve", **names, **proxied)
         assert wrong.returncode == 78, wrong
         assert wrong.stderr.startswith("error: ENGINEHOUSE_")
         assert wrong.stderr.count("\n") == 1
+
+
+def test_it_listens_on_both_loopback_addresses_and_a_port_must_be_free_on_both(
+    serving: Serving, enginehouse: Enginehouse, tmp_path: Path
+) -> None:
+    daemon = serving(tmp_path)
+    port = int(daemon.url.rpartition(":")[2])
+    for address in ("127.0.0.1", "::1"):
+        with socket.create_connection((address, port)) as stream:
+            stream.sendall(b"GET /health/live HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            assert stream.recv(100).startswith(b"HTTP/1.1 200")
+    assert daemon.stop() == 0
+    with socket.socket(socket.AF_INET6) as busy:
+        busy.bind(("::1", 0))
+        busy.listen()
+        refused = enginehouse(tmp_path, "serve", "--port", str(busy.getsockname()[1]))
+        assert (refused.returncode, "is in use" in refused.stderr) == (69, True)
+
+
+def test_an_address_that_was_named_is_listened_on_alone(serving: Serving, tmp_path: Path) -> None:
+    daemon = serving(tmp_path, "--host", "127.0.0.1", "--port", "0")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("::1", int(daemon.url.rpartition(":")[2])))
+    assert daemon.stop() == 0
+
+
+def test_a_unix_socket_in_a_folder_that_others_may_write_to_is_78(enginehouse: Enginehouse, tmp_path: Path) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    wrong = enginehouse(tmp_path, "serve", "--port", "0", "--unix-socket", str(folder / "s"))
+    assert (wrong.returncode, f"others may write to {folder}" in wrong.stderr) == (78, True), wrong.stderr
+
+
+def tls_names(made: Certificate) -> dict[str, str]:
+    return {
+        "ENGINEHOUSE_SERVER__TLS_CERT": str(made.cert),
+        "ENGINEHOUSE_SERVER__TLS_KEY": str(made.key),
+        "ENGINEHOUSE_CA_FILE": str(made.cert),
+    }
+
+
+def offered(port: int) -> bytes:
+    """The certificate, as the daemon shows it now."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", port)) as plain, context.wrap_socket(plain) as secure:
+        return secure.getpeercert(binary_form=True) or b""
+
+
+async def test_tls_is_served_found_by_the_commands_and_renewed_by_sighup(
+    serving: Serving, enginehouse: Enginehouse, certificate: Callable[..., Certificate], tmp_path: Path
+) -> None:
+    made, next_one = certificate(), certificate()
+    names = tls_names(made)
+    daemon = serving(tmp_path, "--port", "0", **names)
+    assert daemon.url.startswith("https://127.0.0.1:")
+    port = int(daemon.url.rpartition(":")[2])
+    for line in ("status", "list"):
+        asked = await trio.to_thread.run_sync(partial(enginehouse, tmp_path, line, **names))
+        assert asked.returncode == 0, asked
+        blind = await trio.to_thread.run_sync(partial(enginehouse, tmp_path, line))
+        assert (blind.returncode, "ENGINEHOUSE_CA_FILE" in blind.stderr) == (69, True), blind
+    async with open_remote(daemon.url, api_key=daemon.key, ca_file=made.cert) as house:
+        await house.spawn(NewEngine(kind="probe", id="a"))
+        async with house.events(Filter(engine="a"), after="0") as stream:
+            assert await stream.receive()
+            before = await trio.to_thread.run_sync(offered, port)
+            made.cert.write_bytes(next_one.cert.read_bytes())
+            made.key.write_bytes(next_one.key.read_bytes())
+            daemon.process.send_signal(signal.SIGHUP)
+            with trio.fail_after(30):
+                while await trio.to_thread.run_sync(offered, port) == before:
+                    pass
+            async with open_remote(daemon.url, api_key=daemon.key, ca_file=made.cert) as other:
+                await other.pause("a")
+            types: list[str] = []
+            while "engine.paused" not in types:
+                types += [frame.event for frame in await stream.receive()]
+    asked = await trio.to_thread.run_sync(partial(enginehouse, tmp_path, "status", **names))
+    assert asked.returncode == 0, asked
+    assert await trio.to_thread.run_sync(daemon.stop) == 0
+
+
+def test_a_tls_key_that_others_may_read_is_78(
+    enginehouse: Enginehouse, certificate: Callable[..., Certificate], tmp_path: Path
+) -> None:
+    made = certificate()
+    made.key.chmod(0o644)
+    wrong = enginehouse(tmp_path, "serve", "--port", "0", **tls_names(made))
+    assert wrong.returncode == 78
+    assert wrong.stderr == (
+        f"error: server.tls_key: others may read or replace {made.key}; make it ours alone, with chmod 600.\n"
+    )
+
+
+def test_a_proxy_is_believed_and_a_page_may_call_where_that_is_configured(serving: Serving, tmp_path: Path) -> None:
+    daemon = serving(
+        tmp_path,
+        "--port",
+        "0",
+        ENGINEHOUSE_SERVER__BEHIND_PROXY="true",
+        ENGINEHOUSE_SERVER__ALLOWED_HOSTS="house.example",
+        ENGINEHOUSE_SERVER__CORS_ORIGINS="https://app.example",
+    )
+    with socket.create_connection(("127.0.0.1", int(daemon.url.rpartition(":")[2]))) as stream:
+        lines = ["GET /health/live HTTP/1.0", "Host: house.example", "X-Forwarded-Proto: https"]
+        stream.sendall("\r\n".join([*lines, "Origin: https://app.example", "", ""]).encode())
+        answer = stream.recv(10_000).lower()
+    assert b"\r\nstrict-transport-security: " in answer
+    assert b"\r\naccess-control-allow-origin: https://app.example\r\n" in answer
+    assert daemon.stop() == 0
 
 
 def test_a_weak_or_open_admin_key_is_78(enginehouse: Enginehouse, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from protocol.errors import InvalidState
 from web.asgi import Message, Receive, Scope, Send
 from web.bodies import ClientGone, has_body, read_body, require_json
-from web.guard import Guard, Policy
+from web.guard import Guard, Policy, hosts_of
 from web.limits import Limits
 from web.problems import request_id_of
 from web.refusals import TooLarge, UnsupportedMediaType
@@ -44,12 +44,13 @@ async def ask(
     app: Any = fine,
     policy: Policy | None = None,
     host: tuple[bytes, bytes] | None = HOST,
+    scheme: str = "http",
 ) -> Answered:
     path, _, query = target.partition("?")
     scope = {
         "type": "http",
         "method": method,
-        "scheme": "http",
+        "scheme": scheme,
         "path": path.replace("%00", "\0"),
         "raw_path": path.encode(),
         "query_string": query.encode(),
@@ -90,6 +91,14 @@ async def test_loopback_names_are_served_with_any_port(host: bytes) -> None:
 async def test_any_other_host_is_misdirected(host: bytes) -> None:
     answered = await ask(host=(b"host", host))
     assert (answered.status, answered.slug) == (421, "misdirected-host")
+
+
+@pytest.mark.parametrize(
+    "address, hosts",
+    [("House.example", {"house.example"}), ("fd00::1", {"[fd00::1]"}), ("0.0.0.0", set()), ("::", set())],
+)
+def test_a_server_is_called_by_its_address_unless_that_is_every_address(address: str, hosts: set[str]) -> None:
+    assert hosts_of(address) == hosts
 
 
 async def test_a_request_without_host_is_misdirected() -> None:
@@ -144,7 +153,76 @@ async def test_a_page_may_call_from_here_or_from_a_configured_origin(
     answered = await ask(*headers, policy=Policy(origins=("https://app.example",)))
     assert answered.status == status
     assert status == 200 or answered.slug == "origin-not-allowed"
-    assert not any(name.startswith(b"access-control") for name in answered.fields)
+    listed = headers[0] == LISTED and status == 200
+    assert any(name.startswith(b"access-control") for name in answered.fields) == listed
+
+
+PREFLIGHT = (b"access-control-request-method", b"DELETE")
+LISTED = (b"origin", b"https://app.example")
+OPEN = Policy(origins=("https://app.example",))
+
+
+async def test_a_listed_origin_may_read_answers_and_errors() -> None:
+    async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
+        raise InvalidState("Resume it.")
+
+    for answered in (
+        await ask(LISTED, policy=OPEN),
+        await ask(LISTED, policy=OPEN, app=refuses),
+        await ask(LISTED, policy=OPEN, target="/" + "x" * 5000),
+        await ask(LISTED, policy=OPEN, target="/health/live"),
+    ):
+        assert answered.headers[b"access-control-allow-origin"] == b"https://app.example"
+        assert b"access-control-allow-credentials" not in answered.headers
+        shown = answered.headers[b"access-control-expose-headers"].decode().split(", ")
+        assert {"Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Id"} <= set(shown)
+        assert answered.headers[b"vary"] == b"Origin"
+
+
+async def test_who_is_not_listed_gets_no_cors_header_at_all() -> None:
+    for policy, headers in ((OPEN, []), (OPEN, [(b"origin", b"http://evil.example"), PREFLIGHT]), (None, [LISTED])):
+        for method in ("GET", "OPTIONS"):
+            answered = await ask(*headers, policy=policy, method=method)
+            assert not any(name.startswith(b"access-control") for name in answered.fields)
+            assert (b"vary" in answered.headers) == (policy is OPEN)
+
+
+async def test_a_preflight_of_a_listed_origin_never_reaches_the_app() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError
+
+    answered = await ask(LISTED, PREFLIGHT, policy=OPEN, method="OPTIONS", app=app)
+    assert (answered.status, answered.body) == (204, b"")
+    assert b"DELETE" in answered.headers[b"access-control-allow-methods"]
+    sent = answered.headers[b"access-control-allow-headers"].decode().split(", ")
+    assert {"Authorization", "Idempotency-Key", "Last-Event-ID", "Prefer", "traceparent"} <= set(sent)
+    assert answered.headers[b"access-control-max-age"] == b"600"
+    assert SECURITY.items() <= answered.headers.items()
+
+
+async def test_what_only_resembles_a_preflight_goes_on_to_the_app() -> None:
+    for headers in ([LISTED], [PREFLIGHT], [(b"origin", b"http://localhost:39731"), PREFLIGHT]):
+        assert (await ask(*headers, policy=OPEN, method="OPTIONS")).headers[b"x-app"] == b"reached"
+    assert (await ask(LISTED, PREFLIGHT, policy=OPEN)).headers[b"x-app"] == b"reached"
+
+
+async def test_hsts_is_told_over_tls_and_never_for_loopback() -> None:
+    name = b"strict-transport-security"
+    policy = Policy(hosts={"house.example", "localhost"})
+    house = (b"host", b"house.example:8443")
+    assert (await ask(host=house, policy=policy, scheme="https")).headers[name] == b"max-age=31536000"
+    assert name not in (await ask(host=house, policy=policy)).headers
+    assert name not in (await ask(policy=policy, scheme="https")).headers
+    assert name not in (await ask(host=(b"host", b"evil.example"), policy=policy, scheme="https")).headers
+
+
+async def test_a_page_is_denied_what_it_might_ask_of_the_browser() -> None:
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    assert b"camera=()" in (await ask(app=page)).headers[b"permissions-policy"]
+    assert b"permissions-policy" not in (await ask()).headers
 
 
 async def test_sizes_are_exact() -> None:

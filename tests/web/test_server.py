@@ -5,12 +5,14 @@ The clock is virtual: it jumps only when client and server, which share this pro
 """
 
 import json
+import os
 import random
 import socket
 import ssl
 import stat
+import warnings
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,14 @@ from quart_trio import QuartTrio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
+from tests.web.certificates import Certificate
 from web.asgi import App, Receive, Scope, Send
 from web.guard import Guard
 from web.limits import Limits
+from web.peer import Proxies
 from web.problems import install
 from web.server import bind_tcp, bind_unix, serve, url_of
+from web.tls import Tls
 
 GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n"
 
@@ -248,6 +253,48 @@ async def test_an_app_that_is_slow_to_take_a_body_costs_its_client_nothing(clock
     async with serving(app) as (port, _):
         head = b"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 20000000\r\n\r\n"
         assert (await say(port, head, b"x" * 20_000_000)).endswith(b"ok")
+
+
+@pytest.mark.parametrize(
+    "limits, sent, cut_s",
+    [
+        (Limits(header_s=2), b"GET /constant", 2),
+        (Limits(body_s=3), b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx", 3),
+        (Limits(body_s=3), b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx", 3),
+        (
+            Limits(body_s=3, body_rate_bytes=2),
+            b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
+            5,
+        ),
+        (Limits(keep_alive_s=4), GET % (b"/constant", b""), 4),
+    ],
+    ids=["header", "body", "chunked body", "rate", "keep-alive"],
+)
+async def test_each_time_limit_can_be_set(limits: Limits, sent: bytes, cut_s: float, clock: MockClock) -> None:
+    async with serving(Guard(quart_app()), limits=limits) as (port, _):
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(sent)
+            await trio.testing.wait_all_tasks_blocked(0.005)
+            if limits.body_rate_bytes == 2:
+                await stream.send_all(b"abcd")
+            await read_all(stream)
+        assert trio.current_time() == pytest.approx(cut_s, abs=0.1)
+
+
+async def test_a_body_that_trickles_in_chunks_is_cut_after_10_s(clock: MockClock) -> None:
+    async def drip(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            await stream.send_all(b"1\r\nx\r\n")
+            await trio.sleep(0.5)
+
+    async with serving(Guard(quart_app())) as (port, _), await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drip, stream)
+            answer = await read_all(stream)
+            nursery.cancel_scope.cancel()
+        assert slug(answer) == "request-timeout"
+        assert trio.current_time() == pytest.approx(10, abs=0.6)
 
 
 async def test_what_an_app_still_answers_after_a_408_is_dropped(clock: MockClock) -> None:
@@ -630,7 +677,7 @@ async def test_a_bug_in_the_middle_of_an_answer_tears_that_connection_alone(cloc
 
 
 async def test_connections_beyond_the_cap_are_told_to_come_back(clock: MockClock) -> None:
-    async with serving(Guard(quart_app()), limits=Limits(connections=2)) as (port, _):
+    async with serving(Guard(quart_app()), limits=Limits(connections=2, address_connections=2)) as (port, _):
         streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(2)]
         for stream in streams:
             await stream.send_all(GET % (b"/constant", b""))
@@ -737,44 +784,154 @@ def test_a_dead_unix_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> Non
     assert (tmp_path / "file").read_text() == "precious"
 
 
+def trusting(certificate: Certificate) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(certificate.cert))
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
+
+
+async def secure(port: int, context: ssl.SSLContext) -> trio.SSLStream[trio.SocketStream]:
+    """A connection whose handshake has been done."""
+    plain = await trio.open_tcp_stream("127.0.0.1", port)
+    stream = trio.SSLStream(plain, context, server_hostname="localhost", https_compatible=True)
+    try:
+        await stream.do_handshake()
+    except BaseException:
+        plain.socket.close()
+        raise
+    return stream
+
+
 async def test_tls_serves_http_1_1_and_cuts_a_handshake_that_stalls(
-    tmp_path: Path, program: Callable[[str], str], clock: MockClock
+    certificate: Callable[..., Certificate], clock: MockClock
 ) -> None:
-    names = [
-        "-keyout",
-        "key.pem",
-        "-out",
-        "cert.pem",
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=DNS:localhost",
-    ]
-    make = [
-        program("openssl"),
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        *names,
-    ]
-    await trio.run_process(make, cwd=tmp_path, capture_stdout=True, capture_stderr=True)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
-    trusting.set_alpn_protocols(["h2", "http/1.1"])
-    async with serving(Guard(quart_app()), tls=tls) as (port, _):
-        plain = await trio.open_tcp_stream("127.0.0.1", port)
-        secure = trio.SSLStream(plain, trusting, server_hostname="localhost", https_compatible=True)
-        await secure.send_all(GET % (b"/constant", b"Connection: close\r\n"))
-        assert (await read_all(secure)).startswith(b"HTTP/1.1 200")
-        assert secure.selected_alpn_protocol() == "http/1.1"
-        await plain.aclose()
+    made = certificate()
+    async with serving(Guard(quart_app()), tls=Tls(made.cert, made.key)) as (port, _):
+        stream = await secure(port, trusting(made))
+        await stream.send_all(GET % (b"/constant", b"Connection: close\r\n"))
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 200")
+        assert stream.selected_alpn_protocol() == "http/1.1"
+        await stream.transport_stream.aclose()
         assert await say(port) == b""
         assert trio.current_time() < 8
+
+
+async def test_plain_http_on_the_tls_port_is_cut_at_once(
+    certificate: Callable[..., Certificate], clock: MockClock
+) -> None:
+    made = certificate()
+    with capture_logs() as logs:
+        async with serving(Guard(quart_app()), tls=Tls(made.cert, made.key)) as (port, _):
+            answer = await say(port, GET % (b"/constant", b""))
+    assert b"HTTP" not in answer
+    assert trio.current_time() < 1
+    assert logs == []
+
+
+async def test_tls_1_1_is_refused(certificate: Callable[..., Certificate], clock: MockClock) -> None:
+    made = certificate()
+    old = trusting(made)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    async with serving(Guard(quart_app()), tls=Tls(made.cert, made.key)) as (port, _):
+        with pytest.raises(trio.BrokenResourceError):
+            await secure(port, old)
+
+
+async def test_a_reloaded_certificate_is_offered_to_the_next_client_and_open_connections_go_on(
+    certificate: Callable[..., Certificate], clock: MockClock
+) -> None:
+    first, second = certificate(), certificate()
+    tls = Tls(first.cert, first.key)
+    async with serving(Guard(quart_app()), tls=tls) as (port, _):
+        stream = await secure(port, trusting(first))
+        assert tls.take(Tls(second.cert, second.key))
+        await stream.send_all(GET % (b"/constant", b"Connection: close\r\n"))
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 200")
+        await stream.transport_stream.aclose()
+        other = await secure(port, trusting(second))
+        await other.transport_stream.aclose()
+        with pytest.raises(trio.BrokenResourceError):
+            await secure(port, trusting(first))
+
+
+# Who is connected.
+
+
+async def whoami(scope: Scope, receive: Receive, send: Send) -> None:
+    body = json.dumps([scope["scheme"], *scope["client"]]).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+@asynccontextmanager
+async def serving_unix(path: Path, **settings: Any) -> AsyncIterator[None]:
+    stop = trio.Event()
+    run = partial(serve, plain(whoami), [bind_unix(path)], shutdown=stop.wait, **settings)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        yield
+        stop.set()
+
+
+async def ask_unix(path: Path) -> bytes:
+    async with await trio.open_unix_socket(str(path)) as stream:
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(GET % (b"/", b"Connection: close\r\n"))
+        return await read_all(stream)
+
+
+async def test_the_peer_of_a_unix_socket_is_told_to_the_app(tmp_path: Path, clock: MockClock) -> None:
+    async with serving_unix(tmp_path / "s"):
+        answer = await ask_unix(tmp_path / "s")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2]) == ["http", f"unix:{os.geteuid()}", os.getpid()]
+
+
+async def test_another_user_on_a_unix_socket_is_closed_without_an_answer(tmp_path: Path, clock: MockClock) -> None:
+    with capture_logs() as logs:
+        async with serving_unix(tmp_path / "s", unix_uids={os.geteuid() + 1}):
+            answer = await ask_unix(tmp_path / "s")
+    assert b"HTTP" not in answer
+    assert [line["address"] for line in logs if "address" in line] == [f"unix:{os.geteuid()}"]
+
+
+async def test_one_address_cannot_take_every_connection(clock: MockClock) -> None:
+    limits = Limits(connections=9, address_connections=2)
+    async with serving(Guard(plain(whoami)), limits=limits) as (port, _), trio.open_nursery() as nursery:
+        ask = GET % (b"/", b"")
+        streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(2)]
+        for stream in streams:
+            await stream.send_all(ask)
+            assert (await read_answer(stream)).startswith(b"HTTP/1.1 200")
+        assert slug(await say(port, ask)) == "overloaded"
+        async with await trio.open_tcp_stream("127.0.0.1", port, local_address="127.0.0.2") as other:
+            await other.send_all(ask)
+            assert (await read_answer(other)).startswith(b"HTTP/1.1 200")
+        await streams[0].aclose()
+        await trio.sleep(0.1)
+        assert (await say(port, GET % (b"/", b"Connection: close\r\n"))).startswith(b"HTTP/1.1 200")
+        await streams[1].aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_proxy_may_hold_as_many_connections_as_there_are(clock: MockClock) -> None:
+    limits = Limits(connections=9, address_connections=2)
+    async with serving(Guard(plain(whoami)), limits=limits, proxies=Proxies.here()) as (port, _):
+        streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(9)]
+        for stream in streams:
+            await stream.send_all(GET % (b"/", b""))
+            assert (await read_answer(stream)).startswith(b"HTTP/1.1 200")
+        assert slug(await say(port, GET % (b"/", b""))) == "overloaded"
+        for stream in streams:
+            await stream.aclose()
+
+
+def test_half_of_the_connections_are_for_one_address_unless_it_is_said() -> None:
+    assert Limits(connections=9).address_cap() == 4
+    assert Limits(connections=1).address_cap() == 1
+    assert Limits(connections=9, address_connections=7).address_cap() == 7
 
 
 async def test_the_lifespan_of_the_app_surrounds_the_serving(clock: MockClock) -> None:

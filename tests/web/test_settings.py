@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from web import limits
 from web.places import Problem
 from web.settings import Limits, Loaded, Settings, load
 
@@ -108,12 +109,20 @@ def test_a_secret_is_neither_shown_nor_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "house.example"])
-def test_an_address_that_others_can_reach_needs_auth_and_a_proxy(tmp_path: Path, host: str) -> None:
+def test_an_address_that_others_can_reach_needs_auth_and_tls_or_a_proxy(tmp_path: Path, host: str) -> None:
     assert "server.behind_proxy = true" in refused(tmp_path, ENGINEHOUSE_HOST=host)
     proxied = {"ENGINEHOUSE_HOST": host, "ENGINEHOUSE_SERVER__BEHIND_PROXY": "true"}
-    assert loaded(tmp_path, **proxied).settings.server.host == host
-    sentence = refused(tmp_path, **proxied, ENGINEHOUSE_SERVER__ENABLE_AUTH="false")
-    assert sentence.startswith(f"ENGINEHOUSE_HOST: server.host '{host}' can be reached from other machines")
+    assert "server.trusted_proxies" in refused(tmp_path, **proxied)
+    named = {**proxied, "ENGINEHOUSE_SERVER__TRUSTED_PROXIES": "10.0.0.7"}
+    secured = {
+        "ENGINEHOUSE_HOST": host,
+        "ENGINEHOUSE_SERVER__TLS_CERT": "/c.pem",
+        "ENGINEHOUSE_SERVER__TLS_KEY": "/k.pem",
+    }
+    for names in (named, secured):
+        assert loaded(tmp_path, **names).settings.server.host == host
+        sentence = refused(tmp_path, **names, ENGINEHOUSE_SERVER__ENABLE_AUTH="false")
+        assert sentence.startswith(f"ENGINEHOUSE_HOST: server.host '{host}' can be reached from other machines")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
@@ -137,3 +146,40 @@ def test_every_value_is_listed_with_its_origin(tmp_path: Path) -> None:
     assert shown["server.port"] == (7, "ENGINEHOUSE_PORT")
     assert shown["limits.connections"] == (None, "default")
     assert shown["state_dir"][1] == "default"
+
+
+@pytest.mark.parametrize("name, other", [("tls_cert", "tls_key"), ("tls_key", "tls_cert")])
+def test_a_certificate_and_its_key_belong_together(tmp_path: Path, name: str, other: str) -> None:
+    sentence = refused(tmp_path, f'[server]\n{name} = "/a.pem"')
+    assert sentence.endswith(f"server.{name} is set; then server.{other} must be set.")
+
+
+@pytest.mark.parametrize("origin", ["*", "null", "https://*.example", "https://app.example/", "ftp://a", "app.example"])
+def test_origins_are_exact(tmp_path: Path, origin: str) -> None:
+    sentence = refused(tmp_path, f'[server]\ncors_origins = ["{origin}"]')
+    assert f"server.cors_origins: '{origin}' is not allowed; allowed: exact origins" in sentence
+
+
+def test_exact_origins_are_taken(tmp_path: Path) -> None:
+    found = loaded(tmp_path, ENGINEHOUSE_SERVER__CORS_ORIGINS="https://app.example, http://localhost:5173")
+    assert found.settings.server.cors_origins == ["https://app.example", "http://localhost:5173"]
+
+
+@pytest.mark.parametrize("proxy", ["proxy.example", "*", "10.0.0.1/8", "10.0.0.0/99"])
+def test_proxies_are_addresses_and_networks(tmp_path: Path, proxy: str) -> None:
+    toml = f'[server]\nbehind_proxy = true\ntrusted_proxies = ["{proxy}"]'
+    assert f"server.trusted_proxies: '{proxy}' is not allowed" in refused(tmp_path, toml)
+
+
+def test_proxies_are_trusted_only_where_one_stands_before_us(tmp_path: Path) -> None:
+    sentence = refused(tmp_path, '[server]\ntrusted_proxies = ["10.0.0.1"]')
+    assert sentence.endswith("server.trusted_proxies is set; then server.behind_proxy must be true.")
+
+
+def test_every_limit_reaches_what_enforces_it(tmp_path: Path) -> None:
+    said: dict[str, float] = {name: 1024 + number for number, name in enumerate(Limits.model_fields)}
+    said |= {"header_fields": 99, "header_s": 1.5, "body_s": 2.5, "send_s": 3.5, "keep_alive_s": 4.5}
+    toml = "[limits]\n" + "\n".join(f"{name} = {value}" for name, value in said.items())
+    applied = loaded(tmp_path, toml).settings.limits.applied()
+    assert {name: getattr(applied, name) for name in said} == said
+    assert loaded(tmp_path).settings.limits.applied() == limits.Limits()

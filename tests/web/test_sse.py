@@ -12,13 +12,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from protocol.errors import EventIdExpired, InvalidEventId, NotFound
+from protocol.authority import Authority
+from protocol.errors import EventIdExpired, InvalidEventId, NotFound, Unauthenticated
 from supervisor.house import EventPage, Filter, Frame
 from tests.web.doubles import ADMIN, Client, Feed, RecordingHouse, api, client
 from web.app import Api
 from web.auth.keys import NewKey
-from web.auth.principal import Scope
+from web.auth.principal import Principal, Scope
 from web.guard import Guard
+from web.limits import Limits
 from web.server import bind_tcp, serve
 from web.sse import encode
 
@@ -157,6 +159,97 @@ async def test_silence_is_filled_with_a_heartbeat_comment(house: RecordingHouse,
         assert await reader.chunk() == b": heartbeat\n\n"
         assert await reader.chunk() == b": heartbeat\n\n"
         assert trio.current_time() - began == pytest.approx(30, abs=1)
+
+
+async def test_a_heartbeat_comes_after_silence_and_not_beside_frames(house: RecordingHouse, clock: MockClock) -> None:
+    async with served(house, heartbeat_s=40.0) as server, server.ask(EVENTS) as reader:
+        await reader.head()
+        await reader.chunk()
+        feed, began = await feed_of(house), trio.current_time()
+        await trio.sleep(30)
+        feed.put(row(1))
+        assert b"0000abcd.1" in await reader.chunk()
+        assert await reader.chunk() == b": heartbeat\n\n"
+        assert trio.current_time() - began == pytest.approx(70, abs=1)
+
+
+async def test_a_principal_without_a_number_of_its_own_has_the_configured_one(
+    house: RecordingHouse, clock: MockClock
+) -> None:
+    async with served(house, limits=Limits(streams=1)) as server:
+        made = await server.app.services.keys.create(NewKey(name="k", scopes=[Scope.READ]))
+        async with server.ask(EVENTS, key=made.key) as first, server.ask(EVENTS, key=made.key) as second:
+            assert (await first.head())[0] == 200
+            assert (await second.head())[0] == 429
+        async with server.ask(EVENTS) as admin, server.ask(EVENTS) as another:
+            assert [(await reader.head())[0] for reader in (admin, another)] == [200, 200]
+
+
+class Revocable:
+    """Stands for `Keys`: whoever asks holds a credential that can be revoked under their feet."""
+
+    enable_auth = True
+
+    def __init__(self) -> None:
+        self.revoked = False
+
+    def principal(self, presented: str | None) -> Principal:
+        return Principal(name="key:x", authority=Authority(scopes=frozenset({Scope.READ})), check=self.check)
+
+    def check(self) -> None:
+        if self.revoked:
+            raise Unauthenticated("This key was revoked.")
+
+
+@asynccontextmanager
+async def served_to(keys: Revocable, house: RecordingHouse) -> AsyncIterator[Server]:
+    async with served(house, heartbeat_s=50.0) as server:
+        object.__setattr__(server.app.services, "keys", keys)
+        yield server
+
+
+async def test_a_silent_stream_ends_within_15_s_of_its_credential(house: RecordingHouse, clock: MockClock) -> None:
+    keys = Revocable()
+    async with served_to(keys, house) as server, server.ask(EVENTS) as reader:
+        await reader.head()
+        await reader.chunk()
+        await trio.sleep(40)
+        keys.revoked, began = True, trio.current_time()
+        assert await reader.chunk() == b""
+        assert trio.current_time() - began <= 15
+        assert not house.subscriptions[-1].open
+
+
+async def test_nothing_more_is_shown_once_the_credential_is_over(house: RecordingHouse, clock: MockClock) -> None:
+    keys = Revocable()
+    async with served_to(keys, house) as server, server.ask(EVENTS) as reader:
+        await reader.head()
+        await reader.chunk()
+        keys.revoked = True
+        (await feed_of(house)).put(row(1))
+        assert await reader.chunk() == b""
+
+
+async def test_output_that_is_followed_ends_with_its_credential_too(house: RecordingHouse, clock: MockClock) -> None:
+    keys = Revocable()
+    asked: list[int] = []
+
+    async def follow(run: str, *, after: int = 0) -> AsyncIterator[bytes]:
+        asked.append(after)
+        if after == 0:
+            yield b"begun"
+        await trio.sleep_forever()
+
+    house.gives["output"] = (b"", 0)
+    house.follow = follow  # type: ignore[method-assign]
+    async with served_to(keys, house) as server, server.ask("/api/v1/runs/r/output?follow=true") as reader:
+        await reader.head()
+        assert await reader.chunk() == b"begun"
+        await trio.sleep(50)
+        keys.revoked, began = True, trio.current_time()
+        assert await reader.chunk() == b""
+        assert trio.current_time() - began <= 15
+        assert asked == [0, 5, 5, 5]
 
 
 async def test_a_stream_outlives_the_time_that_other_answers_have(house: RecordingHouse, clock: MockClock) -> None:

@@ -3,6 +3,6 @@
 from web.auth.credentials import presented_key
 from web.auth.keys import Keys, KeyStore, admin_key
 from web.auth.principal import Principal, Scope
-from web.auth.rates import Rates
+from web.auth.rates import Failures, Rates
 
-__all__ = ["KeyStore", "Keys", "Principal", "Rates", "Scope", "admin_key", "presented_key"]
+__all__ = ["Failures", "KeyStore", "Keys", "Principal", "Rates", "Scope", "admin_key", "presented_key"]

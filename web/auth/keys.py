@@ -29,6 +29,7 @@ from protocol.errors import NotFound, Unauthenticated
 from protocol.specs import STRICT
 from protocol.times import rfc3339
 from web.auth.principal import Principal, Scope
+from web.limits import Limits
 from web.places import Problem
 from web.refusals import TokenExpired
 
@@ -52,13 +53,13 @@ class KeyStore(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKey:
-    """`POST /auth/keys`."""
+    """`POST /auth/keys`. `rate_per_min` None: what `[limits] rate_per_min` says at the time."""
 
     __pydantic_config__ = STRICT
     name: Annotated[str, Field(min_length=1, max_length=128)]
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=4)]
     expires_in_s: Annotated[float, Field(gt=0, le=10**9)] | None = None
-    rate_per_min: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    rate_per_min: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,16 +94,25 @@ class Keys:
     """Every key that this house knows. `wall`: Unix time in seconds, for expiry alone.
 
     With `enable_auth` False who presents no key is principal `dev`, who may everything; a presented key is still
-    verified.
+    verified. `rate_per_min`: of a key that is created without one.
     """
 
-    def __init__(self, store: KeyStore, admin: str, *, wall: Callable[[], float], enable_auth: bool = True) -> None:
+    def __init__(
+        self,
+        store: KeyStore,
+        admin: str,
+        *,
+        wall: Callable[[], float],
+        enable_auth: bool = True,
+        rate_per_min: int = Limits().rate_per_min,
+    ) -> None:
         self._store = store
         self._admin_digest = _digest(admin)
         self._wall = wall
         self._latest = 0.0
         self._keys: dict[str, _Stored] = {}
         self.enable_auth = enable_auth
+        self.rate_per_min = rate_per_min
 
     async def load(self) -> None:
         """Read what earlier lives of the house created; call it once, before the first request."""
@@ -151,7 +161,7 @@ class Keys:
             scopes=sorted(set(new.scopes)),
             created_at=rfc3339(round(now * 1000)),
             expires_at=None if new.expires_in_s is None else rfc3339(round((now + new.expires_in_s) * 1000)),
-            rate_per_min=new.rate_per_min,
+            rate_per_min=new.rate_per_min or self.rate_per_min,
         )
         stored = _Stored(info=info, digest=_digest(key))
         await self._store.put(name, as_json(stored))

@@ -1,63 +1,204 @@
-"""How often a key may ask: a window that slides, not one that resets, so that no burst fits around its edge.
+"""How often somebody may ask: a window that slides, not one that resets, so that no burst fits around its edge.
 
-Two windows per key: one for most routes and one for what must never starve (commands such as pause, dispose,
-cancel, replies), so that a client that polls too much can still stop what it started. A window remembers the times
-of the requests that it let in and nothing of the refused ones, so its memory is bounded by the rate. Headers follow
-the IETF draft "RateLimit header fields for HTTP".
+Two windows per key: one for most requests and one for what must never starve (pause, cancel, dispose, replies), so that
+a client that polls or submits too much can still stop what it started. Where only the body tells which of the two a
+request belongs to, it needs a place in either of them to be read at all, and counts where it belongs once it was. And
+one window per address for credentials that are refused: whoever guesses is told to wait, whoever holds a key is not.
+
+A window remembers the times of the requests that it let in and nothing of the refused ones, so its memory is bounded by
+its rate; a window without any is forgotten. Headers follow the IETF draft "RateLimit header fields for HTTP".
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from dataclasses import dataclass
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from typing import Final, Generic, TypeVar
 
 import trio
 
-from protocol.errors import RateLimited
+from protocol.errors import RateLimited, Unauthenticated
+from web.asgi import Scope
 from web.auth.principal import Principal
+from web.peer import address_of, group_of
 
-__all__ = ["WINDOW_S", "Rates", "Turn"]
+__all__ = ["ADDRESSES", "FREE", "URGENT_COMMANDS", "WINDOW_S", "Failures", "Rates", "Turn"]
 
-WINDOW_S = 60.0
+WINDOW_S: Final = 60.0
+ADDRESSES: Final = 4096  # how many failing addresses are told apart
+URGENT_COMMANDS: Final = frozenset(
+    {"pause", "resume", "stop", "cancel", "dispose", "drain", "approve", "reject", "skip", "answer"}
+)
+
+K = TypeVar("K", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True)
+class _Windows(Generic[K]):
+    """The times of what was let in during the last 60 s, by key. `most`: of how many keys (None: all)."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+        self._times: OrderedDict[K, deque[float]] = OrderedDict()  # the one that was added to last is last
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def count(self, key: K) -> int:
+        """How many there are now. What is too old is forgotten."""
+        self._forget()
+        times = self._times.get(key)
+        if times is None:
+            return 0
+        while times and times[0] <= trio.current_time() - WINDOW_S:
+            times.popleft()
+        return len(times)
+
+    def add(self, key: K) -> float:
+        """One more; the time that `take_back` wants. The key that was silent longest gives way when there are too
+        many.
+        """
+        now = trio.current_time()
+        self._times.setdefault(key, deque()).append(now)
+        self._times.move_to_end(key)
+        if self._most is not None and len(self._times) > self._most:
+            self._times.popitem(last=False)
+        return now
+
+    def take_back(self, key: K, time: float) -> None:
+        times = self._times.get(key)
+        if times is not None and time in times:
+            times.remove(time)
+
+    def wait_s(self, key: K) -> int:
+        """Whole seconds until the oldest is forgotten."""
+        times = self._times.get(key)
+        return max(1, math.ceil(times[0] + WINDOW_S - trio.current_time())) if times else 1
+
+    def drop(self, key: K) -> None:
+        self._times.pop(key, None)
+
+    def _forget(self) -> None:
+        old = trio.current_time() - WINDOW_S
+        while self._times:
+            key, times = next(iter(self._times.items()))
+            if times and times[-1] > old:
+                return
+            del self._times[key]
+
+
 class Turn:
-    """What the rate says of one request: the headers of its answer, and the refusal if it is one too many."""
+    """What the rate says of one request. `refused`: it is one too many."""
 
-    headers: tuple[tuple[bytes, bytes], ...] = ()
     refused: RateLimited | None = None
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Of its answer."""
+        return ()
+
+    def decide(self, *, urgent: bool) -> None:
+        """Which of the two it was is known now. Raises RateLimited when there is no place for it."""
+
+
+FREE: Final = Turn()  # of whoever is not limited
 
 
 class Rates:
     """Every limited key's windows. Times are the monotonic clock's."""
 
     def __init__(self) -> None:
-        self._windows: dict[tuple[str, bool], deque[float]] = {}
+        self._windows: _Windows[tuple[str, bool]] = _Windows()
 
-    def take(self, principal: Principal, *, urgent: bool) -> Turn:
-        """Count one request, unless it is refused."""
+    def __len__(self) -> int:
+        """How many windows are remembered."""
+        return len(self._windows)
+
+    def take(self, principal: Principal, *, urgent: bool | None) -> Turn:
+        """Count one request, unless it is refused. `urgent` None: only its body will tell, see `Turn.decide`."""
         if principal.rate is None:
-            return Turn()
-        window = self._windows.setdefault((principal.name, urgent), deque())
-        now = trio.current_time()
-        while window and window[0] <= now - WINDOW_S:
-            window.popleft()
-        admitted = len(window) < principal.rate
-        if admitted:
-            window.append(now)
-        wait_s = max(1, math.ceil(window[0] + WINDOW_S - now))
-        name = b'"urgent"' if urgent else b'"default"'
-        headers = (
-            (b"ratelimit-policy", b"%s;q=%d;w=%d" % (name, principal.rate, WINDOW_S)),
-            (b"ratelimit", b"%s;r=%d;t=%d" % (name, principal.rate - len(window), wait_s)),
-        )
-        if admitted:
-            return Turn(headers)
-        return Turn(headers, RateLimited(f"Wait {wait_s} s, or use a key with a higher rate.", retry_after_s=wait_s))
+            return FREE
+        turn = _Counted(self._windows, principal.name, principal.rate)
+        if not turn.enter(urgent=bool(urgent)) and urgent is None:
+            turn.enter(urgent=True)
+        return turn
 
     def forget(self, name: str) -> None:
         """The principal of this name is gone."""
-        self._windows.pop((name, False), None)
-        self._windows.pop((name, True), None)
+        self._windows.drop((name, False))
+        self._windows.drop((name, True))
+
+
+class _Counted(Turn):
+    """The turn of somebody whose rate is limited."""
+
+    def __init__(self, windows: _Windows[tuple[str, bool]], name: str, rate: int) -> None:
+        self._windows = windows
+        self._name = name
+        self._rate = rate
+        self._urgent = False
+        self._at = 0.0
+
+    def enter(self, *, urgent: bool) -> bool:
+        """Whether there is a place in this window; it is taken then. Else `refused` says so."""
+        self._urgent = urgent
+        key = (self._name, urgent)
+        if self._windows.count(key) < self._rate:
+            self._at = self._windows.add(key)
+            self.refused = None
+            return True
+        wait_s = self._windows.wait_s(key)
+        self.refused = RateLimited(f"Wait {wait_s} s, or use a key with a higher rate.", retry_after_s=wait_s)
+        return False
+
+    def decide(self, *, urgent: bool) -> None:
+        if urgent is self._urgent:
+            return
+        self._windows.take_back((self._name, self._urgent), self._at)
+        self.enter(urgent=urgent)
+        if self.refused is not None:
+            raise self.refused
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        key = (self._name, self._urgent)
+        left, wait_s = max(0, self._rate - self._windows.count(key)), self._windows.wait_s(key)
+        name = b'"urgent"' if self._urgent else b'"default"'
+        return (
+            (b"ratelimit-policy", b"%s;q=%d;w=%d" % (name, self._rate, WINDOW_S)),
+            (b"ratelimit", b"%s;r=%d;t=%d" % (name, left, wait_s)),
+        )
+
+
+class Failures:
+    """Refused credentials, by address (`web.peer.group_of`): after `per_min` of them in 60 s the next gets 429.
+
+    Credentials that are good are never held back, so that nobody can lock anybody out of a shared address (loopback, a
+    NAT): a key is 32 random bytes, and what people choose has its own, stricter limit where it is checked. `per_min`
+    may be changed at any time.
+    """
+
+    def __init__(self, per_min: int) -> None:
+        self.per_min = per_min
+        self._windows: _Windows[str] = _Windows(ADDRESSES)
+
+    def __len__(self) -> int:
+        """How many addresses are remembered; at most ADDRESSES."""
+        return len(self._windows)
+
+    @contextmanager
+    def counted(self, scope: Scope) -> Iterator[None]:
+        """Check credentials in here: what they are refused with is counted. Raises RateLimited in its stead when the
+        address that asks has failed too often.
+        """
+        try:
+            yield
+        except Unauthenticated as refused:
+            address = group_of(address_of(scope))
+            if self._windows.count(address) >= self.per_min:
+                wait_s = self._windows.wait_s(address)
+                sentence = f"Wait {wait_s} s, then send good credentials: too many were refused."
+                raise RateLimited(sentence, retry_after_s=wait_s) from refused
+            self._windows.add(address)
+            raise

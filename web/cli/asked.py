@@ -70,7 +70,7 @@ class Asked:
         from web.client import Retry, open_remote
 
         place = self.place()
-        return open_remote(place.url, api_key=place.api_key, retry=Retry(attempts=3))
+        return open_remote(place.url, api_key=place.api_key, retry=Retry(attempts=3), ca_file=place.ca_file)
 
     def _in_process(self) -> AbstractAsyncContextManager[House]:
         from supervisor import SqliteStore, open_supervisor

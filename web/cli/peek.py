@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from web.client.locate import Place
+from web.client.trust import trust
 
 __all__ = ["peek"]
 
@@ -31,7 +32,7 @@ class _Unix(http.client.HTTPConnection):
 
 def peek(place: Place, *paths: str, timeout_s: float = 10.0) -> list[Any]:
     """The JSON of each path, over one connection. Raises the house's exceptions."""
-    connection = _connection(place.url, timeout_s)
+    connection = _connection(place, timeout_s)
     headers = {"Accept": "application/json"}
     if place.api_key is not None:
         headers["Authorization"] = f"Bearer {place.api_key}"
@@ -47,19 +48,19 @@ def peek(place: Place, *paths: str, timeout_s: float = 10.0) -> list[Any]:
                 raise error_of(response.status, dict(response.getheaders()), body)
             found.append(json.loads(body))
     except (OSError, http.client.HTTPException, ValueError) as error:
-        from web.client.errors import Unreachable
+        from web.client.errors import unreachable
 
-        raise Unreachable(
-            f"Nobody answers at {place.url} ({error}): start the house with `enginehouse serve`, or name its URL."
-        ) from None
+        raise unreachable(place.url, error) from None
     finally:
         connection.close()
     return found
 
 
-def _connection(url: str, timeout_s: float) -> http.client.HTTPConnection:
-    parts = urlsplit(url)
+def _connection(place: Place, timeout_s: float) -> http.client.HTTPConnection:
+    parts = urlsplit(place.url)
     if parts.scheme == "unix":
-        return _Unix(url.removeprefix("unix:"), timeout_s)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(parts.hostname or "", parts.port, timeout=timeout_s)
+        return _Unix(place.url.removeprefix("unix:"), timeout_s)
+    if parts.scheme == "https":
+        context = trust(place.ca_file) if place.ca_file else None
+        return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout_s, context=context)
+    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)

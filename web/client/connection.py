@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import math
 import random
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote, urlencode
 
@@ -23,7 +25,8 @@ from pydantic import ValidationError
 
 from protocol.edge import adapter, dump
 from protocol.errors import Busy, EnginehouseError, IdempotencyInFlight, Unavailable
-from web.client.errors import Unreachable, error_of
+from web.client.errors import Unreachable, error_of, unreachable
+from web.client.trust import trust
 
 __all__ = ["Answer", "Connection", "Query", "Retry", "path", "read"]
 
@@ -189,10 +192,7 @@ class Connection:
 
     def unreachable(self, error: httpx2.TransportError) -> Unreachable:
         """What a failed connection means to whoever asked."""
-        why = str(error) or type(error).__name__
-        return Unreachable(
-            f"Nobody answers at {self.url} ({why}): start the house with `enginehouse serve`, or name its URL."
-        )
+        return unreachable(self.url, error)
 
     async def _once(
         self, method: str, where: str, query: Query, content: bytes | None, headers: Mapping[str, str], read_s: float
@@ -221,8 +221,10 @@ class Connection:
 
 
 @asynccontextmanager
-async def opened(url: str, api_key: str | None, retry: Retry) -> AsyncIterator[Connection]:
-    """A connection pool to `url`, closed on leaving. Connects when it is first asked for something."""
+async def opened(url: str, api_key: str | None, retry: Retry, ca_file: Path | None = None) -> AsyncIterator[Connection]:
+    """A connection pool to `url`, closed on leaving. Connects when it is first asked for something. Raises Problem for
+    a `ca_file` that is none.
+    """
     headers = {"accept-encoding": "identity", "user-agent": "enginehouse"}
     if api_key is not None:
         headers["authorization"] = f"Bearer {api_key}"
@@ -230,11 +232,16 @@ async def opened(url: str, api_key: str | None, retry: Retry) -> AsyncIterator[C
     base = "http://localhost" if unix else url.rstrip("/")
     # No proxy of the environment: it would read the key. Certificates are loaded only where they are needed (30 ms).
     transport = httpx2.AsyncHTTPTransport(
-        uds=unix, verify=base.startswith("https:"), trust_env=False,
+        uds=unix, verify=_verify(base, ca_file), trust_env=False,
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
     )  # fmt: skip
     async with httpx2.AsyncClient(transport=transport, base_url=base, headers=headers, trust_env=False) as client:
         yield Connection(client, url, retry)
+
+
+def _verify(base: str, ca_file: Path | None) -> ssl.SSLContext | bool:
+    secured = base.startswith("https:")
+    return trust(ca_file) if secured and ca_file else secured
 
 
 async def _end(chunks: AsyncIterator[bytes]) -> None:

@@ -7,6 +7,7 @@ to catch. Light on purpose (no HTTP library, no pydantic): the quick commands of
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Final
@@ -15,7 +16,7 @@ import protocol.errors
 import web.refusals
 from protocol.errors import BadInput, Busy, Conflict, Denied, EnginehouseError, Missing, Unavailable
 
-__all__ = ["Unreachable", "error_of"]
+__all__ = ["Unreachable", "error_of", "unreachable"]
 
 
 class Unreachable(Unavailable):
@@ -69,6 +70,20 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> Enginehous
     if seconds.isdecimal():
         extra.setdefault("retry_after_s", int(seconds))
     return cls(detail, **extra)
+
+
+def unreachable(url: str, error: BaseException) -> Unreachable:
+    """What a connection that failed means to whoever asked; a certificate that is not believed is told from silence."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Unreachable(
+                f"The certificate of {url} is not believed ({cause.verify_message}): name its authority, or itself, "
+                "in ENGINEHOUSE_CA_FILE, and use an address that stands in it."
+            )
+        cause = cause.__cause__ or cause.__context__
+    why = str(error) or type(error).__name__
+    return Unreachable(f"Nobody answers at {url} ({why}): start the house with `enginehouse serve`, or name its URL.")
 
 
 def _members(body: bytes) -> dict[str, Any]:

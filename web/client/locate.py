@@ -2,7 +2,8 @@
 
 In this order: what the command line says; `ENGINEHOUSE_URL` and `ENGINEHOUSE_API_KEY`; `ENGINEHOUSE_HOST` and
 `ENGINEHOUSE_PORT`; `daemon.json` in the state directory; the default address. The admin key in the state directory is
-only ever sent to this machine: to the address in `daemon.json`, to loopback, or to a unix socket.
+only ever sent to this machine: to the address in `daemon.json`, to loopback, or to a unix socket. `ENGINEHOUSE_CA_FILE`
+names the certificates that are believed there.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from web.places import DEFAULT_PORT, DaemonFile, Problem, admin_key_file, state_directory
+from web.places import DEFAULT_PORT, DaemonFile, Problem, admin_key_file, server_setting, state_directory
 
 __all__ = ["Place", "locate"]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`daemon`: what `daemon.json` says when the address comes from there."""
+    """`daemon`: what `daemon.json` says when the address comes from there; `ca_file`: whose certificates are believed
+    (None: the system's).
+    """
 
     url: str
     api_key: str | None
     state: Path
     daemon: DaemonFile | None = None
+    ca_file: Path | None = None
 
 
 def locate(
@@ -37,15 +41,21 @@ def locate(
     url = url or environ.get("ENGINEHOUSE_URL")
     if not url and (environ.get("ENGINEHOUSE_HOST") or environ.get("ENGINEHOUSE_PORT", "0") != "0"):
         host = environ.get("ENGINEHOUSE_HOST") or "127.0.0.1"
-        url = f"http://{f'[{host}]' if ':' in host else host}:{environ.get('ENGINEHOUSE_PORT') or DEFAULT_PORT}"
+        port = environ.get("ENGINEHOUSE_PORT") or DEFAULT_PORT
+        url = f"{_scheme(environ)}://{f'[{host}]' if ':' in host else host}:{port}"
     if not url:
         daemon = DaemonFile.read(state)
-        url = daemon.url if daemon else f"http://127.0.0.1:{DEFAULT_PORT}"
+        url = daemon.url if daemon else f"{_scheme(environ)}://127.0.0.1:{DEFAULT_PORT}"
     _check(url)
     api_key = api_key or environ.get("ENGINEHOUSE_API_KEY")
     if not api_key and (daemon is not None or _is_here(url)):
         api_key = environ.get("ENGINEHOUSE_SERVER__ADMIN_KEY") or _admin_key(admin_key_file(environ, state))
-    return Place(url, api_key, state, daemon)
+    ca_file = environ.get("ENGINEHOUSE_CA_FILE")
+    return Place(url, api_key, state, daemon, Path(ca_file).expanduser() if ca_file else None)
+
+
+def _scheme(environ: Mapping[str, str]) -> str:
+    return "https" if server_setting(environ, "tls_cert") else "http"
 
 
 def _check(url: str) -> None:

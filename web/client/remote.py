@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import trio
@@ -69,6 +70,7 @@ async def open_remote(
     retry: Retry | None = None,
     give_up_s: float = 60.0,
     silence_s: float = 60.0,
+    ca_file: Path | None = None,
 ) -> AsyncIterator[RemoteHouse]:
     """The house at `url` (`http://host:port`, `https://...`, `unix:/path`). Nothing is asked until a method is called.
 
@@ -78,12 +80,13 @@ async def open_remote(
         retry: how often safe requests are repeated, and the delays of streams that reconnect.
         give_up_s: how long a stream looks for a house that went away.
         silence_s: how long a stream may be silent before it is thought broken; more than the house's heartbeat.
+        ca_file: the certificates that are believed of an `https` address (PEM); None: the system's.
 
     Errors of the block leave it bare. Cancelled: connections and streams are closed; what was accepted stays accepted.
 
     """
     error: BaseException | None = None
-    async with opened(url, api_key, retry or Retry()) as connection:
+    async with opened(url, api_key, retry or Retry(), ca_file) as connection:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             try:
                 yield RemoteHouse(connection, nursery, give_up_s=give_up_s, silence_s=silence_s)

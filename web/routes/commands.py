@@ -25,6 +25,7 @@ from protocol.errors import (
 )
 from protocol.wire import Accepted, CommandInfo, RunInfo
 from web.auth import Scope
+from web.auth.rates import URGENT_COMMANDS
 from web.call import Call
 from web.reply import Reply, accepted
 from web.route import Section
@@ -54,7 +55,7 @@ def acceptance(command: Accepted) -> CommandAccepted:
     "/engines/{engine}/commands", Scope.OPERATE, NotFound, EngineDisposed, UnsupportedCommand, ValidationFailed,
     IdempotencyMismatch, InvalidState, EngineBusy, RunConflict, NothingPending, AmbiguousRequest, RequestClosed,
     AlreadyDecided, MailboxFull, QuotaExceeded, Draining, answers=(200, 202), scopes=DECISIONS, raw=True,
-    urgent=True,
+    urgent=URGENT_COMMANDS,
 )  # fmt: skip
 async def send_command(call: Call, engine: str, body: WireBody) -> Reply[CommandAccepted | CommandInfo | RunInfo]:
     """Send a command; with `Prefer: wait=N`, wait for its effect."""

@@ -71,7 +71,7 @@ async def get_ready(call: Call) -> Ready:
     return Ready()
 
 
-@section.get("/api/v1/health", Scope.READ)
+@section.get("/api/v1/health", Scope.READ, free=True)
 async def get_full_health(call: Call) -> FullHealth:
     """Every check with what was measured."""
     health = await call.house.health()

@@ -15,6 +15,7 @@ from protocol.errors import (
 )
 from protocol.wire import EngineInfo, NewPool, Page, PatchPool, PoolCommand, PoolInfo, PoolResult
 from web.auth import Scope
+from web.auth.rates import URGENT_COMMANDS
 from web.call import Call
 from web.params import Flag
 from web.reply import Reply, created, nothing
@@ -74,7 +75,7 @@ async def get_or_spawn(call: Call, pool: str, key: str) -> Reply[EngineInfo]:
     return created(engine, engines.location(engine.id), new=new)
 
 
-@section.post("/pools/{pool}/commands", Scope.OPERATE, NotFound, IdempotencyInFlight, urgent=True, once=True)
+@section.post("/pools/{pool}/commands", Scope.OPERATE, NotFound, IdempotencyInFlight, urgent=URGENT_COMMANDS, once=True)
 async def command_pool(call: Call, pool: str, body: PoolCommand) -> PoolResults:
     """Send a command to every engine of the pool; one failure spares nobody."""
     return PoolResults(results=list(await call.house.pool_command(pool, body, call.caller)))
