@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -24,6 +24,13 @@ PROBES_ONLY: Final = (
     + PROGRAM
 )
 """A daemon that can start no program, whatever a fuzzer comes up with: it knows the kind probe alone."""
+
+ROOMY: Final = {
+    "ENGINEHOUSE_LIMITS__FAILURES_PER_MIN": "1000000",
+    "ENGINEHOUSE_LIMITS__ADDRESS_CONNECTIONS": "100000",
+}
+"""All attackers come from one address here, and what each of them is answered is to be seen; both limits have tests of
+their own."""
 
 _numbers = count(1)
 
@@ -178,9 +185,9 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def started(state: Path, **settings: Any) -> Target:
+def started(state: Path, *, env: Mapping[str, str] | None = None, program: str = PROGRAM) -> Target:
     """A daemon for tests that share it; it is ended with `ended`. Its own short `trio.run`, so any fixture may."""
-    daemon = Daemon(state, **settings)
+    daemon = Daemon(state, env={**ROOMY, **(env or {})}, program=program)
     trio.run(daemon.start)
     return Target(daemon)
 

@@ -22,10 +22,11 @@ from tests.web.doubles import ADMIN, MemoryKeys
 from tests.web.test_server import serving
 from web import bodies, guard, http1, perform, strict_json
 from web.app import Api, create_app
-from web.auth import Keys, Rates
+from web.auth import Failures, Keys
 from web.auth import credentials as presented
 from web.auth.keys import NewKey
 from web.auth.principal import Scope
+from web.auth.rates import _Counted
 from web.connection import Connection
 from web.guard import Guard
 from web.limits import Limits
@@ -36,6 +37,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # a broken server may leave a
 
 NEVER_S: Final = 200.0
 """Longer than any deadline that a client meets."""
+
+LIMITS: Final = Limits(connections=8, address_connections=6)
 
 RUNS: Final = "/api/v1/engines/a/runs"
 ENGINES: Final = "/api/v1/engines"
@@ -113,8 +116,8 @@ async def attacked() -> AsyncIterator[House]:
     wall = [1_000_000.0]
     async with open_supervisor(threads=False, wall=lambda: wall[0]) as house:
         keys = Keys(MemoryKeys(), ADMIN, wall=lambda: wall[0])
-        app = create_app(house, keys=keys, limits=Limits(connections=8))
-        async with serving(Guard(app), limits=Limits(connections=8)) as (port, _):
+        app = create_app(house, keys=keys, limits=LIMITS)
+        async with serving(Guard(app), limits=LIMITS) as (port, _):
             found = House(port, app, wall)
             await found.post(b'{"kind":"probe","id":"a"}', ENGINES)
             yield found
@@ -242,16 +245,29 @@ async def idle(house: House) -> bool:
     return not line.closed
 
 
-async def crowd(house: House) -> bool:
-    lines = [await Line.open(house.port) for _ in range(12)]
-    statuses = []
+async def served(house: House, addresses: list[str]) -> int:
+    """How many connections at once are served, one from each address."""
+    lines = [Line(await trio.open_tcp_stream("127.0.0.1", house.port, local_address=own)) for own in addresses]
+    count = 0
     for line in lines:
         await line.send(HEAD + b"\r\n")
         answer = await line.answer()
-        statuses.append(answer.status if answer else 0)
+        count += answer is not None and answer.status == 200
     for line in lines:
         line.close()
-    return 503 not in statuses
+    return count
+
+
+async def crowd(house: House) -> bool:
+    return await served(house, [f"127.0.0.{number}" for number in range(1, 13)]) > 8
+
+
+async def huddle(house: House) -> bool:
+    return await served(house, ["127.0.0.1"] * 12) > 6
+
+
+async def guessing(house: House) -> bool:
+    return {await house.ask("GET", ENGINES, key=f"guess-{n}") for n in range(LIMITS.failures_per_min + 2)} == {401}
 
 
 async def guessed(house: House) -> bool:
@@ -364,7 +380,9 @@ DEFENCES: Final = [
     off("heads for ever", Connection, "_read", "trio.current_time() + self._limits.header_s", "inf", slow_head),
     off("bodies for ever", Connection, "_enter_phase", "now + limits.body_s", "inf", slow_body),
     off("silence for ever", Connection, "_on_protocol", "trio.current_time() + self._limits.keep_alive_s", "inf", idle),
-    off("any number of connections", _Server, "welcome", "len(self._open) >= self._cap", "False", crowd),
+    off("any number of connections", _Server, "welcome", "len(self._open) >= self._limits.connection_cap()", "False", crowd),
+    off("any number from one address", _Server, "_has_enough", "self._by_address[address] >= self._limits.address_cap()", "False", huddle),
+    off("any number of guesses", Failures, "counted", "if self._windows.count(address) >= self.per_min:", "if False:", guessing),
     off("any secret of a known key", Keys, "principal", "not hmac.compare_digest(digest, stored.digest)", "False", guessed),
     off("expired keys", Keys, "principal", "if info.expires_at is not None and", "if False and", expired),
     off("a clock that goes back", Keys, "_now", "max(self._latest, self._wall())", "self._wall()", clock_set_back),
@@ -372,8 +390,8 @@ DEFENCES: Final = [
     off("no key at all", Keys, "principal", "if self.enable_auth:", "if False:", nobody),
     off("two keys", presented, "presented_key", "if len(found) > 1 or", "if", two_keys),
     off("any scope", perform, "perform", "principal.require(", "str(", climbing),
-    off("any rate", Rates, "take", "len(window) < principal.rate", "True", polling),
-    off("any number of streams", Streams, "admit", "if self._open[principal.name] >= principal.streams:", "if False:", hoarding),
+    off("any rate", _Counted, "enter", "if self._windows.count(key) < self._rate:", "if True:", polling),
+    off("any number of streams", Streams, "admit", "if self._open[principal.name] >= most:", "if False:", hoarding),
 ]  # fmt: skip
 
 

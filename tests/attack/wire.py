@@ -33,7 +33,7 @@ KNOWN_HEADERS: Final = {
     "x-accel-buffering", "accept-ranges", "content-range", "content-disposition", "etag", "vary", "set-cookie", "link",
     "access-control-allow-origin", "access-control-allow-methods", "access-control-allow-headers",
     "access-control-allow-credentials", "access-control-expose-headers", "access-control-max-age", "keep-alive",
-    "strict-transport-security", "traceparent", "deprecation",
+    "strict-transport-security", "traceparent", "permissions-policy",
     *(name.decode() for name in SECURITY),
 }  # fmt: skip
 """Every header that the house has a use for: any other came in with a request."""
