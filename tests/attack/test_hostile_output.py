@@ -100,20 +100,20 @@ async def test_a_line_of_any_length_costs_disk_and_no_memory(shared: Target, meg
 
 
 def program(body: str, **config: Any) -> dict[str, Any]:
-    head = "import json, os, sys, time\ndef say(**m): print(json.dumps(m), flush=True)\ndef hear(): return json.loads(input())\n"
+    head = "import json, os, signal, sys\ndef say(**m): print(json.dumps(m), flush=True)\ndef hear(): return json.loads(input())\n"
     return {"config": {"argv": [sys.executable, "-c", head + body], **config}, "restart": {"policy": "temporary"}}
 
 
 BROKEN: Final[dict[str, str]] = {
-    "no JSON": "sys.stdout.buffer.write(b'\\xff\\xfe nonsense\\n'); sys.stdout.flush(); time.sleep(100)",
-    "a line without an end": "sys.stdout.write('{' + ' ' * (5 << 20)); sys.stdout.flush(); time.sleep(100)",
-    "brackets": "sys.stdout.write('[' * 900_000 + '\\n'); sys.stdout.flush(); time.sleep(100)",
-    "a number of a million digits": "sys.stdout.write('{\"type\":\"log\",\"text\":' + '9' * 900_000 + '}\\n'); sys.stdout.flush(); time.sleep(100)",
-    "half a surrogate": 'sys.stdout.write(\'{"type":"log","text":"\\\\ud800"}\\n\'); sys.stdout.flush(); time.sleep(100)',
-    "NaN": 'sys.stdout.write(\'{"type":"progress","id":"x","data":NaN}\\n\'); sys.stdout.flush(); time.sleep(100)',
-    "another version": "say(type='hello', protocol=2); time.sleep(100)",
-    "an event of ours": "say(type='hello', protocol=1); say(type='event', name='../engine.disposed', data={}); time.sleep(100)",
-    "a slice that is a path": "say(type='hello', protocol=1); say(type='update', slice='../../etc', value=1); time.sleep(100)",
+    "no JSON": "sys.stdout.buffer.write(b'\\xff\\xfe nonsense\\n'); sys.stdout.flush(); signal.pause()",
+    "a line without an end": "sys.stdout.write('{' + ' ' * (5 << 20)); sys.stdout.flush(); signal.pause()",
+    "brackets": "sys.stdout.write('[' * 900_000 + '\\n'); sys.stdout.flush(); signal.pause()",
+    "a number of a million digits": "sys.stdout.write('{\"type\":\"log\",\"text\":' + '9' * 900_000 + '}\\n'); sys.stdout.flush(); signal.pause()",
+    "half a surrogate": 'sys.stdout.write(\'{"type":"log","text":"\\\\ud800"}\\n\'); sys.stdout.flush(); signal.pause()',
+    "NaN": 'sys.stdout.write(\'{"type":"progress","id":"x","data":NaN}\\n\'); sys.stdout.flush(); signal.pause()',
+    "another version": "say(type='hello', protocol=2); signal.pause()",
+    "an event of ours": "say(type='hello', protocol=1); say(type='event', name='../engine.disposed', data={}); signal.pause()",
+    "a slice that is a path": "say(type='hello', protocol=1); say(type='update', slice='../../etc', value=1); signal.pause()",
 }
 
 
@@ -144,7 +144,7 @@ for type in ("result", "error", "output", "progress", "ask", "event", "update", 
     say(type=type, id={theirs["id"]!r}, result="forged", slug="forged", detail="forged", text="forged", data={{}},
         ask="a", title="forged", name="forged", slice="forged", value="forged")
 say(type="result", id=m["id"], result="mine")
-time.sleep(100)
+signal.pause()
 """
     engine = await shared.engine("process", **program(body))
     mine = await shared.run(engine)
