@@ -87,7 +87,7 @@ class Cell(Journaling):
         self.holds = dict(view.holds)
         self.incarnation = view.incarnation
         self.slices.restore(view.slices)
-        self.requests.restore(view.requests)
+        self.requests.restore(view.requests, view.last_row_at)
         stop = view.why.get("restart" if view.aim is Aim.RESTART else "stop")
         self._stop_by = (stop.by, stop.reason or "") if stop is not None else (None, "")
 

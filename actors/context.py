@@ -8,20 +8,23 @@ gate last; otherwise a hold that is placed during the barrier would let code thr
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
+from actors.children import ResourceLimits, Sandbox
 from actors.engine import Finished, RequestExpired, RunInput
 from actors.output import Output
 from actors.processes import Process
+from actors.question import Question
+from actors.secrets import Masking, Reference
 from protocol.edge import as_json
-from protocol.errors import ValidationFailed
-from protocol.events import encode, is_reserved
-from protocol.requests import APPROVE, REJECT, Decided, Option, RequestKind, RequestState
+from protocol.events import is_reserved
+from protocol.requests import Decided, Option, Request, RequestKind, RequestState
+from protocol.trace import Trace
 
 if TYPE_CHECKING:
     from actors.cell import Cell
@@ -56,6 +59,11 @@ class Context:
     @property
     def incarnation(self) -> int:
         return self._cell.incarnation
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace that this run belongs to, for what it starts or calls; None outside of runs, or without one."""
+        return self._cell.host.observer.trace(self._run.id) if self._run is not None else None
 
     @property
     def stopping(self) -> bool:
@@ -171,31 +179,37 @@ class Context:
         deadline_s: float | None = None,
         default: str | None = None,
         action: Any = None,
+        valid_s: float | None = None,
+        escalate_s: float | Sequence[float] | None = None,
     ) -> Decided:
         """Put a question to people and wait for the decision, over restarts of actor and daemon.
 
         `options`: an approval or permission without any can be approved and rejected. `action`: what exactly is asked
-        for; it is part of the digest, so other arguments are another question. `deadline_s` runs on wall time, also
-        while paused; `default` is the option it decides. Raises RequestExpired when it passes without one, or when an
-        approval's default is not a refusal; ValidationFailed for a default that is no option. Cancelled: the question
-        stays open for the next attempt, until the run ends.
+        for, as JSON; it is shown and journaled (so no secrets), and other arguments are another question, which voids
+        an unused answer to the former. `deadline_s` runs on wall time, also while paused; `default` is the option it
+        decides. `valid_s`: how long an approval holds (None: an hour; an answer to a question for ever); one that was
+        not used by then is void, and the question is put again. `escalate_s`: after how long without a decision a
+        `request.escalated` is told, once for each (None: what the pool says).
+
+        Raises RequestExpired when the deadline passes without a default, or when an approval's default is not a
+        refusal, or when what was asked is withdrawn; ValidationFailed for a default that is no option, or an action
+        that is too large. Cancelled: the question stays open for the next attempt, until the run ends.
         """
-        if not options and kind is not RequestKind.QUESTION:
-            options = (APPROVE, REJECT)
-        if default is not None and all(o.id != default for o in options):
-            raise ValidationFailed(f"The default {default!r} is none of the options.")
-        cell = self._speaking()
-        asked: dict[str, Any] = {
-            "kind": kind.value,
-            "title": title,
-            "detail": detail,
-            "options": [{"id": o.id, "kind": o.kind.value, "label": o.label} for o in options],
-            "schema": as_json(schema),
-        }
-        digest = hashlib.sha256(encode([asked, as_json(action)])).hexdigest()
-        request = cell.requests.ask(self._run_id, digest, asked, deadline_s=deadline_s, default=default)
-        self._progressed()
-        await cell.barrier()
+        question = Question.of(
+            title, kind=kind, detail=detail, options=options, schema=schema, action=action, deadline_s=deadline_s,
+            default=default, valid_s=valid_s, escalate_s=escalate_s,
+        )  # fmt: skip
+        while True:
+            request = self._speaking().requests.ask(self._run_id, question)
+            self._progressed()
+            if await self._decided(request):
+                assert request.decision is not None
+                return request.decision
+
+    async def _decided(self, request: Request) -> bool:
+        """Wait for the decision and use it. False: it is no answer any more, and the question has to be put again."""
+        cell = self._cell
+        used: list[bool] = []
 
         async def wait() -> None:
             while request.state is RequestState.PENDING:
@@ -203,15 +217,56 @@ class Context:
             await cell.barrier()
 
         async def use() -> None:
-            cell.requests.use(request)
+            used.append(self._speaking().requests.use(request))
             await cell.barrier()
 
-        await self._quietly(wait)
-        if request.state is RequestState.ANSWERED:  # used only now: an answer given while held outlives a restart
-            await self._quietly(use)
-        if request.decision is None:
-            raise RequestExpired(f"Nobody decided {title!r}: {request.reason or 'its deadline passed'}.")
-        return request.decision
+        with cell.requests.asking(request):
+            await cell.barrier()
+            await self._quietly(wait)
+            if request.decision is None:
+                raise RequestExpired(f"Nobody decided {request.title!r}: {request.reason or 'its deadline passed'}.")
+            await self._quietly(use)  # only now: an answer given while held outlives a restart
+            return used[-1] and cell.requests.holds(request)
+
+    async def environment(
+        self, env: Mapping[str, str | Reference] | None = None, *, api: bool = False
+    ) -> dict[str, str]:
+        """A program's whole environment: what the house passes on, over it `env`, in which a reference becomes the
+        secret that it means; with `api`, over both, what gives access to this house (nothing where there is none).
+
+        Every secret among them is hidden from now on. Raises CannotStart for a secret that cannot be had.
+        """
+        host, spec = self._cell.host, self._cell.spec
+        made = host.children.environment()
+        granted: dict[str, str] = {}
+        for name, value in (env or {}).items():
+            if isinstance(value, str):
+                made[name] = value
+            else:
+                granted[name] = await self._secret(value)
+        if api and host.engine_env is not None:
+            granted |= host.engine_env(spec, self._cell.incarnation)
+        for name, value in granted.items():
+            if not name.endswith("_URL") and not self.hide(value):
+                self.log(f"The secret in {name} is too short to be hidden in what is said.", level="warning")
+        return made | granted
+
+    async def _secret(self, reference: Reference) -> str:
+        read = partial(self._cell.host.children.secrets.read, reference)
+        if not self._cell.host.threads:
+            return read()
+        return await self.wait(lambda: trio.to_thread.run_sync(read, limiter=self._cell.host.disk))
+
+    def hide(self, value: str) -> bool:
+        """Have `***` in its place in all that this engine says from now on: output, events, slices, results, errors.
+
+        False: it is too short for that, or a line of it is.
+        """
+        return self._cell.secrets.add(value)
+
+    def masking(self) -> Masking:
+        """Takes what is hidden out of a stream of bytes, for an engine that keeps some of it."""
+        return self._cell.secrets.stream()
 
     async def spawn_process(
         self,
@@ -221,14 +276,29 @@ class Context:
         env: Mapping[str, str] | None = None,
         merge_stderr: bool = False,
         pty: tuple[int, int] | None = None,
+        workspace: str | None = None,
+        limits: ResourceLimits | None = None,
+        sandbox: Sandbox | None = None,
+        descriptors: Sequence[int] = (),
     ) -> Process:
         """Start a program in this incarnation's process tree, which ends, provably, with the incarnation.
 
-        What was emitted before is durable first. Raises SpawnFailed. Cancelled: no process is left.
+        What was emitted before is durable first. A run's program finds its trace in TRACEPARENT. `env`: its whole
+        environment (`environment` makes one), None for what the house passes on; the rest as `Tree.spawn` says. Raises
+        SpawnFailed. Cancelled: no process is left.
         """
         await self._cell.barrier()
         await self._quietly(None)
-        return await self._incarnation.tree.spawn(argv, cwd=cwd, env=env, merge_stderr=merge_stderr, pty=pty)
+        host, trace, run_id = self._cell.host, self.trace, self._run_id
+        if trace is not None:
+            env = {**trace.environment(), **(host.children.environment() if env is None else env)}
+        process = await self._incarnation.tree.spawn(
+            argv, cwd=cwd, env=env, merge_stderr=merge_stderr, pty=pty, workspace=workspace, limits=limits,
+            sandbox=sandbox, descriptors=descriptors,
+        )  # fmt: skip
+        if run_id is not None:
+            host.observer.spawned(run_id, os.path.basename(argv[0]), process.pid)  # noqa: PTH119 - a word
+        return process
 
     def process_wait(self) -> ProcessWait:
         """`async with ctx.process_wait(): await process.stdout.receive_some()`: a task that waits for a process counts

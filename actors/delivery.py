@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from actors.envelope import Envelope
+from protocol.authority import Authority
 from protocol.commands import Cancel, Command, Dispose, Pause, Restart, Resume, Signal, Spawn, Stop, Submit, verb_of
 from protocol.decide import History
 from protocol.errors import EngineBusy, EnginehouseError
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["check", "deliver"]
 
 
-def check(cell: Cell, body: Any) -> Step:
-    """Whether `body` is legal now: raises what refuses it, and changes nothing."""
+def check(cell: Cell, body: Any, principal: str | None = None, authority: Authority | None = None) -> Step:
+    """Whether `body` is legal now: raises what refuses it, and changes nothing. `authority`: of the `principal`, where
+    it is known (None: it was looked at before).
+    """
     verb = verb_of(body)
     held = cell.held
     if isinstance(body, Resume):
@@ -41,7 +44,7 @@ def check(cell: Cell, body: Any) -> Step:
     elif isinstance(body, Cancel):
         return cell.runs.check_cancel(body)
     elif step is Step.REPLY:
-        cell.requests.resolve(body)
+        cell.requests.resolve(body, principal, authority)
     return step
 
 
@@ -50,7 +53,7 @@ def deliver(cell: Cell, command: Command) -> EnginehouseError | None:
     body = command.body
     with cell.turn():
         try:
-            step = check(cell, body)
+            step = check(cell, body, command.principal)
         except EnginehouseError as error:
             cell.reject(command, error)
             return error
@@ -107,7 +110,7 @@ def _apply(cell: Cell, step: Step, command: Command) -> bool | None:
         case Step.CANCEL:
             return cell.runs.cancel(body, command)
         case Step.REPLY:
-            request, decision = cell.requests.resolve(body)
+            request, decision = cell.requests.resolve(body, command.principal)
             cell.requests.decide(request, decision, by=command.principal or "nobody")
         case _:
             raise AssertionError(step)

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import rfc8785
+from actors.canonical import canonical
 
 __all__ = ["MEMBERS", "Digest", "run_digest"]
 
@@ -37,8 +37,7 @@ class Digest:
         Raises KeyError when one of `MEMBERS` is missing, ValueError for data that is not JSON (NaN, a lone surrogate);
         the digest is then as it was before.
         """
-        canonical = _canonical({member: event[member] for member in MEMBERS})
-        self._hash.update(self._separator + canonical)
+        self._hash.update(self._separator + canonical({member: event[member] for member in MEMBERS}))
         self._separator = b","
 
     def hex(self) -> str:
@@ -54,21 +53,3 @@ def run_digest(rows: Iterable[Mapping[str, Any]]) -> str:
     for row in rows:
         digest.add(row)
     return digest.hex()
-
-
-def _canonical(value: Any) -> bytes:
-    try:
-        return rfc8785.dumps(value)
-    except rfc8785.IntegerDomainError:
-        return rfc8785.dumps(_with_exact_integers(value))
-
-
-def _with_exact_integers(value: Any) -> Any:
-    """Integers that no double holds become strings, as RFC 8785, appendix D, has it."""
-    if isinstance(value, Mapping):
-        return {key: _with_exact_integers(member) for key, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [_with_exact_integers(item) for item in value]
-    if isinstance(value, int) and not -(2**53) < value < 2**53:
-        return str(value)
-    return value

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from protocol.specs import OnInterrupt, PauseMode
 
 if TYPE_CHECKING:
+    from actors.children import ChildPolicy
     from actors.context import Context, RunContext
 
 __all__ = ["CannotStart", "Config", "Engine", "Finished", "RequestExpired", "RunFailed", "RunInput"]
@@ -91,6 +92,9 @@ class Engine:
     checkpoints: ClassVar[bool] = False
     """Whether a run can go on from a checkpoint (`on_interrupt: resume`)."""
 
+    refuses: ClassVar[bool] = False
+    """Whether `refuse` has anything to say."""
+
     def __init__(self, config: Any) -> None:
         self.config = config
 
@@ -107,6 +111,12 @@ class Engine:
     @classmethod
     def check(cls, config: Any) -> None:
         """Refuse a config that is valid but cannot be meant here; raise ValueError with a sentence. Pure, no I/O."""
+
+    @classmethod
+    def refuse(cls, config: Any, children: ChildPolicy) -> None:
+        """Refuse a config whose programs this house does not allow; raise ValidationFailed. Called before an engine is
+        spawned, in a thread, for a kind that sets `refuses`: it may read the disk.
+        """
 
     async def on_start(self, ctx: Context) -> None:
         """The incarnation begins. Bounded by the spec's `boot_s`. The engine is `running` when this returns."""

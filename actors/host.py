@@ -6,18 +6,27 @@ so that a seed decides a whole run of the house.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import trio
+
+from actors.children import ChildPolicy
+from actors.observer import Observer
 from protocol.decide import Decision, Exit
 from protocol.events import Row
+from protocol.requests import Request
+from protocol.specs import PoolSpec, Spec
 
 if TYPE_CHECKING:
     from actors.cell import Cell
     from actors.journaling import Journaling
 
-__all__ = ["Host", "Timer"]
+__all__ = ["EngineEnv", "Host", "Timer"]
+
+EngineEnv = Callable[[Spec, int], Mapping[str, str]]
+"""What the programs of an incarnation get in their environment that asked for access to the house (`api`)."""
 
 
 class Timer(Protocol):
@@ -40,6 +49,14 @@ class Host(Protocol):
     """The house is torn down: what exits now did not crash."""
     threads: bool
     """Whether file work may go to a thread; a virtual clock sees none."""
+    observer: Observer
+    """Hears of what happens, and is asked for the trace of a run."""
+    children: ChildPolicy
+    """What the programs of engines are started with."""
+    engine_env: EngineEnv | None
+    """None: no engine gets access to the house."""
+    disk: trio.CapacityLimiter
+    """For threads that look at a disk which may be dead."""
     margin_s: float
     """How long past its deadline a disposed engine may take before its task is named as a leak."""
 
@@ -71,6 +88,18 @@ class Host(Protocol):
         """Now, as RFC 3339 with milliseconds."""
 
     def new_id(self, prefix: str) -> str: ...
+
+    def nonce(self) -> str:
+        """128 random bits as 32 lower-case hex digits."""
+
+    def rules(self, cell: Cell) -> PoolSpec:
+        """What the engine's pool says."""
+
+    def person(self, principal: str) -> str:
+        """Who stands behind a principal; itself, when nobody does."""
+
+    def watched(self, request: Request) -> bool:
+        """Whether somebody who may decide it is watching, or was a moment ago."""
 
     def admit(self, cell: Cell) -> bool:
         """Whether the pool has a place for one more actor; when not, the cell is booted once there is."""

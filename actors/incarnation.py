@@ -95,12 +95,17 @@ class Incarnation:
         """The processes of this incarnation, found by their marker."""
         if self._tree is None:
             cell = self.cell
-            self._tree = Tree(f"{cell.host.name}.{cell.spec.uid}.{cell.incarnation}")
+            self._tree = Tree(f"{cell.host.name}.{cell.spec.uid}.{cell.incarnation}", cell.host.children)
         return self._tree
 
     @property
     def has_processes(self) -> bool:
         return self._tree is not None
+
+    @property
+    def programs(self) -> int:
+        """How many programs of its own run, without what those started."""
+        return self._tree.programs if self._tree is not None else 0
 
     @property
     def frozen(self) -> bool:

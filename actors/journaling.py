@@ -14,6 +14,7 @@ import trio
 
 from actors.digest import Digest
 from actors.host import Host
+from actors.secrets import Secrets
 from actors.slices import Slices
 from protocol.events import Row
 from protocol.specs import Spec
@@ -26,7 +27,8 @@ LOG_ROWS, LOG_WINDOW_S = 200, 1.0
 
 class Journaling:
     """The part of a cell that writes. `lot`: where everything of this engine parks; `rows_ahead`, `bytes_ahead`: what
-    was said and is not durable yet; `digests`: those of the open runs, by run id.
+    was said and is not durable yet; `digests`: those of the open runs, by run id; `secrets`: what no row of this engine
+    may hold.
     """
 
     incarnation = 0
@@ -34,6 +36,7 @@ class Journaling:
     def __init__(self, host: Host, spec: Spec) -> None:
         self.host, self.spec = host, spec
         self.lot = trio.lowlevel.ParkingLot()
+        self.secrets = Secrets()
         self.slices = Slices(self._patched)
         self.rows_ahead = self.bytes_ahead = 0
         self._sent = self._done = 0
@@ -69,6 +72,7 @@ class Journaling:
         """
         if self.slices.dirty and type != "state.patched":
             self.slices.flush()
+        data = self.secrets.masked(data)
         row = self._row(type, data, run_id, command_id, principal)
         if time is not None:
             row.time = time
@@ -84,7 +88,7 @@ class Journaling:
 
     def transient(self, type: str, data: dict[str, Any], *, run_id: str | None = None) -> None:
         """Show a row to whoever is watching, and forget it."""
-        self.host.publish(self, self._row(type, data, run_id, None, None))
+        self.host.publish(self, self._row(type, self.secrets.masked(data), run_id, None, None))
 
     def _row(
         self, type: str, data: dict[str, Any], run_id: str | None, command_id: str | None, principal: str | None
@@ -122,7 +126,7 @@ class Journaling:
 
     def update(self, name: str, value: Any, run_id: str | None) -> None:
         """Set a slice."""
-        self.slices.set(name, value, run_id)
+        self.slices.set(name, self.secrets.masked(value), run_id)
         if self._done == self._sent and not self._turns:
             self.slices.flush()
 

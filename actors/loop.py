@@ -43,20 +43,21 @@ async def live(cell: Cell) -> None:
     gone.
     """
     try:
-        while cell.state in (State.STARTING, State.STOPPING):
-            actor = cell.actor
-            assert actor is not None
-            exited = await incarnate(cell, actor)
-            if cell.host.gone:
-                break
-            delay_s = cell.exited(actor, exited)
-            if cell.actor is None and delay_s is None:
-                break
-            if delay_s is not None:
-                with trio.CancelScope() as cell.nap:
-                    await trio.sleep(delay_s)
-                cell.nap = None
-                cell.backed_off()
+        with cell.host.observer.inside(cell.spec, None):
+            while cell.state in (State.STARTING, State.STOPPING):
+                actor = cell.actor
+                assert actor is not None
+                exited = await incarnate(cell, actor)
+                if cell.host.gone:
+                    break
+                delay_s = cell.exited(actor, exited)
+                if cell.actor is None and delay_s is None:
+                    break
+                if delay_s is not None:
+                    with trio.CancelScope() as cell.nap:
+                        await trio.sleep(delay_s)
+                    cell.nap = None
+                    cell.backed_off()
     finally:
         cell.living = False
         cell.lot.unpark_all()
@@ -178,10 +179,10 @@ async def _run(cell: Cell, actor: Incarnation, engine: Engine, hand: InHand) -> 
             ctx = RunContext(cell, actor, run, output)
             try:
                 if envelope.timeout_s is None:
-                    data = _result(await engine.on_run(ctx, run))
+                    data = _result(await _inside(cell, engine, ctx, run))
                 else:
                     with actor.clock.scope(envelope.timeout_s) as limit:
-                        data = _result(await engine.on_run(ctx, run))
+                        data = _result(await _inside(cell, engine, ctx, run))
                     if limit.cancelled_caught:
                         hand.cut = hand.cut or Cut.TIMED_OUT
                         hand.scope.cancel()
@@ -207,6 +208,11 @@ async def _run(cell: Cell, actor: Incarnation, engine: Engine, hand: InHand) -> 
         actor.run = None
     actor.working.discard(task)  # not before its end is said: until then the engine is not quiet
     cell.lot.unpark_all()
+
+
+async def _inside(cell: Cell, engine: Engine, ctx: RunContext, run: RunInput) -> Any:
+    with cell.host.observer.inside(cell.spec, run.id):
+        return await engine.on_run(ctx, run)
 
 
 async def quiesce(cell: Cell, actor: Incarnation) -> None:
@@ -248,6 +254,7 @@ def _output(cell: Cell, actor: Incarnation, run: RunInput) -> Output:
         chunk=lambda data: cell.note("run.output_chunk", data, run_id=run.id) if cell.actor is actor else None,
         later=lambda seconds, fn: cell.host.at(cell.host.now() + seconds, fn),
         ask=in_thread if cell.host.threads else in_place,
+        masking=cell.secrets.stream(),
     )
 
 

@@ -43,6 +43,21 @@ class MailboxStatistics:
     withdrawn: int
     oldest_at: float | None
 
+    def __add__(self, other: MailboxStatistics) -> MailboxStatistics:
+        """Both together, as if they were one mailbox."""
+        stamps = [at for at in (self.oldest_at, other.oldest_at) if at is not None]
+        return MailboxStatistics(
+            size=self.size + other.size,
+            reserved=self.reserved + other.reserved,
+            queued=self.queued + other.queued,
+            in_hand=self.in_hand + other.in_hand,
+            accepted=self.accepted + other.accepted,
+            handled=self.handled + other.handled,
+            dead=self.dead + other.dead,
+            withdrawn=self.withdrawn + other.withdrawn,
+            oldest_at=min(stamps, default=None),
+        )
+
     @property
     def balanced(self) -> bool:
         return self.accepted == self.handled + self.dead + self.withdrawn + self.queued + self.in_hand

@@ -23,6 +23,7 @@ import trio
 
 from actors.engine import RunFailed
 from actors.host import Timer
+from actors.secrets import Masking, Secrets
 
 __all__ = ["CHUNK_BYTES", "CHUNK_S", "Output", "in_place", "in_thread"]
 
@@ -61,6 +62,7 @@ class Output:
         later: Calls a function after so many seconds.
         ask: Does the first without holding up the loop and then calls the second with its answer. A house on a virtual
             clock, which does not see threads, gives `in_place`.
+        masking: Takes secrets out before anything is kept.
     """
 
     def __init__(
@@ -73,11 +75,13 @@ class Output:
         chunk: Callable[[dict[str, Any]], object],
         later: Callable[[float, Callable[[], None]], Timer],
         ask: Ask = in_thread,
+        masking: Masking | None = None,
     ) -> None:
         self.path = directory / f"{run_id}.out"
         self.offset = self.path.stat().st_size if attempt > 1 and self.path.exists() else 0
         self._fresh = attempt == 1
         self._publish, self._chunk, self._later, self._ask = publish, chunk, later, ask
+        self._masking = masking or Secrets().stream()
         self._fd: int | None = None
         self._closed = False
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -96,6 +100,9 @@ class Output:
         Raises RunFailed (`storage-full`) when the disk is full, OSError when it fails, trio.ClosedResourceError after
         the end of the run. Cancelled: what is in the file was shown, the rest of `data` is dropped.
         """
+        await self._write(self._masking.feed(data))
+
+    async def _write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             while len(self._ended) + self._asked >= CHUNKS_AHEAD and self._broken is None:
@@ -109,6 +116,7 @@ class Output:
         Raises OSError when the disk failed: what was not vouched for may be lost.
         """
         if not self._closed:
+            self._append_rest()
             self._closed = True
             at = self.offset - self._held_bytes
             if rest := self._decoder.decode(b"", final=True):
@@ -122,6 +130,17 @@ class Output:
             self._fd = None
         if self._broken is not None:
             raise self._broken
+
+    def _append_rest(self) -> None:
+        """What could have become a secret and did not."""
+        rest = memoryview(self._masking.rest())
+        try:
+            while rest:
+                rest = rest[self._append(rest) :]
+        except RunFailed:
+            return  # a full disk: what came before it has said so, or these few bytes are lost
+        except OSError as error:
+            self._broken = self._broken or error
 
     def _append(self, piece: memoryview) -> int:
         if self._closed:

@@ -35,15 +35,17 @@ SETTLES = {"completed": "completed", "failed": "failed", "cancelled": "cancelled
 """How a run's end settles its command."""
 
 
-def queued_data(body: Submit, retry_of: str | None) -> dict[str, Any]:
-    """The data of the `run.queued` row that opens a run."""
+def queued_data(command: Command) -> dict[str, Any]:
+    """The data of the `run.queued` row that opens the run of a submit."""
+    body: Submit = command.body
     return {
         "input": as_json(body.input),
         "priority": body.priority.value,
         "labels": dict(body.labels),
         "timeout_s": body.timeout_s,
         "queue_ttl_s": body.queue_ttl_s,
-        "retry_of": retry_of,
+        "retry_of": command.retry_of,
+        "asked_by": list(command.asked_by),
     }
 
 
@@ -104,7 +106,7 @@ class Runs:
         """A submit that was just committed enters the mailbox; what it supersedes is cancelled first."""
         body: Submit = command.body
         digest = Digest()
-        digest.add({"type": "run.queued", "time": command.time, "data": queued_data(body, command.retry_of)})
+        digest.add({"type": "run.queued", "time": command.time, "data": queued_data(command)})
         if body.on_busy is OnBusy.REPLACE:
             for queued in list(self._cell.mailbox.runs()):
                 self.supersede(queued.run_id or "", command.principal)
@@ -305,6 +307,7 @@ class Runs:
     def _last_row(self, run_id: str, type: str, data: dict[str, Any]) -> None:
         """The end row counts in the digest as it is without it."""
         time, digest = self._cell.host.stamp(), self._cell.digests.pop(run_id)
+        data = self._cell.secrets.masked(data)
         digest.add({"type": type, "time": time, "data": data})
         self._cell.note(type, {**data, "digest": digest.hex()}, run_id=run_id, time=time)
 

@@ -7,13 +7,14 @@ authority object (None) and may do everything; everybody who comes over HTTP has
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from protocol.errors import InsufficientScope
 from protocol.plan import REPLIES
 
-__all__ = ["Authority", "Scope", "scope_of_command"]
+__all__ = ["Authority", "Scope", "same_person", "scope_of_command"]
 
 
 class Scope(StrEnum):
@@ -65,3 +66,10 @@ class Authority:
         """Raises InsufficientScope for what concerns the whole house and not one pool."""
         if not self.everywhere:
             raise InsufficientScope("Use credentials that are not bound to pools or to an engine.", scope="all pools")
+
+
+def same_person(a: str | None, b: str | None, person: Callable[[str], str]) -> bool:
+    """Whether two principals are one person. `person`: who stands behind a principal (the user who made a key); a
+    principal that nobody stands behind is its own. Whoever has no name may be anybody.
+    """
+    return a is None or b is None or person(a) == person(b)

@@ -14,6 +14,7 @@ from pydantic import Discriminator, Field
 from protocol.plan import REPLIES, Verb
 from protocol.runs import OnBusy, Priority
 from protocol.specs import STRICT, Labels, PauseMode, Positive, Seconds
+from protocol.trace import Trace
 
 __all__ = [
     "Answer", "Approve", "Body", "Cancel", "Command", "Dispose", "Pause", "Redelivered", "Reject", "Reply", "Restart",
@@ -23,6 +24,7 @@ __all__ = [
 Reason = Annotated[str, Field(max_length=1000)]
 Holder = Annotated[str, Field(min_length=1, max_length=128)]
 RequestId = Annotated[str, Field(min_length=1, max_length=128)]
+Digest = Annotated[str, Field(max_length=128)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,10 +124,13 @@ class Dispose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approve:
+    """`digest`: of what was seen; the request has to have it."""
+
     __pydantic_config__ = STRICT
     type: Literal["approve"] = "approve"
     request_id: RequestId | None = None
     comment: Reason | None = None
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +173,7 @@ class Reply:
     option: Annotated[str, Field(max_length=128)] | None = None
     answer: Any = None
     comment: Reason | None = None
-    digest: Annotated[str, Field(max_length=128)] | None = None
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +212,8 @@ def verb_of(body: Any) -> Verb:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A body on its way. `key`: the caller's idempotency key; `digest`: fingerprint of what was asked under it;
-    `run_id`: the run that a submit makes; `seq`: its place in the journal once it was accepted.
+    `run_id`: the run that a submit makes; `asked_by`: the principals behind it; `trace`: what it belongs to, journaled
+    beside the body; `seq`: its place in the journal once it was accepted.
     """
 
     id: str
@@ -218,6 +224,8 @@ class Command:
     digest: str = ""
     run_id: str | None = None
     retry_of: str | None = None
+    asked_by: tuple[str, ...] = ()
+    trace: Trace | None = None
     time: str = ""
     seq: int = 0
 

@@ -17,7 +17,9 @@ from protocol.ids import event_id
 
 __all__ = ["FAMILIES", "RUN_ENDS", "SETTLING", "TRANSIENT", "Frame", "Row", "encode", "is_reserved"]
 
-_JOURNALED = ("engine", "command", "run", "request", "state", "plan", "message", "log", "dead_letter", "audit")
+_JOURNALED = (
+    "engine", "command", "run", "request", "state", "plan", "message", "log", "dead_letter", "audit", "webhook",
+)  # fmt: skip
 FAMILIES = frozenset((*_JOURNALED, "snapshot", "gap", "server", "end"))
 """First words of the house's own types; authors' types are `<kind>.<name>`."""
 

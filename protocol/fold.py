@@ -93,6 +93,14 @@ def _exited(state: State) -> Fold:
     return step
 
 
+def _stopped(view: View, row: Row) -> None:
+    if view.state is not State.STOPPING and "by" in row.data:  # nothing was up that had to end first
+        view.why["stop"] = Why(
+            what="stop", at=row.time, by=row.data["by"], reason=row.data["reason"] or None, command_id=row.command_id
+        )
+    _exited(State.STOPPED)(view, row)
+
+
 def _disposed(view: View, row: Row) -> None:
     _move(State.DISPOSED)(view, row)
     view.leaks, view.dead_letters = row.data["leaks"], row.data["dead_letters"]
@@ -145,6 +153,7 @@ def _request(view: View, row: Row) -> None:
         view.requests[request_id] = request
         if (
             request.used
+            or request.voided is not None
             or request.state in (RequestState.EXPIRED, RequestState.WITHDRAWN)
             or (request.state is RequestState.ANSWERED and request.run_id is None)
         ):
@@ -172,7 +181,7 @@ _FOLDS: dict[str, Fold] = {
     "engine.resumed": _move(State.RUNNING),
     "engine.stopping": _stopping,
     "engine.dormant": _move(State.DORMANT),
-    "engine.stopped": _exited(State.STOPPED),
+    "engine.stopped": _stopped,
     "engine.crashed": _exited(State.BACKING_OFF),
     "engine.failed": _exited(State.FAILED),
     "engine.disposed": _disposed,
@@ -183,6 +192,15 @@ _FOLDS: dict[str, Fold] = {
     **dict.fromkeys(SETTLING, _settled),
     **dict.fromkeys(("run.queued", "run.started", "run.waiting", "run.interrupted", *RUN_ENDS), _run),
     **dict.fromkeys(
-        ("request.opened", "request.decided", "request.expired", "request.withdrawn", "request.used"), _request
+        (
+            "request.opened",
+            "request.decided",
+            "request.expired",
+            "request.withdrawn",
+            "request.used",
+            "request.voided",
+            "request.escalated",
+        ),
+        _request,
     ),
 }

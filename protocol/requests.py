@@ -2,8 +2,12 @@
 
     pending -> answered | expired | withdrawn
 
-A request's identity is its run and its digest: a run that is retried finds its pending question again, or its answer
-when that was not used yet. The first durable decision wins.
+A request's identity is its run and its `action_digest`: a run that is retried finds its pending question again, or its
+answer when that was not used yet. What is decided is its `digest`, in which a nonce of its own makes it unlike every
+other, so that an old approval says nothing about a new question with the same text. The first durable decision wins.
+
+An answer is good for one use, before it expires. One that was not used and never will be is voided: the state stays
+`answered`, for it was, and `voided` says why it counts for nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ __all__ = [
     "Request",
     "RequestKind",
     "RequestState",
+    "approves",
     "closed",
     "fold_request",
     "is_refusal",
@@ -68,18 +73,25 @@ REJECT = Option(id="reject", kind=OptionKind.REJECT_ONCE, label="Reject")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """The decision that won. `by`: a principal, or `deadline`; `at`: RFC 3339."""
+    """The decision that won. `by`: a principal, or `deadline`; `at`: RFC 3339; `expires_at`: from then on it is not an
+    approval any more (None: it approves nothing, or holds until it is used).
+    """
 
     option: str | None = None
     answer: Any = None
     comment: str | None = None
     by: str = ""
     at: str = ""
+    expires_at: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class Request:
-    """One request's record. `default`: the option id that the deadline decides; `used`: the answer was acted upon."""
+    """One request's record. `action`: what exactly is asked for; `default`: the option id that the deadline decides;
+    `asked_by`: the principals behind the run; `valid_s`: how long an approval holds; `escalate_s`: how long after its
+    opening each level is told that nobody decided, `level`: how many were; `used`: the answer was acted upon; `voided`:
+    why it never will be (`changed`, `expired`).
+    """
 
     id: str
     uid: str
@@ -99,6 +111,15 @@ class Request:
     decision: Decided | None = None
     reason: str | None = None
     used: bool = False
+    action: Any = None
+    action_digest: str = ""
+    nonce: str = ""
+    asked_by: list[str] = field(default_factory=list)
+    valid_s: float | None = None
+    escalate_s: list[float] = field(default_factory=list)
+    level: int = 0
+    escalated_at: str | None = None
+    voided: str | None = None
     seq: int = 0
 
 
@@ -117,6 +138,14 @@ def is_refusal(options: list[Option], option_id: str | None) -> bool:
     return any(o.id == option_id and o.kind in (OptionKind.REJECT_ONCE, OptionKind.REJECT_ALWAYS) for o in options)
 
 
+def approves(request: Request, option_id: str | None) -> bool:
+    """Whether choosing this option lets happen what the request is about."""
+    return request.kind is not RequestKind.QUESTION and any(
+        o.id == option_id and o.kind in (OptionKind.ALLOW_ONCE, OptionKind.ALLOW_ALWAYS, OptionKind.CHOICE)
+        for o in request.options
+    )
+
+
 def fold_request(request: Request | None, row: Row) -> Request | None:
     """The request's record after one of its rows, changed in place; a new one for `request.opened`."""
     data = row.data
@@ -126,7 +155,10 @@ def fold_request(request: Request | None, row: Row) -> Request | None:
             kind=RequestKind(data["kind"]), title=data["title"], detail=data["detail"], digest=data["digest"],
             created_at=row.time, options=[Option(id=o["id"], kind=OptionKind(o["kind"]), label=o["label"])
                                           for o in data["options"]],
-            schema=data["schema"], deadline=data["deadline"], default=data["default"], seq=row.seq,
+            schema=data["schema"], deadline=data["deadline"], default=data["default"], action=data.get("action"),
+            action_digest=data.get("action_digest", ""), nonce=data.get("nonce", ""),
+            asked_by=data.get("asked_by", []), valid_s=data.get("valid_s"), escalate_s=data.get("escalate_s", []),
+            seq=row.seq,
         )  # fmt: skip
     if request is None:
         return None
@@ -139,4 +171,8 @@ def fold_request(request: Request | None, row: Row) -> Request | None:
             request.state, request.reason = RequestState.WITHDRAWN, data["reason"]
         case "request.used":
             request.used = True
+        case "request.voided":
+            request.voided = data["reason"]
+        case "request.escalated":
+            request.level, request.escalated_at = data["level"], row.time
     return request

@@ -63,8 +63,9 @@ RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One run's record. `error`: {slug, detail}; `attempts` counts starts; `lost` those that a crash took; `front`: it
-    goes before what is queued; `resumed`: its next start goes on from a checkpoint.
+    """One run's record. `asked_by`: the principals behind it, also of the run that it repeats; `error`: {slug, detail};
+    `attempts` counts starts; `lost` those that a crash took; `front`: it goes before what is queued; `resumed`: its
+    next start goes on from a checkpoint.
     """
 
     id: str
@@ -81,6 +82,7 @@ class Run:
     timeout_s: float | None = None
     queue_ttl_s: float | None = None
     retry_of: str | None = None
+    asked_by: list[str] = field(default_factory=list)
     result: Any = None
     error: dict[str, Any] | None = None
     started_at: str | None = None
@@ -100,9 +102,9 @@ class Run:
 def fold_run(run: Run | None, row: Row) -> Run | None:
     """The run's record after one of its rows, changed in place; a new one for its first `run.queued`.
 
-    `run.queued` {input, priority, labels, timeout_s, queue_ttl_s, retry_of} opens it; with `again` it goes back in the
-    queue (in front), `resumed` when it goes on from a checkpoint. `request.*` rows carry `open`, the number of the
-    run's requests that still wait.
+    `run.queued` {input, priority, labels, timeout_s, queue_ttl_s, retry_of, asked_by} opens it; with `again` it goes
+    back in the queue (in front), `resumed` when it goes on from a checkpoint. `request.*` rows
+    carry `open`, the number of the run's requests that still wait.
     """
     data = row.data
     if row.type == "run.queued" and run is None:
@@ -110,7 +112,7 @@ def fold_run(run: Run | None, row: Row) -> Run | None:
             id=row.run_id or "", uid=row.uid, engine_id=row.engine_id, pool=row.pool, command_id=row.command_id,
             principal=row.principal, input=data["input"], created_at=row.time, priority=Priority(data["priority"]),
             labels=data["labels"], timeout_s=data["timeout_s"], queue_ttl_s=data["queue_ttl_s"],
-            retry_of=data["retry_of"], seq=row.seq,
+            retry_of=data["retry_of"], asked_by=data.get("asked_by", []), seq=row.seq,
         )  # fmt: skip
     if run is None:
         return None

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 __all__ = [
     "Backoff",
@@ -29,6 +30,17 @@ STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Seconds = Annotated[float, Field(ge=0, le=10**9)]
 Positive = Annotated[float, Field(gt=0, le=10**9)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
+
+
+def _rising(levels: tuple[float, ...]) -> tuple[float, ...]:
+    if any(later <= earlier for earlier, later in pairwise(levels)):
+        raise ValueError("each level has to come later than the one before it")
+    return levels
+
+
+MAX_LEVELS = 5
+Levels = Annotated[tuple[Positive, ...], Field(max_length=MAX_LEVELS), AfterValidator(_rising)]
+"""How many seconds after the opening of a request each level of people is told that nobody decided."""
 Labels = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=256)]],
     Field(max_length=64),
@@ -143,7 +155,8 @@ class Template:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSpec:
     """Engines that belong together. `max_restarts` in `window_s` counts the restarts of the whole pool (None: no
-    limit).
+    limit). `four_eyes`: who asked for a run may not approve what it asks; `require_digest`: an approval has to name the
+    digest of what it approves; `escalate_after_s`: for requests that say nothing themselves.
     """
 
     __pydantic_config__ = STRICT
@@ -157,4 +170,7 @@ class PoolSpec:
     max_restarts: Count | None = None
     window_s: Positive = 60.0
     quotas: Quotas = field(default_factory=Quotas)
+    four_eyes: bool = False
+    require_digest: bool = False
+    escalate_after_s: Levels = ()
     draining: bool = False

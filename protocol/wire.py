@@ -18,6 +18,7 @@ from protocol.runs import OnBusy, Priority
 from protocol.specs import (
     STRICT,
     Labels,
+    Levels,
     OnInterrupt,
     OnStall,
     PoolSpec,
@@ -31,9 +32,9 @@ from protocol.specs import (
 from protocol.view import Hold
 
 __all__ = [
-    "Accepted", "CommandInfo", "DeadLetterInfo", "Disposed", "EngineInfo", "HealthInfo", "KindInfo", "MailboxInfo",
-    "NewEngine", "NewPool", "NewRun", "Page", "PatchPool", "PoolAction", "PoolCommand", "PoolInfo", "PoolResult",
-    "ProcessRow", "ReplyBody", "RequestInfo", "RunInfo", "SliceInfo", "SpawnedEngine", "StateInfo",
+    "Accepted", "CommandInfo", "DeadLetterInfo", "Disposed", "DrainInfo", "EngineInfo", "HealthInfo", "KindInfo",
+    "MailboxInfo", "NewEngine", "NewPool", "NewRun", "Page", "PatchPool", "PoolAction", "PoolCommand", "PoolInfo",
+    "PoolResult", "ProcessRow", "ReplyBody", "RequestInfo", "RunInfo", "SliceInfo", "SpawnedEngine", "StateInfo",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -113,6 +114,9 @@ class NewPool:
     max_restarts: Annotated[int, Field(ge=0)] | None = None
     window_s: Positive = 60.0
     quotas: Quotas = field(default_factory=Quotas)
+    four_eyes: bool = False
+    require_digest: bool = False
+    escalate_after_s: Levels = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +133,9 @@ class PatchPool:
     max_restarts: Annotated[int, Field(ge=0)] | None = None
     window_s: Annotated[Positive | None, _NOT_NULL] = None
     quotas: Annotated[Quotas | None, _NOT_NULL] = None
+    four_eyes: Annotated[bool | None, _NOT_NULL] = None
+    require_digest: Annotated[bool | None, _NOT_NULL] = None
+    escalate_after_s: Annotated[Levels | None, _NOT_NULL] = None
 
 
 PoolAction = Literal["pause", "resume", "stop", "start", "dispose", "drain"]
@@ -272,9 +279,13 @@ class CommandInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestInfo:
-    """`GET /requests/{id}`."""
+    """`GET /requests/{id}`. `digest`: SHA-256 of what is decided, over `nonce` and all that is asked; `asked_by`: the
+    principals behind the run; `watched`: whether somebody who may decide it has looked within the last minute (None: it
+    is not pending); `voided`: why an answer counts for nothing.
+    """
 
     id: str
+    uid: str
     engine_id: str
     pool: str
     run_id: str | None
@@ -283,12 +294,24 @@ class RequestInfo:
     detail: str
     options: list[dict[str, Any]]
     schema: dict[str, Any] | None
+    action: Any
+    action_digest: str
+    nonce: str
     digest: str
+    asked_by: list[str]
     state: str
     created_at: str
     deadline: str | None
     default: str | None
+    valid_s: float | None
+    escalate_s: list[float]
+    level: int
+    escalated_at: str | None
+    watched: bool | None
     decision: dict[str, Any] | None
+    reason: str | None
+    used: bool
+    voided: str | None
     seq: int
 
 
@@ -364,6 +387,9 @@ class PoolInfo:
     max_restarts: int | None
     window_s: float
     quotas: Quotas
+    four_eyes: bool
+    require_digest: bool
+    escalate_after_s: tuple[float, ...]
     draining: bool
     engines: int
     running: int
@@ -374,7 +400,8 @@ class PoolInfo:
         return PoolInfo(
             id=spec.id, template=spec.template, max_engines=spec.max_engines, max_running=spec.max_running,
             idle_s=spec.idle_s, expire_s=spec.expire_s, strategy=spec.strategy, max_restarts=spec.max_restarts,
-            window_s=spec.window_s, quotas=spec.quotas, draining=spec.draining, engines=engines, running=running,
+            window_s=spec.window_s, quotas=spec.quotas, four_eyes=spec.four_eyes, require_digest=spec.require_digest,
+            escalate_after_s=spec.escalate_after_s, draining=spec.draining, engines=engines, running=running,
             budget=budget,
         )  # fmt: skip
 
@@ -401,12 +428,22 @@ class ProcessRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthInfo:
-    """`checks`: name -> {status, ...what was measured}."""
+    """`checks`: name -> {status, ...what was measured}; `draining`: how far, while the house takes no new work."""
 
     status: str
     uptime_s: float
     version: str
     checks: dict[str, dict[str, Any]]
+    draining: DrainInfo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainInfo:
+    """How far a drain of the house is: engines that are still up, runs that have not ended."""
+
+    draining: bool
+    engines: int
+    runs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,8 @@
 `house` has the interface of `supervisor.house.House`; `web.client.open_remote` gives the same over HTTP.
 """
 
+from actors.observer import Observer
+from protocol.trace import Trace
 from protocol.wire import NewEngine, NewPool, NewRun, ReplyBody
 from supervisor.embedded import EmbeddedHouse
 from supervisor.house import Caller, Filter, Frame, House, Subscription
@@ -25,9 +27,11 @@ __all__ = [
     "NewEngine",
     "NewPool",
     "NewRun",
+    "Observer",
     "ReplyBody",
     "SqliteStore",
     "Store",
     "Subscription",
+    "Trace",
     "open_supervisor",
 ]

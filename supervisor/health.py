@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from actors.cell import Cell
+from protocol.requests import RequestState
 from protocol.states import State
+from protocol.times import epoch_ms
+from supervisor.attendance import LOOK_S
 
 if TYPE_CHECKING:
     from supervisor.supervisor import Supervisor
@@ -39,6 +42,7 @@ async def checks(house: Supervisor, sees: Callable[[str, str], bool]) -> dict[st
         "disk": await _disk(house),
         "event_loop": await _event_loop(),
         "engines": _engines(cell for cell in house.cells.values() if sees(cell.spec.pool, cell.spec.uid)),
+        "requests": _requests(house, sees),
     }
 
 
@@ -78,3 +82,23 @@ def _engines(cells: Iterable[Cell]) -> Check:
     for cell in cells:
         states[cell.state.value] = states.get(cell.state.value, 0) + 1
     return {"status": "degraded" if states.get(State.FAILED.value) else "healthy", **states}
+
+
+def _requests(house: Supervisor, sees: Callable[[str, str], bool]) -> Check:
+    """How many wait for people, and how many of them for nobody: pending for a while, with no one there who may decide
+    them.
+    """
+    pending = [
+        r
+        for view in house.views.values()
+        if sees(view.spec.pool, view.spec.uid)
+        for r in view.requests.values()
+        if r.state is RequestState.PENDING
+    ]
+    since = house.wall() - LOOK_S
+    unwatched = [r for r in pending if epoch_ms(r.created_at) / 1000 <= since and not house.watched(r)]
+    return {
+        "status": "degraded" if unwatched else "healthy",
+        "pending": len(pending),
+        "requests_unwatched": len(unwatched),
+    }

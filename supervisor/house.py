@@ -15,12 +15,14 @@ from typing import Any, Literal, Protocol, Self
 from protocol.authority import Authority
 from protocol.events import Frame
 from protocol.specs import PauseMode
+from protocol.trace import Trace
 from protocol.view import Why
 from protocol.wire import (
     Accepted,
     CommandInfo,
     DeadLetterInfo,
     Disposed,
+    DrainInfo,
     EngineInfo,
     HealthInfo,
     KindInfo,
@@ -48,7 +50,8 @@ __all__ = ["Caller", "EventPage", "Filter", "Following", "Frame", "House", "Shar
 class Caller:
     """Who asks, and under which key. `digest`: fingerprint of what is asked (None: made from the body); `standing`:
     what they may, asked when a command is journaled, and raising once that is over (None: the embedding program, which
-    may do everything); `trail`: the audit row that this request owes.
+    may do everything); `trail`: the audit row that this request owes; `trace`: the trace that what
+    is asked belongs to (a remote house takes that of the span it is called in).
     """
 
     principal: str | None = None
@@ -56,6 +59,7 @@ class Caller:
     digest: str | None = None
     standing: Callable[[], Authority] | None = field(default=None, compare=False, repr=False)
     trail: Trail | None = field(default=None, compare=False, repr=False)
+    trace: Trace | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +248,10 @@ class House(Protocol):
         """NotFound."""
 
     async def health(self) -> HealthInfo: ...
+    async def drain(self, caller: Caller = ..., *, cancel: bool = False) -> DrainInfo:
+        """Take no new engines and runs (Draining); what is queued and active finishes, then each engine stops. Lasts,
+        also over restarts, until `cancel`, which starts again what it stopped. Repeated: how far it is.
+        """
 
 
 class SharedHouse(House, Protocol):

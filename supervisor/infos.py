@@ -8,7 +8,7 @@ from actors.cell import Cell
 from actors.mailbox import MailboxStatistics
 from protocol.edge import as_json
 from protocol.records import CommandRecord, DeadLetter
-from protocol.requests import Request
+from protocol.requests import Request, RequestState
 from protocol.runs import Run, RunStatus
 from protocol.specs import Spec
 from protocol.states import State
@@ -113,9 +113,10 @@ def dead_letter_info(record: DeadLetter) -> DeadLetterInfo:
     return DeadLetterInfo(**{name: getattr(record, name) for name in DeadLetterInfo.__dataclass_fields__})
 
 
-def request_info(request: Request) -> RequestInfo:
-    plain = {name: as_json(getattr(request, name)) for name in RequestInfo.__dataclass_fields__}
-    return RequestInfo(**plain)
+def request_info(request: Request, *, watched: bool) -> RequestInfo:
+    names = RequestInfo.__dataclass_fields__.keys() - {"watched"}
+    plain = {name: as_json(getattr(request, name)) for name in names}
+    return RequestInfo(**plain, watched=watched if request.state is RequestState.PENDING else None)
 
 
 def disposed(view: View) -> Disposed:

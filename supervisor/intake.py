@@ -7,7 +7,7 @@ request came in. A client that goes away while it waits changes nothing: whoever
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,14 @@ from protocol.audit import Outcome
 from protocol.authority import scope_of_command
 from protocol.commands import Command, Signal, Submit
 from protocol.edge import as_json
-from protocol.errors import EngineExists, EnginehouseError, IdempotencyMismatch, Overloaded
+from protocol.errors import (
+    AlreadyDecided,
+    EngineExists,
+    EnginehouseError,
+    IdempotencyMismatch,
+    Overloaded,
+    RequestClosed,
+)
 from protocol.events import Row
 from protocol.specs import Spec
 from protocol.states import State
@@ -56,28 +63,31 @@ class Intake:
         *,
         digest: str = "",
         retry_of: str | None = None,
+        asked_by: Sequence[str] = (),
         more: Callable[[Command], tuple[Row, ...]] = lambda command: (),
     ) -> Receipt:
         """Put one command into the journal; returns when it is durable and was delivered.
 
         Raises what refuses it; with a key, a command that was accepted before under it is a replay instead, whatever
-        the state is now. Cancelled: the command may be accepted all the same.
+        the state is now. `asked_by`: the principals behind the run that this one repeats. Cancelled: the command may be
+        accepted all the same.
         """
         spec = cell.spec
         work = isinstance(body, Submit | Signal)
         check_standing(caller, scope_of_command(body.type), pool=spec.pool, uid=spec.uid)
         try:
             self._house.check_open()
-            check(cell, body)
+            check(cell, body, caller.principal)
             if work:
                 self._check_work(cell, body)
                 cell.mailbox.reserve()
         except EnginehouseError as refusal:
+            await self._stands(refusal)
             return await self.replay_or(refusal, caller, digest)
         command = Command(
             id=self._house.new_id("cmd"), uid=spec.uid, body=body, principal=caller.principal, key=caller.key,
             digest=digest, run_id=self._house.new_id("run") if isinstance(body, Submit) else None, retry_of=retry_of,
-            time=self._house.stamp(),
+            trace=caller.trace, time=self._house.stamp(), asked_by=self._house.behind(caller.principal, asked_by),
         )  # fmt: skip
         receipt = Receipt(command, cell, reserved=work, trail=caller.trail)
         rows = (*acceptance(spec, cell.incarnation, command), *more(command), *self._audited(caller, command, spec))
@@ -85,6 +95,11 @@ class Intake:
         if isinstance(body, Submit):
             receipt.counted = self._house.pools.of(cell).count_run(self._house.now())
         return await self._answer(receipt, digest)
+
+    async def _stands(self, refusal: EnginehouseError) -> None:
+        """Who lost is told of a winner that no crash takes back: not before what decided it is durable."""
+        if isinstance(refusal, AlreadyDecided | RequestClosed):
+            await self._durable(())
 
     async def spawn(self, spec: Spec, body: Any, caller: Caller, *, digest: str) -> Receipt:
         """Bring an engine to life; its cell exists once that is durable. Raises as `accept`, EngineExists, and what the
@@ -104,7 +119,7 @@ class Intake:
             return await self.replay_or(refusal, caller, digest)
         command = Command(
             id=self._house.new_id("cmd"), uid=spec.uid, body=body, principal=caller.principal, key=caller.key,
-            digest=digest, time=self._house.stamp(),
+            digest=digest, trace=caller.trace, time=self._house.stamp(),
         )  # fmt: skip
         self._spawning.add(spec.id)
         pool.spawning += 1
@@ -121,7 +136,14 @@ class Intake:
 
     async def _answer(self, receipt: Receipt, digest: str) -> Receipt:
         """Once it is durable, and, of a replay, once its own audit row is."""
-        await receipt.wait()
+        lost: EnginehouseError | None = None
+        try:
+            await receipt.wait()
+        except EnginehouseError as error:
+            lost = error
+        if lost is not None:
+            await self._stands(lost)
+            raise lost
         if receipt.replay is not None and receipt.trail is not None:
             self._house.check_durable()
             await self._durable(())
@@ -239,6 +261,8 @@ class Intake:
 def acceptance(spec: Spec, incarnation: int, command: Command) -> tuple[Row, ...]:
     """The rows that accept a command: `command.accepted`, and `run.queued` for the run that a submit makes."""
     body = as_json(command.body)
+    if command.trace is not None:
+        body["trace"] = as_json(command.trace)
     common: dict[str, Any] = {
         "time": command.time, "uid": spec.uid, "engine_id": spec.id, "pool": spec.pool, "incarnation": incarnation,
         "run_id": command.run_id, "command_id": command.id, "principal": command.principal,
@@ -247,4 +271,4 @@ def acceptance(spec: Spec, incarnation: int, command: Command) -> tuple[Row, ...
     if command.run_id is None:
         return (accepted,)
     accepted.data = {**body, "input": None, "retry_of": command.retry_of}
-    return accepted, Row(type="run.queued", data=queued_data(command.body, command.retry_of), **common)
+    return accepted, Row(type="run.queued", data=queued_data(command), **common)

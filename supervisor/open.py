@@ -21,8 +21,11 @@ from pathlib import Path
 
 import trio
 
+from actors.children import ChildPolicy
 from actors.engine import Engine
+from actors.host import EngineEnv
 from actors.kinds import Kinds
+from actors.observer import Observer
 from actors.processes import hold_guardian
 from protocol.errors import StoreUnavailable
 from protocol.ids import Ids
@@ -51,6 +54,9 @@ async def open_supervisor(
     wall: Callable[[], float] = time.time,
     random: random_module.Random | None = None,
     threads: bool = True,
+    observer: Observer | None = None,
+    children: ChildPolicy | None = None,
+    engine_env: EngineEnv | None = None,
 ) -> AsyncIterator[EmbeddedHouse]:
     """Open a house, recover what its store holds, and close it when the block is left.
 
@@ -62,6 +68,10 @@ async def open_supervisor(
         grace_s: how long engines have to end when the block is left.
         margin_s: how long past its deadline a disposed engine may take before it is named as a leak.
         threads: False keeps file work in the loop's own thread: for a virtual clock, which sees no thread at work.
+        observer: hears of every row as it becomes durable; for metrics, logs and traces.
+        children: what the programs of engines are started with and may reach; `ChildPolicy()` when None.
+        engine_env: (spec, incarnation) -> variables that give an engine access to this house: asked for at each start
+            of a program whose config says `api`, added to its environment, hidden in all that the engine says.
         wall, random: where time of day and randomness come from (tests inject theirs).
 
     Raises:
@@ -84,8 +94,13 @@ async def open_supervisor(
             ids=Ids(lambda: round(wall() * 1000), source.getrandbits),
             wall=wall,
             random=source.random,
+            randbits=source.getrandbits,
             margin_s=margin_s,
             threads=threads,
+            observer=observer,
+            grace_s=grace_s,
+            children=children or ChildPolicy(),
+            engine_env=engine_env,
         )
         context = contextvars.copy_context()
         await store.open()
@@ -104,9 +119,9 @@ async def open_supervisor(
                 raised = error
             finally:
                 with closing:
-                    closing.deadline = trio.current_time() + grace_s + CLOSE_MARGIN_S
+                    closing.deadline = trio.current_time() + house.grace_s + CLOSE_MARGIN_S
                     if house.failed is None:
-                        await house.close(grace_s)  # noqa: ASYNC102 - in a shielded scope with a deadline
+                        await house.close(house.grace_s)  # noqa: ASYNC102 - in a shielded scope with a deadline
                 house.abandon()
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_MARGIN_S):
                     await store.close()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.cell import Cell
+from actors.mailbox import Mailbox, MailboxStatistics
 from protocol.decide import exceeded
 from protocol.errors import Draining, NotFound, QuotaExceeded
 from protocol.specs import PoolSpec, Strategy
@@ -26,11 +27,13 @@ MINUTE_S = 60.0
 
 @dataclass(slots=True, eq=False)
 class Pool:
-    """`cells`: its engines that are not disposed, by uid, in the order of their spawning. `spawning`: how many are on
-    their way; `waiting`: who has been promised the next places; `used`: tokens and cost so far.
+    """`pools`: all of the house, of which this is one. `cells`: its engines that are not disposed, by uid, in the order
+    of their spawning. `spawning`: how many are on their way; `waiting`: who has been promised the next places; `used`:
+    tokens and cost so far; `retired`: what the mailboxes of its disposed engines counted.
     """
 
     spec: PoolSpec
+    pools: Pools
     cells: dict[str, Cell] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     on_their_way: set[str] = field(default_factory=set)
@@ -39,6 +42,7 @@ class Pool:
     restarts: list[float] = field(default_factory=list)
     runs: deque[float] = field(default_factory=deque)
     used: dict[str, float] = field(default_factory=dict)
+    retired: MailboxStatistics = field(default_factory=Mailbox(0).statistics)
 
     @property
     def engines(self) -> int:
@@ -49,10 +53,15 @@ class Pool:
         """Engines that have an actor."""
         return sum(1 for cell in self.cells.values() if cell.actor is not None)
 
+    @property
+    def draining(self) -> bool:
+        """Whether it takes nothing new: of its own accord, or with the whole house."""
+        return self.spec.draining or self.pools.draining
+
     # -- limits ------------------------------------------------------------------------------------------------------
     def check_spawn(self) -> None:
-        if self.spec.draining:
-            raise Draining(f"Pool {self.spec.id} drains and takes nothing new.", retry_after_s=5)
+        if self.draining:
+            raise Draining(f"{self._who_drains()} drains and takes nothing new.", retry_after_s=5)
         if self.engines + self.spawning >= self.spec.max_engines:
             raise QuotaExceeded(
                 f"Pool {self.spec.id} has its {self.spec.max_engines} engines. Dispose of one, or raise max_engines.",
@@ -61,8 +70,8 @@ class Pool:
 
     def check_run(self, now: float) -> None:
         """Raises what keeps a new run out; nothing is counted yet."""
-        if self.spec.draining:
-            raise Draining(f"Pool {self.spec.id} drains: what is queued and active finishes.", retry_after_s=5)
+        if self.draining:
+            raise Draining(f"{self._who_drains()} drains: what is queued and active finishes.", retry_after_s=5)
         quotas = self.spec.quotas
         while self.runs and self.runs[0] <= now - MINUTE_S:
             self.runs.popleft()
@@ -78,6 +87,9 @@ class Pool:
                     f"Pool {self.spec.id} has used its budget of {limit} {name}. Raise the quota to go on.",
                     retry_after_s=60,
                 )
+
+    def _who_drains(self) -> str:
+        return "The house" if self.pools.draining else f"Pool {self.spec.id}"
 
     def count_run(self, now: float) -> float:
         self.runs.append(now)
@@ -142,12 +154,13 @@ class Pool:
 
 
 class Pools:
-    """All pools of a house, by id."""
+    """All pools of a house, by id. `draining`: none of them takes anything new."""
 
     def __init__(self, specs: Iterable[PoolSpec] = ()) -> None:
-        self._pools = {spec.id: Pool(spec) for spec in specs}
+        self.draining = False
+        self._pools = {spec.id: Pool(spec, self) for spec in specs}
         if DEFAULT not in self._pools:
-            self._pools[DEFAULT] = Pool(PoolSpec(id=DEFAULT, max_engines=100_000))
+            self._pools[DEFAULT] = Pool(PoolSpec(id=DEFAULT, max_engines=100_000), self)
 
     def __iter__(self) -> Iterator[Pool]:
         return iter(self._pools.values())
@@ -165,13 +178,13 @@ class Pools:
         """The pool of an engine; one that was deleted above it is made again, empty of rules."""
         found = self._pools.get(cell.spec.pool)
         if found is None:
-            found = self._pools[cell.spec.pool] = Pool(PoolSpec(id=cell.spec.pool))
+            found = self._pools[cell.spec.pool] = Pool(PoolSpec(id=cell.spec.pool), self)
         return found
 
     def put(self, spec: PoolSpec) -> Pool:
         found = self._pools.get(spec.id)
         if found is None:
-            found = self._pools[spec.id] = Pool(spec)
+            found = self._pools[spec.id] = Pool(spec, self)
         else:
             found.spec = spec
         return found

@@ -22,8 +22,9 @@ from protocol.fold import fold
 from protocol.runs import OnBusy, RunStatus
 from protocol.specs import PoolSpec
 from protocol.states import State
+from protocol.trace import Trace
 from protocol.view import Owed, View
-from supervisor.drain import drain
+from supervisor.drain import drain, drain_house
 
 if TYPE_CHECKING:
     from supervisor.supervisor import Supervisor
@@ -57,11 +58,11 @@ async def recover(house: Supervisor) -> None:
             owed[cell] = restore(cell, view, digests.get(view.spec.uid, {}))
         elif view.owed:
             _refuse(house, view)
-    _go_on(house, owed)
+    _go_on(house, owed, drained=bool(await store.documents("house")))
     await house.intake.write_and_wait(())  # behind all that was just decided: nobody sees the state of before
 
 
-def _go_on(house: Supervisor, owed: dict[Cell, list[Command]]) -> None:
+def _go_on(house: Supervisor, owed: dict[Cell, list[Command]], *, drained: bool) -> None:
     """Who was up has its place in the pool again before those who waited for one, and they in the order they came."""
     up = [cell for cell in owed if cell.state is State.PAUSED and not cell.held]
     waiting = sorted(owed.keys() - set(up), key=lambda cell: _since(house.views[cell.spec.uid]))
@@ -74,6 +75,8 @@ def _go_on(house: Supervisor, owed: dict[Cell, list[Command]]) -> None:
         _redeliver(cell, owed[cell])
         cell.wake()
         house.expiry.watch(cell)
+    if drained:
+        drain_house(house)
     for pool in house.pools:
         if pool.spec.draining:
             drain(house, pool)
@@ -143,14 +146,15 @@ def _supersede(cell: Cell, view: View) -> None:
 def _command(owed: Owed, view: View) -> Command:
     data: dict[str, Any] = dict(owed.body)
     run = view.runs.get(owed.run_id or "")
-    retry_of = data.pop("retry_of", None)
+    retry_of, trace = data.pop("retry_of", None), data.pop("trace", None)
     if run is not None:
         data["input"] = run.input
     body: Any = adapter(Body).validate_python(data, strict=False)
     assert run is None or isinstance(body, Submit)
+    asked_by = tuple(run.asked_by) if run is not None else ()
     return Command(
         id=owed.id, uid=view.spec.uid, body=body, principal=owed.principal, run_id=owed.run_id, retry_of=retry_of,
-        time=owed.time, seq=owed.seq,
+        asked_by=asked_by, trace=None if trace is None else load(Trace, trace), time=owed.time, seq=owed.seq,
     )  # fmt: skip
 
 

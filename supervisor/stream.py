@@ -131,6 +131,11 @@ class Stream:
             self._house.rings.leave(self._uid, self._ring)
             self._ring = None
 
+    @property
+    def position(self) -> str:
+        """The event id that the next frames lie behind; also rows that the filter hides were passed."""
+        return self._id(self._seq)
+
     def _sees(self, uid: str) -> bool:
         """Whether an engine is there for this reader; of one that left the journal nothing is known."""
         view = self._house.views.get(uid)

@@ -16,12 +16,16 @@ from typing import TypeVar
 import trio
 
 from actors.cell import Cell
+from actors.children import ChildPolicy
 from actors.delivery import deliver
 from actors.engine import Config
+from actors.host import EngineEnv
 from actors.journaling import Journaling
 from actors.kinds import Kinds
+from actors.observer import Observer, Unobserved
 from actors.ref import Ref
 from protocol.decide import Decision, Exit
+from protocol.deciding import may_decide
 from protocol.edge import dump
 from protocol.errors import (
     BadInput,
@@ -34,13 +38,15 @@ from protocol.errors import (
 from protocol.events import RUN_ENDS, Row
 from protocol.fold import fold
 from protocol.ids import Ids
-from protocol.specs import Spec
+from protocol.requests import Request
+from protocol.specs import PoolSpec, Spec
 from protocol.states import State
 from protocol.times import rfc3339
 from protocol.view import View
 from protocol.wire import EngineInfo
 from protocol.writes import Commit, Snapshot, Write
 from supervisor.absent import absent
+from supervisor.attendance import Attendance
 from supervisor.deadlines import Deadline, Deadlines
 from supervisor.expiry import Expiry
 from supervisor.groups import Groups
@@ -56,6 +62,8 @@ __all__ = ["Supervisor"]
 
 T = TypeVar("T")
 SNAPSHOT_EVERY = 256
+DISK_THREADS = 8
+"""How many looks at the disk of others (directories, secrets) may be under way: a dead one holds up no other thread."""
 
 
 class Supervisor:
@@ -71,11 +79,19 @@ class Supervisor:
         ids: Ids,
         wall: Callable[[], float],
         random: Callable[[], float],
+        randbits: Callable[[int], int],
         margin_s: float,
         threads: bool = True,
+        observer: Observer | None = None,
+        grace_s: float = 10.0,
+        children: ChildPolicy,
+        engine_env: EngineEnv | None = None,
     ) -> None:
         self.store, self.kinds, self.directory, self.name = store, kinds, directory, name
-        self.margin_s, self.threads = margin_s, threads
+        self.margin_s, self.threads, self.grace_s = margin_s, threads, grace_s
+        self.observer: Observer = observer or Unobserved()
+        self.children, self.engine_env = children, engine_env
+        self.disk = trio.CapacityLimiter(DISK_THREADS)
         self.gone = False
         self.closing = False
         self.failed: StoreUnavailable | None = None
@@ -88,6 +104,8 @@ class Supervisor:
         self.groups = Groups(self)
         self.expiry = Expiry(self)
         self.watchers = Watchers()
+        self.attendance = Attendance(self.now)
+        self.person: Callable[[str], str] = _itself
         self.intake = Intake(self)
         self.open_runs: dict[str, str] = {}
         self.letters = trio.Lock()  # a dead letter is sent once, whoever asks at the same time
@@ -95,7 +113,7 @@ class Supervisor:
         self.late_answers = 0
         self.started_at = 0.0
         self._new_id = ids.new
-        self._wall, self._random = wall, random
+        self._wall, self._random, self._randbits = wall, random, randbits
         self._nursery: trio.Nursery | None = None
         self._context: ContextVars | None = None
         self._since_snapshot: dict[str, int] = {}
@@ -120,6 +138,30 @@ class Supervisor:
 
     def new_id(self, prefix: str) -> str:
         return self._new_id(prefix)
+
+    def nonce(self) -> str:
+        return f"{self._randbits(128):032x}"
+
+    def rules(self, cell: Cell) -> PoolSpec:
+        return self.pools.of(cell).spec
+
+    def behind(self, principal: str | None, others: Sequence[str]) -> tuple[str, ...]:
+        """The principals behind a run: who asks for it, who stands behind them, and who asked for it before."""
+        own = () if principal is None else (principal, self.person(principal))
+        return tuple(dict.fromkeys((*others, *own)))
+
+    def watched(self, request: Request) -> bool:
+        view = self.views.get(request.uid)
+        return view is not None and self.attendance.watches(
+            request, kind=view.spec.kind, pool=self._rules_of(request), person=self.person
+        )
+
+    def may_decide(self, request: Request, principal: str | None) -> None:
+        """Raises InsufficientScope when `principal` may not decide a request, also one that has ended."""
+        may_decide(request, principal=principal, authority=None, pool=self._rules_of(request), person=self.person)
+
+    def _rules_of(self, request: Request) -> PoolSpec:
+        return self.pools.get(request.pool).spec if request.pool in self.pools else PoolSpec(id=request.pool)
 
     def random(self) -> float:
         return self._random()
@@ -277,6 +319,7 @@ class Supervisor:
             elif row.type in RUN_ENDS:
                 self.open_runs.pop(row.run_id or "", None)
             self.watchers.folded(view)
+            self.observer.folded(row, view)
         self.rings.publish(row)
 
     def _snapshot(self, row: Row, view: View) -> None:
@@ -298,6 +341,7 @@ class Supervisor:
         cell = self.cells.pop(uid, None)
         if cell is not None:
             self.pools.left(cell)
+            self.pools.of(cell).retired += cell.mailbox.statistics()
 
     # -- showing -----------------------------------------------------------------------------------------------------
     def info(self, view: View) -> EngineInfo:
@@ -307,7 +351,7 @@ class Supervisor:
             view,
             self.cells.get(spec.uid),
             config=self.kinds.masked(spec.kind, spec.config),
-            draining=spec.pool in self.pools and self.pools.get(spec.pool).spec.draining,
+            draining=spec.pool in self.pools and self.pools.get(spec.pool).draining,
             now=self.now(),
             wall=self.wall(),
         )
@@ -384,3 +428,7 @@ class Supervisor:
         """The writer has ended: who still waits is told."""
         if self.failed is None:
             self._tell(self._gone)
+
+
+def _itself(principal: str) -> str:
+    return principal

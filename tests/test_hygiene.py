@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 TEXT = {
     "",
     ".cfg",
+    ".conf",
     ".css",
     ".html",
     ".in",
@@ -17,6 +18,7 @@ TEXT = {
     ".json",
     ".md",
     ".py",
+    ".service",
     ".sh",
     ".sql",
     ".toml",

@@ -15,8 +15,11 @@ LAYERS = ("protocol", "actors", "supervisor", "web")
 MODULES = sorted(path.relative_to(ROOT) for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
 INITS = [path for path in MODULES if path.name == "__init__.py"]
 
-# What speaks HTTP or to a terminal belongs to web: everything below works without it.
-WEB_ONLY = {"h11", "hypercorn", "pydantic_settings", "quart", "quart_trio", "rich", "typer"}
+# What speaks HTTP or to a terminal, or is told to a collector, belongs to web: everything below works without it.
+WEB_ONLY = {
+    "h11", "hypercorn", "opentelemetry", "prometheus_client", "pydantic_settings", "quart", "quart_trio", "rich",
+    "typer",
+}  # fmt: skip
 
 # The language does no I/O, has no clock, logs nothing and takes no part in chance: those are handed in as values.
 NOT_IN_PROTOCOL = {
@@ -59,8 +62,9 @@ def test_protocol_imports_the_standard_library_and_pydantic_alone() -> None:
 def test_every_library_that_is_imported_is_declared() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     names = {re.split(r"[<>=]", line)[0].replace("-", "_") for line in declared}
-    # pydantic pins pydantic_core and documents what is used of it.
-    known = names | {"pydantic_core"} | set(sys.stdlib_module_names) | set(LAYERS)
+    # pydantic pins pydantic_core and documents what is used of it. OpenTelemetry's parts share one namespace; those of
+    # the extra `traces` are imported where their absence is told.
+    known = names | {"pydantic_core", "opentelemetry"} | set(sys.stdlib_module_names) | set(LAYERS)
     assert [
         f"{path}:{line} imports {name}" for path in MODULES for name, line in imported(path) if name not in known
     ] == []

@@ -25,7 +25,9 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
 from protocol.edge import dump
+from supervisor.attendance import Attendance
 from supervisor.house import SharedHouse
+from supervisor.schedules import Schedules
 from web.asgi import Message, Receive, Scope, Send
 from web.audit import AuditJournal, trail_of
 from web.auth import Failures, Keys, Principal, presented_key
@@ -33,15 +35,18 @@ from web.auth.rates import FREE, Turn
 from web.bodies import read_body
 from web.guard import respond
 from web.limits import Limits
+from web.metrics import Metrics
 from web.openapi import document
 from web.peer import address_of
 from web.perform import PRINCIPAL, TURN, perform
 from web.problems import SLUG, Answer, install, problem, request_id_of, slug_of
 from web.reply import answer_of
-from web.route import Route
+from web.route import FOUND, Route
 from web.routes import ROUTES
-from web.services import Services
+from web.routes.metrics import METRICS
+from web.services import Daemon, Services
 from web.streams import Streams
+from web.webhooks import Webhooks
 
 __all__ = ["Api", "create_app"]
 
@@ -65,7 +70,9 @@ class Api:
             return
         found = self._find(scope)
         self._note(scope, found)
-        if scope["path"] not in PUBLIC:
+        if isinstance(found, tuple):
+            scope[FOUND] = (found[0].path, found[1])
+        if scope["path"] not in PUBLIC and not (scope["path"] == METRICS and self.services.metrics.public):
             with self.services.failures.counted(scope):
                 principal = self.services.keys.principal(presented_key(scope["headers"]))
             scope[PRINCIPAL] = principal
@@ -90,6 +97,15 @@ class Api:
         `closing`.
         """
         await self.services.streams.close()
+
+    def adjust(self, limits: Limits, heartbeat_s: float, audit_level: Literal["metadata", "request"]) -> None:
+        """From the next request and the next stream on."""
+        services = self.services
+        services.limits, services.heartbeat_s, services.audit_level = limits, heartbeat_s, audit_level
+        services.keys.rate_per_min = limits.rate_per_min
+        services.failures.per_min = limits.failures_per_min
+        services.streams.per_principal = limits.streams
+        self.quart.config.update(limits.for_quart())
 
     def _find(self, scope: Scope) -> tuple[Route, Mapping[str, str]] | HTTPException:
         try:
@@ -143,9 +159,17 @@ def create_app(
     audit_level: Literal["metadata", "request"] = "metadata",
     limits: Limits | None = None,
     heartbeat_s: float = 15.0,
+    metrics: Metrics | None = None,
     wall: Callable[[], float] = time.time,
+    attendance: Attendance | None = None,
+    daemon: Daemon | None = None,
+    schedules: Schedules | None = None,
+    webhooks: Webhooks | None = None,
 ) -> Api:
-    """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment."""
+    """The API of `house`. `keys` are loaded; `heartbeat_s`: silence after which a stream sends a comment; `attendance`:
+    the house's own, so that it knows who watches; `metrics`: what `/metrics` shows; `daemon`: for what only a daemon
+    can do.
+    """
     limits = limits or Limits()
     services = Services(
         house=house,
@@ -157,8 +181,14 @@ def create_app(
         streams=Streams(limits.streams),
         wall=wall,
         heartbeat_s=heartbeat_s,
+        daemon=daemon,
         openapi=_Document(),
+        attendance=attendance or Attendance(trio.current_time),
+        metrics=metrics or Metrics(),
+        schedules=schedules,
+        webhooks=webhooks,
     )
+    services.metrics.include(services.streams.collect)
     return Api(services)
 
 

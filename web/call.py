@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from protocol.errors import ValidationFailed
+from protocol.trace import Trace
+from supervisor.attendance import Watcher
 from supervisor.audit import Trail
-from supervisor.house import Caller, House
+from supervisor.house import Caller, Filter, House
 from web.asgi import Scope
 from web.auth import Principal
 from web.guard import values_of
 from web.services import Services
+from web.traces import TRACE
 
 __all__ = ["MAX_WAIT_S", "Call", "caller_of"]
 
+ALL: Final = Filter()
 MAX_WAIT_S: Final = 60
 
 _KEY = re.compile(rb"[\x21-\x7e]{1,255}")
@@ -38,6 +42,11 @@ class Call:
     caller: Caller
     principal: Principal | None
     json: Any = None
+
+    def watcher(self, shown: Filter = ALL, *, kind: str | None = None) -> Watcher:
+        """Who asks, as somebody who sees what the filter shows (and requests of this `kind` alone)."""
+        assert self.principal is not None
+        return Watcher(principal=self.principal.name, authority=self.principal.authority, shown=shown, kind=kind)
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header; `name` in lower case."""
@@ -66,9 +75,10 @@ def caller_of(scope: Scope, principal: Principal | None, body: Any, trail: Trail
     """
     name = principal.name if principal else None
     standing = principal.standing if principal else None
+    trace: Trace | None = scope.get(TRACE)
     keys = values_of(scope, b"idempotency-key")
     if not keys or scope["method"] != "POST":
-        return Caller(principal=name, standing=standing, trail=trail)
+        return Caller(principal=name, standing=standing, trail=trail, trace=trace)
     if len(keys) > 1 or _KEY.fullmatch(keys[0]) is None:
         fault = {
             "loc": ["header", "Idempotency-Key"],
@@ -79,5 +89,7 @@ def caller_of(scope: Scope, principal: Principal | None, body: Any, trail: Trail
     # Sorted members and no spaces: the same request written differently is the same request.
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256("\n".join((scope["method"], scope["path"], canonical)).encode("utf-8", "surrogatepass"))
-    key = keys[0].decode("ascii")
-    return Caller(principal=name, key=key, digest=digest.hexdigest(), standing=standing, trail=trail)
+    return Caller(
+        principal=name, key=keys[0].decode("ascii"), digest=digest.hexdigest(), standing=standing, trail=trail,
+        trace=trace,
+    )  # fmt: skip

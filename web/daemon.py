@@ -1,6 +1,7 @@
 """The daemon, from its start to its end: what `enginehouse serve` runs.
 
     settings -> lock -> leftovers of a killed daemon -> sockets -> store and house -> keys and app -> ready
+    SIGHUP -> settings are read again, and taken as a whole or not at all
     signal -> nobody new, streams say goodbye -> requests in hand -> daemon.json gone -> engines park -> journal closed
 
 Sockets are bound before the house is opened, so that a busy port is found out before any engine is started; whoever
@@ -19,7 +20,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -33,18 +34,28 @@ from actors.processes import reap_leftovers
 from protocol.errors import StoreUnavailable
 from protocol.times import rfc3339
 from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
-from web.app import create_app
+from supervisor.schedules import open_schedules
+from web.app import Api, create_app
 from web.audit import Audited, Strangers
 from web.auth import Keys, admin_key
 from web.guard import LOOPBACK_HOSTS, Guard, Policy, hosts_of
 from web.limits import Limits
-from web.logs import opened_log
+from web.logs import opened_log, set_level
 from web.loopwatch import watch_loop
+from web.metrics import EngineCounts, HouseFigures, LoopLag, Metrics, Requests
+from web.notify import Notify
+from web.observed import Observed
+from web.observer import HouseObserver
 from web.peer import Proxies
 from web.places import DaemonFile, Problem, house_name
+from web.reload import Change, Reload, Reloadable, Reloaded
 from web.server import bind_loopback, bind_tcp, bind_unix, serve
 from web.settings import Loaded, Server
+from web.settings import Webhooks as WebhookSettings
+from web.stop import Stop
 from web.tls import Tls
+from web.traces import exporting
+from web.webhooks import Targets, Webhooks, open_sender, open_webhooks, resolver, webhook_key
 
 __all__ = ["run"]
 
@@ -54,7 +65,6 @@ OK: Final = 0
 UNAVAILABLE: Final = os.EX_UNAVAILABLE
 IO_ERROR: Final = os.EX_IOERR
 CONFIG: Final = os.EX_CONFIG
-LATE_S: Final = 1.5  # what may be left of an end after its grace
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 HTTP_SHARE: Final = 0.4  # of the grace, for requests in hand; the rest is for engines to park
 
@@ -77,25 +87,27 @@ def run(loaded: Loaded) -> int:
                 for name in loaded.unknown:
                     _say(f"warning: {name} is in the environment and is no setting; see `enginehouse config show`")
                     log.warning("unknown setting in the environment", name=name)
-                return trio.run(_main, loaded, state, strict_exception_groups=True)
+                return trio.run(_main, loaded, state, Notify(os.environ), strict_exception_groups=True)
     except Problem as error:
         return _fail(CONFIG, str(error))
     except Refused as error:
         return _fail(UNAVAILABLE, str(error))
 
 
-async def _main(loaded: Loaded, state: Path) -> int:
+async def _main(loaded: Loaded, state: Path, notify: Notify) -> int:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
-            stop = _Stop(state, loaded.settings.server.grace_s)
-            nursery.start_soon(stop.listen, signals)
+            stop = Stop(state, loaded.settings.server.grace_s, notify)
+            nursery.start_soon(stop.listen, signals, nursery)
             nursery.start_soon(stop.see_to_it)
-            nursery.start_soon(watch_loop)
+            nursery.start_soon(notify.keep_alive)
+            lag = LoopLag()
+            nursery.start_soon(partial(watch_loop, late=lag.beat))
             code = OK
             refused: Exception | None = None
             with stop.fast:
                 try:
-                    code = await _live(loaded, state, stop)
+                    code = await _live(loaded, state, stop, notify, lag)
                 except (Problem, Refused) as error:
                     refused = error  # raised below, where no nursery wraps it in a group
             nursery.cancel_scope.cancel()
@@ -104,21 +116,34 @@ async def _main(loaded: Loaded, state: Path) -> int:
     return code
 
 
-async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
+async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify, lag: LoopLag) -> int:
     """The house, open and served."""
     settings = loaded.settings
     name = house_name(state)
     await _reap(name)
     limits = settings.limits.applied()
     policy = _policy(settings.server, limits)
-    stop.tls = tls = _tls(settings.server)
+    tls = _tls(settings.server)
     sockets = _bind(loaded, limits)
-    grace_s = settings.server.grace_s
     try:
-        house_s = grace_s * (1 - HTTP_SHARE)
         store = SqliteStore(state / "journal.db")
-        async with open_supervisor(store=store, directory=state, name=name, grace_s=house_s) as house:
+        webhook_master = webhook_key(state / "webhook.key")
+        requests, counts = Requests(), EngineCounts()
+        async with (
+            exporting(settings.traces.endpoint, settings.traces.sample) as traces,
+            open_supervisor(
+                store=store,
+                directory=state,
+                name=name,
+                observer=HouseObserver(counts, traces),
+                children=settings.child_policy(),
+            ) as house,
+            open_schedules(house, max=settings.schedules.max) as schedules,
+            _webhooks(house, settings.webhooks, webhook_master) as webhooks,
+        ):
             stop.house = house
+            measured = (requests.collect, lag.collect, HouseFigures(house.summary, counts).collect)
+            metrics = Metrics(*measured, public=settings.metrics.public)
             keys = Keys(
                 _KeyDocuments(house),
                 _admin(loaded, state),
@@ -128,6 +153,8 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
             )
             await keys.load()
             strangers = Strangers(house, wall=time.time)
+            reload = Reload(loaded)
+            daemon = _Daemon(reload, stop, notify)
             api = create_app(
                 house,
                 keys=keys,
@@ -135,7 +162,25 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
                 audit_level=settings.audit.level,
                 limits=limits,
                 heartbeat_s=settings.server.heartbeat_s,
+                attendance=house.attendance,
+                metrics=metrics,
+                daemon=daemon,
+                schedules=schedules,
+                webhooks=webhooks,
             )
+            guard = Guard(api, policy)
+            guarded = Audited(guard, house, strangers)
+            observed = Observed(guarded, requests, traces, access=settings.log.access)
+            for part in (_logging, _serving(api, guard, stop), _admission(keys, state), _observing(metrics, observed)):
+                reload.register(part)
+            if tls is not None:
+                reload.register(_certificate(tls))
+            stop.hangup = daemon.on_hangup
+
+            async def asked() -> float:
+                await stop.asked.wait()
+                house.leave_within(stop.grace_s * (1 - HTTP_SHARE))
+                return stop.grace_s * HTTP_SHARE
 
             async def goodbye() -> None:
                 house.announce_closing()
@@ -144,19 +189,18 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(strangers.run)
                 await serve(
-                    Audited(Guard(api, policy), house, strangers),
+                    observed,
                     sockets,
-                    shutdown=stop.asked.wait,
+                    shutdown=asked,
                     closing=goodbye,
-                    grace_s=grace_s * HTTP_SHARE,
-                    limits=limits,
+                    limits=lambda: api.services.limits,
                     tls=tls,
                     proxies=policy.proxies,
-                    on_bound=partial(_ready, loaded, state),
+                    on_bound=partial(_ready, loaded, state, notify),
                 )
                 nursery.cancel_scope.cancel()
             DaemonFile.remove(state)
-            log.info("parking the engines", grace_s=house_s)
+            log.info("parking the engines", grace_s=stop.grace_s * (1 - HTTP_SHARE))
     except StoreUnavailable as error:
         log.exception("the journal failed")
         return _fail(IO_ERROR, f"{error.detail} What was acknowledged is on the disk; start again when it is well.")
@@ -168,56 +212,102 @@ async def _live(loaded: Loaded, state: Path, stop: _Stop) -> int:
     return OK
 
 
-class _Stop:
-    """Signals: the first asks, the second insists. `fast`: everything below it ends at once."""
+@asynccontextmanager
+async def _webhooks(house: EmbeddedHouse, settings: WebhookSettings, master: bytes) -> AsyncIterator[Webhooks]:
+    """The webhooks, sent from here to where the settings allow."""
+    targets = Targets(settings.allow, resolve=resolver(settings.max + 1))
+    async with (
+        open_sender(targets, timeout_s=settings.timeout_s, wall=time.time) as sender,
+        open_webhooks(
+            house, master=master, targets=targets, sender=sender, max=settings.max, max_attempts=settings.max_attempts
+        ) as webhooks,
+    ):
+        yield webhooks
 
-    def __init__(self, state: Path, grace_s: float) -> None:
-        self._state = state
-        self._grace_s = grace_s
-        self.asked = trio.Event()
-        self.fast = trio.CancelScope()
-        self.house: EmbeddedHouse | None = None
-        self.tls: Tls | None = None
-        self._insisted = trio.Event()
 
-    async def listen(self, signals: AsyncIterator[int]) -> None:
-        async for number in signals:
-            name = signal.Signals(number).name
-            if number == signal.SIGHUP:
-                log.warning("settings are read at the start only; restart the daemon to change them", signal=name)
-                await self._renew()
-            elif not self.asked.is_set() and self.house is not None:
-                log.info("stopping", signal=name)
-                self.asked.set()
-            else:
-                log.warning("stopping at once", signal=name)
-                self.asked.set()
-                self._insisted.set()
-                if self.house is not None:
-                    self.house.abandon()
-                self.fast.cancel()
+def _logging(loaded: Loaded) -> Change:
+    return Change(partial(set_level, loaded.settings.log_level))
 
-    async def _renew(self) -> None:
-        """Offer the certificate that is in its files now; wrong files change nothing."""
-        if self.tls is None:
-            return
+
+def _serving(api: Api, guard: Guard, stop: Stop) -> Reloadable:
+    """Limits, hosts, heartbeat and grace."""
+
+    def prepare(loaded: Loaded) -> Change:
+        settings = loaded.settings
+        limits = settings.limits.applied()
+        policy = _policy(settings.server, limits)
+
+        def take() -> None:
+            api.adjust(limits, settings.server.heartbeat_s, settings.audit.level)
+            guard.policy = policy
+            stop.grace_s = settings.server.grace_s
+
+        return Change(take)
+
+    return prepare
+
+
+def _observing(metrics: Metrics, observed: Observed) -> Reloadable:
+    """Who sees the metrics, and whether each request is logged."""
+
+    def prepare(loaded: Loaded) -> Change:
+        settings = loaded.settings
+
+        def take() -> None:
+            metrics.public = settings.metrics.public
+            observed.access = settings.log.access
+
+        return Change(take)
+
+    return prepare
+
+
+def _admission(keys: Keys, state: Path) -> Reloadable:
+    """The admin key, also when only its file holds another one."""
+
+    def prepare(loaded: Loaded) -> Change:
+        path = _admin_file(loaded, state)
+        if loaded.settings.server.admin_key is None and not path.exists():
+            raise Problem(f"{path}: there is no admin key; write one there. (A start makes one, a reload does not.)")
+        key = _admin(loaded, state)
+        renewed = loaded.settings.server.admin_key is None and not keys.is_admin(key)
+        return Change(partial(keys.replace_admin, key), ("server.admin_key_file",) if renewed else ())
+
+    return prepare
+
+
+def _certificate(tls: Tls) -> Reloadable:
+    """The certificate, also when only its files hold another one."""
+
+    def prepare(loaded: Loaded) -> Change:
+        new = _tls(loaded.settings.server)
+        assert new is not None, "TLS is not taken away while the daemon runs"
+        return Change(partial(tls.take, new), ("server.tls_cert",) if tls.differs(new) else ())
+
+    return prepare
+
+
+class _Daemon:
+    """`web.services.Daemon`: what a route may ask of this process."""
+
+    def __init__(self, reload: Reload, stop: Stop, notify: Notify) -> None:
+        self._reload, self._stop, self._notify = reload, stop, notify
+
+    async def reload(self) -> Reloaded:
+        self._notify.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            changed = await trio.to_thread.run_sync(self.tls.reload)
-        except Problem as error:
-            log.error("the certificate stays as it was", problem=str(error))  # noqa: TRY400 - the sentence says it
-        else:
-            log.info("the certificate was read again", changed=changed)
+            return await self._reload()
+        finally:
+            self._notify.say("READY=1")
 
-    async def see_to_it(self) -> None:
-        """An engine that shields itself from cancellation cannot keep the process: by then the journal is closed."""
-        await self.asked.wait()
-        with trio.move_on_after(self._grace_s + LATE_S):
-            await self._insisted.wait()
-            await trio.sleep(LATE_S)
-        log.error("leaving by force: something does not end")
-        DaemonFile.remove(self._state)
-        sys.stdout.flush()
-        os._exit(OK)
+    async def on_hangup(self) -> None:
+        try:
+            await self.reload()
+        except Problem as error:
+            log.error("not reloaded: nothing was changed", why=str(error))  # noqa: TRY400 - a sentence, no bug
+
+    def shut_down(self, who: str, grace_s: float | None = None) -> float:
+        return self._stop.ask(who, grace_s)
 
 
 class _KeyDocuments:
@@ -354,7 +444,11 @@ def _admin(loaded: Loaded, state: Path) -> str:
     server = loaded.settings.server
     if server.admin_key is not None:
         return server.admin_key.get_secret_value()
-    return admin_key((server.admin_key_file or state / "admin.key").expanduser())
+    return admin_key(_admin_file(loaded, state))
+
+
+def _admin_file(loaded: Loaded, state: Path) -> Path:
+    return (loaded.settings.server.admin_key_file or state / "admin.key").expanduser()
 
 
 def _policy(server: Server, limits: Limits) -> Policy:
@@ -376,13 +470,14 @@ def _tls(server: Server) -> Tls | None:
     return Tls(server.tls_cert.expanduser().absolute(), server.tls_key.expanduser().absolute())
 
 
-def _ready(loaded: Loaded, state: Path, urls: list[str]) -> None:
+def _ready(loaded: Loaded, state: Path, notify: Notify, urls: list[str]) -> None:
     url = urls[0].replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     started_at = rfc3339(round(time.time() * 1000))
     DaemonFile(url=url, pid=os.getpid(), version=version("enginehouse"), started_at=started_at).write(state)
     if not loaded.settings.server.enable_auth:
         log.warning("auth is off: whoever reaches this address may do everything", url=url)
     log.info("ready", urls=urls, state=str(state), pid=os.getpid())
+    notify.say("READY=1", f"STATUS=at {url}")
     print(f"enginehouse {version('enginehouse')} is at {url} (state in {state}, pid {os.getpid()})", flush=True)  # noqa: T201
     # Everything that lives for ever has been made: the collector need never look at it again.
     gc.collect()

@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
+from structlog.contextvars import bind_contextvars, reset_contextvars
+
 from web.asgi import App, Message, Receive, Scope, Send
 from web.cors import ORIGIN, granted, is_preflight, preflight_headers
 from web.limits import Limits
@@ -144,8 +146,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
-        scope[REQUEST_ID] = request_id
+        request_id = scope[REQUEST_ID] = _request_id(scope)
+        bound = bind_contextvars(correlation_id=request_id)
         policy = self.policy
         started = checked = False
 
@@ -175,6 +177,8 @@ class Guard:
             if started:
                 raise
             await respond(hardened_send, problem(error, instance=scope["path"], request_id=request_id))
+        finally:
+            reset_contextvars(**bound)
 
 
 async def respond(send: Send, answer: Answer) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, TextIO
 import orjson
 import structlog
 
-__all__ = ["LogFile", "opened_log"]
+__all__ = ["HotLog", "LogFile", "opened_log", "set_level"]
 
 FILE_BYTES: Final = 16 << 20
 KEPT: Final = 4
@@ -89,6 +89,30 @@ def opened_log(directory: Path, level: str, *, screen: TextIO | None = None) -> 
         logging.getLogger().removeHandler(libraries)
         structlog.reset_defaults()
         file.close()
+
+
+class HotLog:
+    """A logger for what is written often, bound again only when logging was configured anew: binding it for each line
+    costs more than a line that is below the level.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._proxy = structlog.get_logger(name)
+        self._of: tuple[Any, Any] = (None, None)
+        self._bound: Any = None
+
+    def __call__(self) -> Any:
+        """The logger."""
+        config = structlog.get_config()
+        wrapper, processors = config["wrapper_class"], config["processors"]
+        if self._of[0] is not wrapper or self._of[1] is not processors:
+            self._bound, self._of = self._proxy.bind(), (wrapper, processors)
+        return self._bound
+
+
+def set_level(level: str) -> None:
+    """What is below `level` is not written any more, by any logger."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]))
 
 
 class _Screen:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 
 import structlog
 import trio
@@ -19,14 +20,19 @@ __all__ = ["watch_loop"]
 log = structlog.get_logger("enginehouse.loop")
 
 
-async def watch_loop(limit_s: float = 1.0) -> None:
-    """Report every block of this loop that is longer than `limit_s`, once while it lasts and once when it is over."""
+async def watch_loop(limit_s: float = 1.0, *, late: Callable[[float], None] = lambda late_s: None) -> None:
+    """Report every block of this loop that is longer than `limit_s`, once while it lasts and once when it is over.
+
+    `late` is called four times in each `limit_s` with how many seconds after its time this task ran.
+    """
     watch = _Watch(limit_s)
     threading.Thread(target=watch.look, name="loop watch", daemon=True).start()
     try:
         while True:
             watch.beat()
-            await trio.sleep(limit_s / 4)
+            due = trio.current_time() + limit_s / 4
+            await trio.sleep_until(due)
+            late(trio.current_time() - due)
     finally:
         watch.stop.set()
 

@@ -184,7 +184,7 @@ def _operation(route: Route, schemas: Mapping[tuple[Any, JsonSchemaMode], Any]) 
         parameters.append(_KEY_HEADER)
     if 202 in route.answers and 200 in route.answers:
         parameters.append(_PREFER_HEADER)
-    if route.text == "text/event-stream":
+    if "text/event-stream" in route.text:
         parameters.append(_LAST_EVENT_ID)
     if 206 in route.answers:
         parameters.append(_RANGE_HEADER)
@@ -227,8 +227,8 @@ def _responses(route: Route, schemas: Mapping[tuple[Any, JsonSchemaMode], Any]) 
         content: dict[str, Any] = {}
         if route.out is not None and status != 204:
             content["application/json"] = {"schema": schemas[route.out, "serialization"]}
-        if route.text is not None and status != 204:
-            content[route.text] = {"schema": {"type": "string"} if route.text.startswith("text/") else {}}
+        for media_type in route.text if status != 204 else ():
+            content[media_type] = {"schema": {} if media_type == "application/json" else {"type": "string"}}
         if content:
             responses[str(status)]["content"] = content
     slugs: dict[int, set[str]] = {}

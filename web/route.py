@@ -27,10 +27,13 @@ from web.auth import Scope
 from web.params import Param
 from web.reply import Reply
 
-__all__ = ["ANYBODY", "NO_BODY", "Access", "Route", "Section"]
+__all__ = ["ANYBODY", "FOUND", "NO_BODY", "Access", "Route", "Section"]
 
 Access = Scope | Literal["anybody"] | None
 ANYBODY: Final = "anybody"
+FOUND: Final = (
+    "enginehouse.found"  # the key in an ASGI scope under which the app leaves (a route's path, its arguments)
+)
 Function = Callable[..., Awaitable[Any]]
 NO_BODY: Final = inspect.Parameter.empty
 _IN_PATH = re.compile(r"{(\w+)}")
@@ -48,7 +51,7 @@ class Decorator(Protocol):
 class Route:
     """`scope`: what the principal needs (ANYBODY: any key at all; None: public, no key); `scopes`: by the body's
     `type`, where that decides. `body`: NO_BODY or a model; `out`: the model of the JSON that is shown (None: none);
-    `text`: the media type that is shown instead or beside it. `raw`: runs below Quart (hot, or a stream). `urgent`:
+    `text`: the media types that are shown instead or beside it. `raw`: runs below Quart (hot, or a stream). `urgent`:
     counted in the rate's second window, or the types of a command that are; `free`: not counted. `once`: the house
     keeps no answer for its Idempotency-Key, so it is only guarded while in flight.
     """
@@ -70,7 +73,7 @@ class Route:
     body: Any
     body_default: Any
     out: Any
-    text: str | None
+    text: tuple[str, ...]
 
     @property
     def operation(self) -> str:
@@ -114,7 +117,7 @@ class Section:
         urgent: bool | frozenset[str] = False,
         free: bool = False,
         once: bool = False,
-        text: str | None = None,
+        text: str | tuple[str, ...] = (),
     ) -> Decorator:
         def add(function: F) -> F:
             hints = get_type_hints(function, include_extras=True)
@@ -144,7 +147,7 @@ class Section:
                     body=hints["body"] if body else NO_BODY,
                     body_default=body.default if body else NO_BODY,
                     out=_shown_as_json(hints["return"]),
-                    text=text,
+                    text=(text,) if isinstance(text, str) else text,
                 )
             )
             return function

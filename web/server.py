@@ -132,10 +132,10 @@ async def serve(
     app: App,
     sockets: Sequence[socket.socket],
     *,
-    shutdown: Callable[[], Awaitable[None]],
+    shutdown: Callable[[], Awaitable[float | None]],
     closing: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 10.0,
-    limits: Limits | None = None,
+    limits: Limits | Callable[[], Limits] | None = None,
     tls: Tls | None = None,
     proxies: Proxies = Proxies(),  # noqa: B008 - frozen
     unix_uids: Collection[int] | None = None,
@@ -146,18 +146,19 @@ async def serve(
     Args:
         app: an ASGI app; outermost should be a `web.guard.Guard`. Its lifespan is run around everything.
         sockets: from `bind_tcp` and `bind_unix`; closed when this returns or raises.
-        shutdown: returns when it is time to go. Stop the server through it; a cancellation skips the grace.
+        shutdown: returns when it is time to go, with the grace for it or None. Stop the server through it; a
+            cancellation skips the grace.
         closing: awaited first at shutdown, within the grace: end the streams there, since nothing else ends them.
         grace_s: for requests in hand. What is left then loses its socket and is cancelled.
-        limits: the numbers for connections.
+        limits: the numbers for connections; as a function, asked anew for each connection.
         tls: wraps the TCP sockets (unix sockets stay plain); each handshake takes the context that is there then.
         proxies: whose connections are many people's, so that the cap per address is not for them.
         unix_uids: the users who are served over a unix socket; None: ours and root, who may do everything anyway.
         on_bound: called once with the addresses, when connections are being accepted.
 
     """
-    limits = limits or Limits()
-    server = _Server(app, limits, tls, proxies, {os.geteuid(), 0} if unix_uids is None else unix_uids)
+    now = limits if callable(limits) else partial(_same, limits or Limits())
+    server = _Server(app, now, tls, proxies, {os.geteuid(), 0} if unix_uids is None else unix_uids)
     paths = [Path(sock.getsockname()) for sock in sockets if sock.family == socket.AF_UNIX]
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
     try:
@@ -168,10 +169,10 @@ async def serve(
                     await accepting.start(serve_all)
                     if on_bound is not None:
                         on_bound([url_of(sock, tls=tls is not None) for sock in sockets])
-                    await shutdown()
+                    grace = await shutdown()
                     accepting.cancel_scope.cancel()
                 _close(sockets, paths)  # nobody new; who tries is refused at once instead of waiting in the backlog
-                with trio.move_on_after(grace_s):
+                with trio.move_on_after(grace_s if grace is None else grace):
                     if closing is not None:
                         await closing()  # streams say goodbye
                     await server.drain()  # idle connections leave, the others finish their answer
@@ -184,8 +185,10 @@ async def serve(
 class _Server:
     """Whoever is connected, and the caps on how many."""
 
-    def __init__(self, app: App, limits: Limits, tls: Tls | None, proxies: Proxies, unix_uids: Collection[int]) -> None:
-        self.config = _config(limits)
+    def __init__(
+        self, app: App, limits: Callable[[], Limits], tls: Tls | None, proxies: Proxies, unix_uids: Collection[int]
+    ) -> None:
+        self.config = _config(limits())
         self.state: dict[str, Any] = {}
         self._app = app
         self._limits = limits
@@ -207,17 +210,16 @@ class _Server:
             log.warning("another user tried our unix socket", address=client.address, pid=client.port)
             accepted.socket.close()
             return
+        limits = self._limits()
         address = group_of(client.address)
-        if len(self._open) >= self._limits.connection_cap() or self._has_enough(client.address, address):
+        if len(self._open) >= limits.connection_cap() or self._has_enough(client.address, address):
             await self._turn_away(accepted)
             return
         stream: Transport = accepted
         if self._tls is not None and accepted.socket.family != socket.AF_UNIX:
             stream = trio.SSLStream(accepted, self._tls.context, server_side=True, https_compatible=True)
         try:
-            connection = Connection(
-                stream, client.pair, self._app, self.config, self._context, self._limits, self.state
-            )
+            connection = Connection(stream, client.pair, self._app, self.config, self._context, limits, self.state)
         except OSError:
             return  # as above
         self._open.add(connection)
@@ -233,15 +235,16 @@ class _Server:
                 self._nobody_left.set()
 
     def _has_enough(self, peer: str, address: str) -> bool:
-        return self._by_address[address] >= self._limits.address_cap() and not self._proxies.trusts(peer)
+        return self._by_address[address] >= self._limits().address_cap() and not self._proxies.trusts(peer)
 
     async def _turn_away(self, stream: trio.SocketStream) -> None:
         """503 and close. TLS is refused without a word: its handshake is what we cannot afford."""
-        if self._tls is not None or self._turning_away >= self._limits.turned_away:
+        limits = self._limits()
+        if self._tls is not None or self._turning_away >= limits.turned_away:
             return
         self._turning_away += 1
         try:
-            with trio.move_on_after(self._limits.linger_s), suppress(trio.BrokenResourceError, OSError):
+            with trio.move_on_after(limits.linger_s), suppress(trio.BrokenResourceError, OSError):
                 await stream.send_all(_overloaded())
                 await stream.send_eof()
                 while await stream.receive_some():
@@ -319,6 +322,10 @@ async def _lifespan(app: App, config: Config, state: dict[str, Any]) -> AsyncIte
         yield
         await lifespan.wait_for_shutdown()
         nursery.cancel_scope.cancel()
+
+
+def _same(limits: Limits) -> Limits:
+    return limits
 
 
 def _overloaded() -> bytes:

@@ -6,22 +6,41 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
+import trio
+
+from supervisor.attendance import Attendance
 from supervisor.house import SharedHouse
+from supervisor.schedules import Schedules
 from web.audit import AuditJournal
 from web.auth import Failures, Keys, Rates
 from web.limits import Limits
+from web.metrics import Metrics
+from web.reload import Reloaded
 from web.streams import Streams
+from web.webhooks import Webhooks
 
-__all__ = ["Services"]
+__all__ = ["Daemon", "Services"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class Daemon(Protocol):
+    """What a daemon can do beside serving its house."""
+
+    async def reload(self) -> Reloaded:
+        """Read the settings again. Raises Problem; then nothing has changed."""
+
+    def shut_down(self, who: str, grace_s: float | None = None) -> float:
+        """End in order, as after SIGTERM; the grace that it has, in seconds. A repeat changes nothing."""
+
+
+@dataclass(slots=True, kw_only=True)
 class Services:
     """`audit`: where audit rows are read (None: there are none); `audit_level`: `metadata`, or `request` with bodies;
     `wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: gives the
-    document, as bytes; `in_flight`: (principal, key) of requests that are no command and are being answered now.
+    document, as bytes; `attendance`: where it is said who watches; `in_flight`: (principal, key) of requests that are
+    no command and are being answered now; `schedules`, `webhooks`: None where the house keeps none; `daemon`: what runs
+    this app, when a daemon does. A reload changes `limits`, `heartbeat_s` and `audit_level`.
     """
 
     house: SharedHouse
@@ -35,4 +54,9 @@ class Services:
     audit: AuditJournal | None = None
     audit_level: Literal["metadata", "request"] = "metadata"
     rates: Rates = field(default_factory=Rates)
+    attendance: Attendance = field(default_factory=lambda: Attendance(trio.current_time))
+    metrics: Metrics = field(default_factory=Metrics)
+    daemon: Daemon | None = None
+    schedules: Schedules | None = None
+    webhooks: Webhooks | None = None
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)

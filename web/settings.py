@@ -4,18 +4,21 @@ Layering and parsing are pydantic-settings'; what is added here is what it leave
 from (`config show`), a name in the environment that means nothing is reported, and a fault becomes one sentence that
 names the place, the key, what is wrong and what is allowed.
 
-Every setting has an effect somewhere; what nothing reads yet is not here.
+Every setting has an effect somewhere; what nothing reads yet is not here. One that is marked LIVE can change while the
+daemon runs (`web/reload.py`); all the others need a restart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -24,12 +27,17 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from actors.children import ChildPolicy
 from web import limits
+from web.children import Children, Dialects, Folder, SecretSources, child_policy
 from web.cors import is_origin
 from web.peer import Proxies
 from web.places import DEFAULT_PORT, Problem, config_file, default_state_directory, read_toml
 
-__all__ = ["Audit", "Limits", "Server", "Settings", "Value", "load"]
+__all__ = [
+    "LIVE", "Audit", "Limits", "Loaded", "Log", "Metrics", "Server", "Settings", "Traces", "Value", "load",
+    "settings_keys",
+]  # fmt: skip
 
 PREFIX: Final = "ENGINEHOUSE_"
 SHORT: Final = {"ENGINEHOUSE_HOST": "ENGINEHOUSE_SERVER__HOST", "ENGINEHOUSE_PORT": "ENGINEHOUSE_SERVER__PORT"}
@@ -38,6 +46,12 @@ NOT_SETTINGS: Final = frozenset(
     {"ENGINEHOUSE_URL", "ENGINEHOUSE_API_KEY", "ENGINEHOUSE_CA_FILE", "ENGINEHOUSE_CONFIG", "ENGINEHOUSE_TREE"}
 )
 
+
+class Live:
+    """In the annotation of a setting: a reload changes it, and something of the daemon takes it."""
+
+
+LIVE: Final = Live()
 _SECTION: Final = ConfigDict(extra="forbid", frozen=True)
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False, description="0 to 3600 seconds")]
 
@@ -52,16 +66,19 @@ class Server(BaseModel):
     unix_socket: Annotated[Path | None, Field(description="the path of a socket to make")] = None
     enabled: Annotated[bool, Field(description="true, or false (listen on unix_socket alone)")] = True
     enable_auth: Annotated[bool, Field(description="true, or false (only on loopback or a unix socket)")] = True
-    admin_key_file: Annotated[Path | None, Field(description="the path of a file with the admin key")] = None
+    admin_key_file: Annotated[Path | None, LIVE, Field(description="the path of a file with the admin key")] = None
     admin_key: Annotated[
         SecretStr | None,
+        LIVE,
         Field(min_length=32, max_length=1024, description="32 to 1024 visible ASCII characters, in the environment"),
     ] = None
-    allowed_hosts: Annotated[list[str], Field(description="a list of host names without port")] = []
-    tls_cert: Annotated[Path | None, Field(description="the path of a PEM file, the server's certificate first")] = None
-    tls_key: Annotated[Path | None, Field(description="the path of a PEM file that is ours alone (0600)")] = None
+    allowed_hosts: Annotated[list[str], LIVE, Field(description="a list of host names without port")] = []
+    tls_cert: Annotated[
+        Path | None, LIVE, Field(description="the path of a PEM file, the server's certificate first")
+    ] = None
+    tls_key: Annotated[Path | None, LIVE, Field(description="the path of a PEM file that is ours alone (0600)")] = None
     cors_origins: Annotated[
-        list[str], Field(description="a list of exact origins, such as https://app.example:8443")
+        list[str], LIVE, Field(description="a list of exact origins, such as https://app.example:8443")
     ] = []
     behind_proxy: Annotated[
         bool, Field(description="true (a proxy does TLS and is the only one to reach us) or false")
@@ -70,8 +87,8 @@ class Server(BaseModel):
         list[str],
         Field(description="a list of addresses, networks (10.0.0.0/8) and unix (whoever comes by unix_socket)"),
     ] = []
-    heartbeat_s: Annotated[float, Field(ge=1, le=50, description="1 to 50 seconds")] = 15.0
-    grace_s: Seconds = 10.0
+    heartbeat_s: Annotated[float, LIVE, Field(ge=1, le=50, description="1 to 50 seconds")] = 15.0
+    grace_s: Annotated[Seconds, LIVE] = 10.0
 
 
 _DEFAULT: Final = limits.Limits()
@@ -82,35 +99,43 @@ class Limits(BaseModel):
     """`[limits]`: what a stranger may cost. The others of `web.limits` are not settable."""
 
     model_config = _SECTION
-    body_bytes: Annotated[int, Field(ge=1024, le=1 << 30, description="1024 to 1073741824 bytes")] = _DEFAULT.body_bytes
-    header_bytes: Annotated[int, Field(ge=1024, le=1 << 20, description="1024 to 1048576 bytes")] = (
+    body_bytes: Annotated[int, LIVE, Field(ge=1024, le=1 << 30, description="1024 to 1073741824 bytes")] = (
+        _DEFAULT.body_bytes
+    )
+    header_bytes: Annotated[int, LIVE, Field(ge=1024, le=1 << 20, description="1024 to 1048576 bytes")] = (
         _DEFAULT.header_bytes
     )
-    header_fields: Annotated[int, Field(ge=8, le=1000, description="8 to 1000")] = _DEFAULT.header_fields
-    header_s: Annotated[float, Field(gt=0, le=60, description="above 0, up to 60 seconds")] = _DEFAULT.header_s
-    body_s: Annotated[float, Field(gt=0, le=600, description="above 0, up to 600 seconds")] = _DEFAULT.body_s
+    header_fields: Annotated[int, LIVE, Field(ge=8, le=1000, description="8 to 1000")] = _DEFAULT.header_fields
+    header_s: Annotated[float, LIVE, Field(gt=0, le=60, description="above 0, up to 60 seconds")] = _DEFAULT.header_s
+    body_s: Annotated[float, LIVE, Field(gt=0, le=600, description="above 0, up to 600 seconds")] = _DEFAULT.body_s
     body_rate_bytes: Annotated[
-        int, Field(ge=1, le=1 << 30, description="1 to 1073741824 bytes a second, below which body_s runs")
+        int, LIVE, Field(ge=1, le=1 << 30, description="1 to 1073741824 bytes a second, below which body_s runs")
     ] = _DEFAULT.body_rate_bytes
-    send_s: Annotated[float, Field(gt=0, le=600, description="above 0, up to 600 seconds")] = _DEFAULT.send_s
-    keep_alive_s: Annotated[float, Field(gt=0, le=3600, description="above 0, up to 3600 seconds")] = (
+    send_s: Annotated[float, LIVE, Field(gt=0, le=600, description="above 0, up to 600 seconds")] = _DEFAULT.send_s
+    keep_alive_s: Annotated[float, LIVE, Field(gt=0, le=3600, description="above 0, up to 3600 seconds")] = (
         _DEFAULT.keep_alive_s
     )
-    connections: Annotated[_Cap | None, Field(description="1 to 1000000 (unset: half of the descriptor limit)")] = None
-    address_connections: Annotated[
-        _Cap | None, Field(description="1 to 1000000 from one address (unset: half of connections)")
+    connections: Annotated[
+        _Cap | None, LIVE, Field(description="1 to 1000000 (unset: half of the descriptor limit)")
     ] = None
-    streams: Annotated[_Cap, Field(description="1 to 1000000 open at once by one principal")] = _DEFAULT.streams
-    rate_per_min: Annotated[_Cap, Field(description="1 to 1000000, for keys created without a rate")] = (
+    address_connections: Annotated[
+        _Cap | None, LIVE, Field(description="1 to 1000000 from one address (unset: half of connections)")
+    ] = None
+    streams: Annotated[_Cap, LIVE, Field(description="1 to 1000000 open at once by one principal")] = _DEFAULT.streams
+    rate_per_min: Annotated[_Cap, LIVE, Field(description="1 to 1000000, for keys created without a rate")] = (
         _DEFAULT.rate_per_min
     )
-    failures_per_min: Annotated[_Cap, Field(description="1 to 1000000 refused credentials from one address")] = (
+    failures_per_min: Annotated[_Cap, LIVE, Field(description="1 to 1000000 refused credentials from one address")] = (
         _DEFAULT.failures_per_min
     )
+    roots: Annotated[
+        list[Folder],
+        Field(description="a list of absolute paths of folders, without .. (empty: engines start anywhere)"),
+    ] = []
 
     def applied(self) -> limits.Limits:
         """The whole record, with these numbers in it."""
-        return limits.Limits(**self.model_dump())
+        return limits.Limits(**self.model_dump(exclude={"roots"}))
 
 
 class Audit(BaseModel):
@@ -118,8 +143,55 @@ class Audit(BaseModel):
 
     model_config = _SECTION
     level: Annotated[
-        Literal["metadata", "request"], Field(description="metadata, or request (with bodies, secrets masked)")
+        Literal["metadata", "request"], LIVE, Field(description="metadata, or request (with bodies, secrets masked)")
     ] = "metadata"
+
+
+class Log(BaseModel):
+    """`[log]`: what is written beside `log_level`."""
+
+    model_config = _SECTION
+    access: Annotated[bool, LIVE, Field(description="true (a line for each request) or false")] = True
+
+
+class Metrics(BaseModel):
+    """`[metrics]`: who may see `/metrics`."""
+
+    model_config = _SECTION
+    public: Annotated[bool, LIVE, Field(description="true (for everybody) or false (needs the scope read)")] = False
+
+
+class Traces(BaseModel):
+    """`[traces]`: where spans go. Needs the extra `traces`."""
+
+    model_config = _SECTION
+    endpoint: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://[^\s/?#@]+(/\S*)?$", max_length=2048, description="the http(s) URL of an OTLP collector"
+        ),
+    ] = None
+    sample: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description="0 (no trace) to 1 (all)")] = 1.0
+
+
+class Schedules(BaseModel):
+    """`[schedules]`: what acts at its times."""
+
+    model_config = _SECTION
+    max: Annotated[int, Field(ge=0, le=100_000, description="0 to 100000 schedules")] = 1000
+
+
+class Webhooks(BaseModel):
+    """`[webhooks]`: where events may be sent, and how patiently."""
+
+    model_config = _SECTION
+    allow: Annotated[
+        list[str],
+        Field(description="a list of addresses or networks that are not public, each with or without a port"),
+    ] = []
+    max: Annotated[int, Field(ge=0, le=10_000, description="0 to 10000 webhooks")] = 100
+    timeout_s: Annotated[float, Field(ge=1, le=60, allow_inf_nan=False, description="1 to 60 seconds")] = 15.0
+    max_attempts: Annotated[int, Field(ge=1, le=100, description="1 to 100 attempts at one event")] = 15
 
 
 class Settings(BaseSettings):
@@ -130,11 +202,25 @@ class Settings(BaseSettings):
     )
     state_dir: Annotated[Path, Field(description="the path of a folder of ours alone")]
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Field(description="debug, info, warning or error")
+        Literal["debug", "info", "warning", "error"], LIVE, Field(description="debug, info, warning or error")
     ] = "info"
     server: Annotated[Server, Field(description="a table")] = Server()
     limits: Annotated[Limits, Field(description="a table")] = Limits()
+    children: Annotated[Children, Field(description="a table")] = Children()
+    secrets: Annotated[SecretSources, Field(description="a table")] = SecretSources()
+    dialects: Annotated[Dialects, Field(description="a table")] = Dialects()
+
     audit: Annotated[Audit, Field(description="a table")] = Audit()
+    log: Annotated[Log, Field(description="a table")] = Log()
+    metrics: Annotated[Metrics, Field(description="a table")] = Metrics()
+    traces: Annotated[Traces, Field(description="a table")] = Traces()
+    schedules: Annotated[Schedules, Field(description="a table")] = Schedules()
+    webhooks: Annotated[Webhooks, Field(description="a table")] = Webhooks()
+
+    def child_policy(self) -> ChildPolicy:
+        """What the programs of engines are started with. Raises Problem for what would give the state folder away."""
+        state = self.state_dir.expanduser().absolute()
+        return child_policy(state, self.children, self.secrets, self.dialects, self.limits.roots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +234,12 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """`unknown`: names in the environment that look like ours and mean nothing."""
+    """`unknown`: names in the environment that look like ours and mean nothing; `again` reads the same sources anew."""
 
     settings: Settings
     origins: Mapping[str, str]
     unknown: tuple[str, ...]
+    again: Callable[[], Loaded]
 
     def origin(self, key: str) -> str:
         return self.origins.get(key, "default")
@@ -165,6 +252,34 @@ class Loaded:
         """Every setting as plain values; secrets are shown as `**********`."""
         shown = self.settings.model_dump(mode="json")
         return [Value(key, value, self.origin(key)) for key, value in _leaves(shown)]
+
+    def differing(self, other: Loaded) -> list[str]:
+        """The keys of the settings that `other` has differently, in the order of their listing."""
+        return [key for key in settings_keys() if _at(self.settings, key) != _at(other.settings, key)]
+
+    def live_with(self, other: Loaded) -> list[str]:
+        """The keys of the settings that can change from these to `other`: TLS only where there is TLS before and after,
+        since that is another kind of socket.
+        """
+        tls = ("server.tls_cert", "server.tls_key")
+        stays = all(loaded.settings.server.tls_cert is not None for loaded in (self, other))
+        return [key for key in settings_keys(live=True) if stays or key not in tls]
+
+    def taking(self, other: Loaded) -> Loaded:
+        """These settings with the live ones of `other`. Raises Problem where they do not go together."""
+        live = self.live_with(other)
+        update: dict[str, Any] = {}
+        for key in live:
+            section, dot, name = key.rpartition(".")
+            (update.setdefault(section, {}) if dot else update)[name] = _at(other.settings, key)
+        for section, values in update.items():
+            if isinstance(there := getattr(self.settings, section), BaseModel):
+                update[section] = there.model_copy(update=values)
+        origins = {key: where for key, where in self.origins.items() if key not in live}
+        origins |= {key: where for key, where in other.origins.items() if key in live}
+        merged = replace(self, settings=self.settings.model_copy(update=update), origins=origins, unknown=other.unknown)
+        _check(merged)
+        return merged
 
 
 def load(
@@ -193,7 +308,8 @@ def load(
         settings = _bound(said, source, {"state_dir": default_state_directory(environ), **table})
     except ValidationError as error:
         raise Problem(_sentence(error, origins)) from None
-    loaded = Loaded(settings, origins, unknown)
+    again = partial(load, environ, command_line=command_line, config=config)
+    loaded = Loaded(settings, origins, unknown, again)
     _check(loaded)
     return loaded
 
@@ -226,7 +342,7 @@ def _bound(said: dict[str, Any], source: _Environment, table: dict[str, Any]) ->
 
 def _names(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """{full variable: the name in the environment that sets it}, and the names that set nothing. Raises Problem."""
-    known = {PREFIX + key.upper().replace(".", "__") for key, _ in _fields(Settings)}
+    known = {PREFIX + key.upper().replace(".", "__") for key in settings_keys()}
     names: dict[str, str] = {}
     unknown: list[str] = []
     for name in sorted(environ):
@@ -242,14 +358,26 @@ def _names(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]
     return names, tuple(unknown)
 
 
-def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted key, what is allowed) of every setting."""
+def settings_keys(*, live: bool = False) -> list[str]:
+    """The dotted key of every setting, or of those that a reload changes."""
+    return [key for key, field in _fields(Settings) if not live or LIVE in field.metadata]
+
+
+def _at(settings: Settings, key: str) -> Any:
+    value: Any = settings
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """(dotted key, field) of every setting; its description says what is allowed."""
     for name, field in model.model_fields.items():
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
             yield from _fields(section, f"{prefix}{name}.")
         else:
-            yield prefix + name, field.description or ""
+            yield prefix + name, field
 
 
 def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -267,8 +395,9 @@ def _key(variable: str) -> str:
 def _sentence(error: ValidationError, origins: Mapping[str, str]) -> str:
     fault = error.errors(include_url=False, include_context=False)[0]
     path = [str(part) for part in fault["loc"]]
-    allowed = dict(_fields(Settings))
-    key = ".".join(path[:2])
+    allowed = {key: field.description for key, field in _fields(Settings)}
+    keys = [".".join(path[:depth]) for depth in range(len(path), 0, -1)]
+    key = next((name for name in keys if name in allowed), ".".join(path[:2]))
     origin = next((where for name, where in origins.items() if name == key or name.startswith(key + ".")), "default")
     if fault["type"] == "extra_forbidden":
         section = "".join(f"{part}." for part in path[:-1])
@@ -282,6 +411,7 @@ def _sentence(error: ValidationError, origins: Mapping[str, str]) -> str:
 
 def _check(loaded: Loaded) -> None:
     """What is wrong only together. Raises Problem."""
+    loaded.settings.child_policy()
     server = loaded.settings.server
     if not server.enabled and server.unix_socket is None:
         raise Problem(
@@ -309,6 +439,16 @@ def _check(loaded: Loaded) -> None:
             raise Problem(
                 f"{origin}: server.allowed_hosts: {host!r} is not allowed; allowed: exact names without port."
             )
+    for text in loaded.settings.webhooks.allow:
+        from web.webhooks.targets import allowed  # brings the HTTP client along, and few need it
+
+        try:
+            allowed(text)
+        except ValueError:
+            origin = loaded.origin("webhooks.allow")
+            raise Problem(
+                f"{origin}: webhooks.allow: {text!r} is not allowed; allowed: 127.0.0.1:9000, 10.0.0.0/8 and the like."
+            ) from None
 
 
 def _check_edge(loaded: Loaded, server: Server) -> None:

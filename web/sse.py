@@ -8,7 +8,8 @@ then at most one piece in `_PACE_S`: at 100 readers that made 82,000 deliveries 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,7 +42,7 @@ _GONE: Final = Answer(204, (), b"")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventStream:
-    """The frames of `subscription`, until an `end` or until the streams close.
+    """The frames of `subscription`, until an `end` or until the streams close. `attending`: told while it is read.
 
     `resumed`: the client comes back with a position. When nothing but the `end` follows it there, the answer is
     204, which is how an EventSource is told to stop. It ends, without a word, once the principal's credential is
@@ -53,6 +54,7 @@ class EventStream:
     principal: Principal
     heartbeat_s: float
     resumed: bool
+    attending: Callable[[], AbstractContextManager[None]] = nullcontext
 
     async def __call__(self, send: Send, *, head: bool) -> None:
         """Send all of it. Before the first byte: InvalidEventId, EventIdExpired, NotFound, RateLimited,
@@ -66,8 +68,9 @@ class EventStream:
                     return
                 await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
                 if not head:
-                    await _write(send, _HELLO + encode(first))
-                    await self._follow(send, first)
+                    with self.attending():
+                        await _write(send, _HELLO + encode(first))
+                        await self._follow(send, first)
         await _write(send, b"", more=False)
 
     async def _follow(self, send: Send, frames: list[Frame]) -> None:

@@ -7,13 +7,15 @@ inside `waiting()`, which `close` interrupts; the stream then says goodbye itsel
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import trio
+from prometheus_client.core import GaugeMetricFamily, Metric
 
+from protocol.authority import Authority
 from protocol.errors import RateLimited, ShuttingDown
 from web.auth.principal import Principal
 
@@ -83,6 +85,11 @@ class Streams:
             scope.cancel()
         if self._open:
             await self._nobody.wait()
+
+    async def collect(self, authority: Authority) -> AsyncIterator[Metric]:
+        """A source of metrics: how many are open, for who sees the whole house."""
+        if authority.everywhere:
+            yield GaugeMetricFamily("enginehouse_streams_open", "Streams that are open.", self._open.total())
 
     def statistics(self) -> StreamsStatistics:
         return StreamsStatistics(dict(self._open), self.closing)

@@ -39,9 +39,13 @@ class Tls:
         """Read the files again; whether something else is in them. Raises Problem, and goes on with what it had."""
         return self.take(Tls(self._cert, self._key))
 
+    def differs(self, other: Tls) -> bool:
+        """Whether the other's files hold something else."""
+        return self._digest != other._digest
+
     def take(self, other: Tls) -> bool:
         """Offer the other's certificate from now on; whether it is another one. Cannot fail."""
-        changed = self._digest != other._digest
+        changed = self.differs(other)
         self._cert, self._key, self._digest, self.context = other._cert, other._key, other._digest, other.context
         return changed
 

@@ -6,6 +6,7 @@ unknown messages, so that a newer program can speak to an older house.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +15,7 @@ from pydantic_core import from_json
 from protocol.edge import adapter
 from protocol.events import encode
 from protocol.requests import Option, RequestKind
+from protocol.specs import Levels
 
 __all__ = [
     "LINE_BYTES",
@@ -108,6 +110,8 @@ class Ask(Message):
     deadline_s: Annotated[float, Field(gt=0, le=10**9)] | None = None
     default: str | None = None
     action: Any = None
+    valid_s: Annotated[float, Field(gt=0, le=10**9)] | None = None
+    escalate_s: Levels | None = None
 
 
 class Unknown(Message):
@@ -127,14 +131,14 @@ MESSAGES: dict[str, type[Message]] = {
 }
 
 
-def parse_line(line: bytes) -> Message:
-    """A line of the program as a message. Raises Broken with a sentence that shows the line."""
+def parse_line(line: bytes, *, shown: Callable[[bytes], bytes] = bytes) -> Message:
+    """A line of the program as a message. Raises Broken with a sentence that shows the line, as `shown` makes it."""
     try:
         value = from_json(line, allow_inf_nan=False)
     except ValueError as error:
-        raise Broken(f"a line is not JSON: {_shown(line)} ({error})") from None
+        raise Broken(f"a line is not JSON: {_shown(shown(line))} ({error})") from None
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
-        raise Broken(f"a line is no message, which is a JSON object with a `type`: {_shown(line)}")
+        raise Broken(f"a line is no message, which is a JSON object with a `type`: {_shown(shown(line))}")
     model = MESSAGES.get(value["type"])
     if model is None:
         return Unknown(type=value["type"][:64])

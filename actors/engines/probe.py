@@ -14,7 +14,7 @@ from actors.context import Context, RunContext
 from actors.engine import Engine, RunFailed, RunInput
 from protocol.edge import load
 from protocol.requests import APPROVE, REJECT, Option, RequestKind
-from protocol.specs import OnInterrupt
+from protocol.specs import Levels, OnInterrupt
 
 __all__ = ["Ask", "Probe", "Steps"]
 
@@ -26,7 +26,9 @@ Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 
 class Ask(BaseModel):
-    """What to ask a human. `default`: the id of an option, decided when `deadline_s` passes."""
+    """What to ask a human. `default`: the id of an option, decided when `deadline_s` passes; `valid_s`: how long an
+    approval holds; `escalate_s`: after how long each level is told that nobody decided.
+    """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -35,6 +37,9 @@ class Ask(BaseModel):
     options: tuple[Option, ...] = ()
     deadline_s: Annotated[float, Field(gt=0, le=10**9)] | None = None
     default: str | None = None
+    action: Any = None
+    valid_s: Annotated[float, Field(gt=0, le=10**9)] | None = None
+    escalate_s: Levels | None = None
 
     @model_validator(mode="after")
     def _default_is_an_option(self) -> Self:
@@ -125,8 +130,9 @@ class Probe(Engine):
 
     async def _ask(self, ctx: RunContext, ask: Ask) -> Any:
         decided = await ctx.ask_human(
-            ask.title, kind=ask.kind, options=ask.options, deadline_s=ask.deadline_s, default=ask.default
-        )
+            ask.title, kind=ask.kind, options=ask.options, deadline_s=ask.deadline_s, default=ask.default,
+            action=ask.action, valid_s=ask.valid_s, escalate_s=ask.escalate_s,
+        )  # fmt: skip
         return decided.option if decided.answer is None else decided.answer
 
 

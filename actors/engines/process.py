@@ -17,13 +17,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import trio
 from pydantic import Field, field_validator, model_validator
 
+from actors.children import ChildPolicy
 from actors.context import Context, RunContext
 from actors.engine import CannotStart, Config, Engine, Finished, RunFailed, RunInput
 from actors.engines import jsonl
 from actors.engines.program import LOG_LINE_BYTES, Program, ProgramFailed
-from actors.engines.programs import Environment, Text, Word, cannot_start, environment
+from actors.engines.programs import ProgramConfig, Text, cannot_start, exceeded, refuse
 from actors.lines import Lines
 from actors.processes import SpawnFailed
+from protocol.edge import as_json
 from protocol.specs import OnInterrupt, PauseMode
 
 __all__ = ["ProcessConfig", "ProcessEngine", "Ready"]
@@ -68,18 +70,21 @@ class Ready(Config):
         return self.line is not None and (self.line in line or re.search(self.line, line) is not None)
 
 
-class ProcessConfig(Config):
-    """`cwd`: where it starts; `env`: what its environment has beside a few harmless variables of the house's.
-
-    `stop_signal`: how it is asked to end; a `jsonl` program is told so first.
+class ProcessConfig(ProgramConfig):
+    """`argv`: the program and its arguments; no shell reads them. `stop_signal`: how it is asked to end; a `jsonl`
+    program is told so first.
     """
 
     argv: Annotated[tuple[Text, ...], Field(min_length=1, max_length=4096)]
-    cwd: Word = "."
-    env: Environment = Field(default_factory=dict)
     protocol: Literal["jsonl", "none"] = "jsonl"
     ready: Ready | None = None
     stop_signal: Literal["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "KILL"] = "TERM"
+
+    @model_validator(mode="after")
+    def _can_be_seen_ready(self) -> Self:
+        if self.ready is not None and self.ready.port is not None and self.sandbox and not self.sandbox.network:
+            raise ValueError("a port is ready only where the sandbox opens the network")
+        return self
 
     @field_validator("stop_signal", mode="before")
     @classmethod
@@ -97,6 +102,7 @@ class ProcessEngine(Engine):
     pause_modes = (PauseMode.FREEZE, PauseMode.SOFT, PauseMode.INTERRUPT)
     pause_mode = PauseMode.FREEZE
     on_interrupt = OnInterrupt.FAIL
+    refuses = True
     config: ProcessConfig
 
     def __init__(self, config: ProcessConfig) -> None:
@@ -119,12 +125,17 @@ class ProcessEngine(Engine):
         """A program that is itself the work has no boundary to pause at: only frozen does it stand still."""
         return cls.pause_modes if config.protocol == "jsonl" else (PauseMode.FREEZE,)
 
+    @classmethod
+    def refuse(cls, config: ProcessConfig, children: ChildPolicy) -> None:
+        refuse(config, children)
+
     async def on_start(self, ctx: Context) -> None:
-        """CannotStart: there is no such program or directory, or it speaks another version of the protocol."""
+        """CannotStart: there is no such program, directory or secret, or it speaks another version of the protocol."""
         config = self.config
         boot_s = trio.current_effective_deadline() - trio.current_time()
         try:
-            process = await ctx.spawn_process(config.argv, cwd=config.cwd, env=environment(config.env))
+            env = await ctx.environment(config.env, api=config.api)
+            process = await ctx.spawn_process(config.argv, env=env, **config.bounds)
         except SpawnFailed as error:
             raise cannot_start(error) from error
         speaks = config.protocol == "jsonl"
@@ -134,6 +145,7 @@ class ProcessEngine(Engine):
             lines=Lines(jsonl.LINE_BYTES) if speaks else Lines(LOG_LINE_BYTES, cut=True),
             heard=self._heard(ctx) if speaks else self._printed(ctx),
             noticed=lambda text: self._noticed(ctx, text),
+            masked=not speaks,
         )
         ctx.nursery.start_soon(self._attend, ctx)
         if speaks:
@@ -153,7 +165,8 @@ class ProcessEngine(Engine):
             await self._let_go()
         self._to_run, said = trio.open_memory_channel[jsonl.Message](MESSAGES_AHEAD)
         self._run_id, self._over = run.id, trio.Event()
-        self._say("run", id=run.id, input=run.input, attempt=run.attempt)
+        trace = {"trace": as_json(ctx.trace)} if ctx.trace is not None else {}
+        self._say("run", id=run.id, input=run.input, attempt=run.attempt, **trace)
         try:
             with said:
                 return await self._follow(ctx, said)
@@ -207,7 +220,7 @@ class ProcessEngine(Engine):
             return
         if program.blame:
             raise ProgramFailed(program.sentence(program.blame))
-        how = f"exit status {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
+        how = f"exit status {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)}{exceeded(-code)})"
         where = " in the middle of a line" if program.half else "" if self._over.is_set() else " in the middle of a run"
         early = self.config.protocol == "jsonl" and not self._greeted.is_set()
         if code == 0 and not where and not early:
@@ -238,7 +251,7 @@ class ProcessEngine(Engine):
     def _heard(self, ctx: Context) -> Callable[[bytes], Awaitable[None]]:
         async def heard(line: bytes) -> None:
             try:
-                message = jsonl.parse_line(line)
+                message = jsonl.parse_line(line, shown=lambda line: ctx.masking().feed(line))
             except jsonl.Broken as error:
                 raise ProgramFailed(self._program.sentence(f"does not speak the protocol: {error}")) from None
             if isinstance(message, jsonl.Hello):
@@ -285,7 +298,8 @@ class ProcessEngine(Engine):
     async def _ask(self, ctx: RunContext, ask: jsonl.Ask) -> None:
         decided = await ctx.ask_human(
             ask.title, kind=ask.kind, detail=ask.detail, options=ask.options, schema=ask.schema_,
-            deadline_s=ask.deadline_s, default=ask.default, action=ask.action,
+            deadline_s=ask.deadline_s, default=ask.default, action=ask.action, valid_s=ask.valid_s,
+            escalate_s=ask.escalate_s,
         )  # fmt: skip
         answer = {"option": decided.option, "answer": decided.answer, "comment": decided.comment}
         self._say("answer", id=ask.id, ask=ask.ask, **answer)

@@ -44,6 +44,8 @@ class Program:
         lines: Cuts standard output.
         heard: Takes each line of standard output. What comes after the last LF is `half`.
         noticed: Takes each line of standard error.
+        masked: Whether secrets are taken out of standard output. Not where it is a language: that would garble it, and
+            what it says is masked when it has been understood.
     """
 
     def __init__(
@@ -54,13 +56,14 @@ class Program:
         lines: Lines,
         heard: Callable[[bytes], Awaitable[None]],
         noticed: Callable[[str], None],
+        masked: bool = False,
     ) -> None:
         self.name = name
         self.process = process
         self.ended = trio.Event()
         self.half = b""
         self.blame = ""
-        self._lines, self._heard, self._noticed = lines, heard, noticed
+        self._lines, self._heard, self._noticed, self._masked = lines, heard, noticed, masked
         self._last: deque[str] = deque(maxlen=LAST_LINES)
         self._say, self._said = trio.open_memory_channel[bytes](WAITING)
 
@@ -112,21 +115,27 @@ class Program:
         silent.set()
 
     async def _read_output(self, ctx: Context) -> None:
-        while data := await _receive(ctx, self.process.stdout):
-            try:
-                for line in self._lines.feed(data):
+        masking = ctx.masking() if self._masked else None
+        try:
+            while data := await _receive(ctx, self.process.stdout):
+                for line in self._lines.feed(masking.feed(data) if masking else data):
                     await self._heard(line)
-            except LineTooLong as error:
-                what = f"does not speak the protocol: {error}, {error.begins[:40]!r}..."
-                raise ProgramFailed(self.sentence(what)) from None
+            for line in self._lines.feed(masking.rest() if masking else b""):
+                await self._heard(line)
+        except LineTooLong as error:
+            begins = ctx.masking().feed(error.begins)
+            what = f"does not speak the protocol: {error}, {begins[:40]!r}..."
+            raise ProgramFailed(self.sentence(what)) from None
         self.half = self._lines.rest()
 
     async def _read_error(self, ctx: Context) -> None:
         assert self.process.stderr is not None
-        lines = Lines(LOG_LINE_BYTES, cut=True)
+        lines, masking = Lines(LOG_LINE_BYTES, cut=True), ctx.masking()
         while data := await _receive(ctx, self.process.stderr):
-            for line in lines.feed(data):
+            for line in lines.feed(masking.feed(data)):  # before anything is cut: half a secret would not be known
                 self._notice(line)
+        for line in lines.feed(masking.rest()):
+            self._notice(line)
         if rest := lines.rest():
             self._notice(rest)
 

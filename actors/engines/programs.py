@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated
+import errno
+import os
+import signal
+from typing import Annotated, Self, TypedDict
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from actors.engine import CannotStart
+from actors.beneath import descend
+from actors.children import WORKSPACE_NAME, ChildPolicy, Outside, ResourceLimits, Sandbox
+from actors.engine import CannotStart, Config
 from actors.processes import SpawnFailed
-from actors.processes.spawning import inherited
+from actors.processes.sandbox import lacking, unsafe
+from actors.secrets import Reference
+from protocol.errors import ValidationFailed
 
-__all__ = ["Environment", "Text", "Word", "cannot_start", "environment"]
+__all__ = ["Bounds", "Environment", "ProgramConfig", "Text", "Word", "cannot_start", "exceeded", "refuse"]
 
 
 def _without_nul(text: str) -> str:
@@ -21,7 +27,7 @@ def _without_nul(text: str) -> str:
     return text
 
 
-def _named(env: dict[str, str]) -> dict[str, str]:
+def _named(env: dict[str, str | Reference]) -> dict[str, str | Reference]:
     for name in env:
         if not name or "=" in name:
             raise ValueError(f"{name!r} is no name for an environment variable")
@@ -30,14 +36,93 @@ def _named(env: dict[str, str]) -> dict[str, str]:
 
 Text = Annotated[str, AfterValidator(_without_nul)]
 Word = Annotated[Text, Field(min_length=1, max_length=1 << 17)]
-Environment = Annotated[dict[Text, Text], AfterValidator(_named)]
+Environment = Annotated[dict[Text, Text | Reference], AfterValidator(_named)]
 
 
-def environment(env: Mapping[str, str], **otherwise: str) -> dict[str, str]:
-    """A program's whole environment: what is harmless of ours, `otherwise`, and over both what its config says."""
-    return {**inherited(), **otherwise, **env}
+class Bounds(TypedDict):
+    """The arguments of `spawn_process` that say where a program starts and what it may do."""
+
+    cwd: str
+    workspace: str | None
+    limits: ResourceLimits
+    sandbox: Sandbox | None
+
+
+class ProgramConfig(Config):
+    """What every kind that starts a program takes.
+
+    `cwd`: where it starts; `workspace`: the house's directory of that name, in its place. `env`: its environment, over
+    what the house passes on; a secret is given by reference. `api`: whether it gets access to the house, as its engine.
+    `limits`, `sandbox`: what it may use and reach; no limits of its own: the house's, no sandbox: none.
+    """
+
+    cwd: Word = "."
+    workspace: Annotated[str, Field(pattern=WORKSPACE_NAME)] | None = None
+    env: Environment = Field(default_factory=dict)
+    api: bool = False
+    limits: ResourceLimits = ResourceLimits()
+    sandbox: Sandbox | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.workspace is not None and self.cwd != ".":
+            raise ValueError("give either cwd or workspace")
+        return self
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(cwd=self.cwd, workspace=self.workspace, limits=self.limits, sandbox=self.sandbox)
+
+
+def refuse(config: ProgramConfig, policy: ChildPolicy) -> None:
+    """Refuse what this house does not allow, or this machine cannot do. Reads the disk. Raises ValidationFailed.
+
+    It is decided again whenever a program starts, where nothing can change in between; this tells it early.
+    """
+    where = "cwd" if config.workspace is None else "workspace"
+    try:
+        place = policy.place(config.cwd) if config.workspace is None else policy.workspace(config.workspace)
+        if not place.made:
+            if not place.links:
+                _walk(place.root, place.beneath)
+            if policy.owns(place.path):
+                raise Outside(f"nothing may start in {place.path!r}: it is the house's own directory")
+        where = "env"
+        for name, value in config.env.items():
+            if not isinstance(value, str):
+                where = f"env.{name}"
+                policy.secrets.check(value)
+        where = "sandbox"
+        if config.sandbox is not None:
+            unsafe(config.sandbox, place.path, policy.private)
+            if problem := lacking(config.sandbox):
+                raise ValueError(problem)
+    except ValueError as error:
+        fault = {"loc": ["config", *where.split(".", 1)], "msg": str(error), "type": "not_allowed_here"}
+        raise ValidationFailed(f"config.{where}: {error}.", errors=[fault]) from None
+
+
+def _walk(root: str, steps: tuple[str, ...]) -> None:
+    """Raises Outside for a link on the way. A directory that is not there may be by the time the program starts."""
+    try:
+        os.close(descend(root, steps))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        why = "a link is on the way there" if error.errno == errno.ELOOP else str(error.strerror)
+        raise Outside(f"{os.path.join(root, *steps)!r} cannot be used: {why}") from None  # noqa: PTH118 - as written
 
 
 def cannot_start(error: SpawnFailed) -> Exception:
     """What to raise in `on_start`: no retry mends a wrong path, while a full process table may be gone in a second."""
     return error if error.reason == "failed" else CannotStart(str(error))
+
+
+def exceeded(signum: int) -> str:
+    """What a program that this signal ended has used too much of, as a half sentence; else nothing."""
+    match signum:
+        case signal.SIGXCPU:
+            return ": it used more processor time than its limit cpu_s allows"
+        case signal.SIGXFSZ:
+            return ": a file grew beyond its limit file_bytes"
+    return ""

@@ -10,6 +10,9 @@ they have read ahead when a command is interrupted.
 The shell is interactive, for that alone lets Ctrl-C end a loop and spare the shell, and gives every command a process
 group of its own to be signalled. What it says of itself, such as prompts, goes to /dev/null. A command's standard input
 is a file, or /dev/null: a program that asks a question gets the end of file and not silence.
+
+The shell finds all these among our descriptors, `/proc/<pid>/fd`. One in a sandbox cannot look at us, so it is given
+descriptors of its own: the pipe, and two files that every command is written into anew.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import signal
 import termios
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,8 +31,11 @@ import trio
 from actors.context import Context
 from actors.engine import RunFailed
 from actors.engines.marks import Marks
+from actors.engines.programs import Bounds
 from actors.processes import Process
-from actors.processes.streams import Terminal
+from actors.processes.streams import Descriptors, Terminal
+from actors.secrets import Masking, Secrets
+from protocol.trace import Trace
 
 __all__ = ["PREPARE", "TAIL_BYTES", "Job", "Session"]
 
@@ -53,8 +60,14 @@ PREPARE = 'unset HISTFILE; HISTSIZE=0; ( : ); stty() { command stty "$@" </dev/t
 """The first command of a session. The subshell makes bash note the terminal's modes as they are then, to which it goes
 back after a job that was killed; `stty` means the terminal, which is not the standard input here."""
 
+ORDERS, COMMAND, STDIN = 3, 4, 5
+"""The descriptors of a shell in a sandbox: the pipe, until it reads from there, and the files of a command."""
+
 TIOCGPTPEER = 0x5441
 """Opens the other side of a terminal without its name (ioctl_tty(2), Linux 4.13); `termios` knows it from 3.13 on."""
+
+START = f'exec "$@" <"$0" {ORDERS}<&- >/dev/null 2>&1'
+"""What becomes the shell."""
 
 Sink = Callable[[bytes], Awaitable[None]]
 
@@ -66,7 +79,7 @@ class Job:
     be kept, which is `error`.
     """
 
-    def __init__(self, sink: Sink | None = None) -> None:
+    def __init__(self, sink: Sink | None = None, *, masking: Masking | None = None) -> None:
         self.marks = Marks()
         self.begun = trio.Event()
         self.done = trio.Event()
@@ -77,11 +90,16 @@ class Job:
         self.output_bytes = 0
         self.tail = b""
         self._sink = sink
+        self._masking = masking or Secrets().stream()
 
-    async def take(self, output: bytes) -> None:
-        """Keep and pass on a piece of output. Once that failed the rest is only counted."""
+    async def take(self, output: bytes, *, last: bool = False) -> None:
+        """Keep and pass on a piece of output, without secrets. Once that failed the rest is only counted.
+
+        `last`: nothing follows, so nothing is held back.
+        """
         if not self.begun.is_set() or self.done.is_set():
             return
+        output = self._masking.feed(output) + (self._masking.rest() if last else b"")
         self.output_bytes += len(output)
         self.tail = (self.tail + output)[-TAIL_BYTES:]
         if self._sink is None or not output:
@@ -108,7 +126,7 @@ class Job:
 class Session:
     """See the module. Make one with `open`, and give `attend` a task; whoever opened it calls `close`."""
 
-    def __init__(self, process: Process, orders: int, heard: int) -> None:
+    def __init__(self, process: Process, orders: int, heard: int, shared: tuple[int, ...], *, traced: bool) -> None:
         terminal = process.stdout
         assert isinstance(terminal, Terminal)
         self._process = process
@@ -118,44 +136,58 @@ class Session:
         self._eof = trio.Event()
         self._closed = False
         self._orders, self._heard = orders, heard
+        self._traced = traced  # the shell's environment names a trace
         self.job: Job | None = None  # the command in hand
-        self._files: list[int] = []
+        self._files: list[int] = []  # its files
+        self._shared = shared
 
     @classmethod
     async def open(
-        cls, ctx: Context, shell: str, *, cwd: str, env: Mapping[str, str], size: tuple[int, int]
+        cls, ctx: Context, shell: str, *, env: Mapping[str, str], size: tuple[int, int], bounds: Bounds
     ) -> Session:
         """Start the shell. Raises SpawnFailed for a wrong directory; cancelled: nothing is left.
 
         Whether the shell works shows with its first job, which should be `PREPARE`.
         """
-        heard, orders = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            start = ["/bin/sh", "-c", 'exec "$@" <"$0" >/dev/null 2>&1', _path(heard), shell]
-            process = await ctx.spawn_process(
-                [*start, *FLAGS.get(PurePath(shell).name, ("-i",))], cwd=cwd, env=env, pty=size
-            )
-        except BaseException:
-            os.close(heard)
-            os.close(orders)
-            raise
-        return cls(process, orders, heard)
+        confined = bounds["sandbox"] is not None
+        with Descriptors() as owned, Descriptors() as given:
+            heard, orders = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            owned.own(heard)
+            owned.own(orders)
+            source, descriptors = _path(heard), []
+            shared: tuple[int, ...] = ()
+            if confined:
+                shared = tuple(owned.own(os.memfd_create("command", os.MFD_CLOEXEC)) for _ in range(2))
+                readable = [given.own(os.open(_path(one), os.O_RDONLY | os.O_CLOEXEC)) for one in (heard, *shared)]
+                source, descriptors = f"/proc/self/fd/{ORDERS}", readable
+            start = ["/bin/sh", "-c", START, source, shell, *FLAGS.get(PurePath(shell).name, ("-i",))]
+            process = await ctx.spawn_process(start, env=env, pty=size, descriptors=descriptors, **bounds)
+            owned.pop_all()
+        return cls(process, orders, heard, shared, traced=ctx.trace is not None)
 
     @property
     def usable(self) -> bool:
         return not self._closed and self._process.returncode is None
 
-    def begin(self, job: Job, command: str, stdin: str | None = None) -> None:
-        """Have the shell run a command; there is one at a time. Its output comes out as the program wrote it."""
+    def begin(self, job: Job, command: str, stdin: str | None = None, trace: Trace | None = None) -> None:
+        """Have the shell run a command; there is one at a time. Its output comes out as the program wrote it. What it
+        starts finds `trace` in the environment, and nothing of an earlier command's.
+        """
         self.job = job
         with contextlib.suppress(termios.error):
             modes = termios.tcgetattr(self._terminal.fd)
             modes[1] &= ~termios.OPOST
             modes[3] &= ~termios.ECHO
             termios.tcsetattr(self._terminal.fd, termios.TCSANOW, modes)
-        source = self._file(command)
-        feed = "/dev/null" if stdin is None else self._file(stdin)
-        self._order(f"{self._print(job, 'begin')}; . {source} <{feed} >/dev/tty 2>&1")
+        source = self._file(command, COMMAND)
+        feed = "/dev/null" if stdin is None else self._file(stdin, STDIN)
+        told = ""
+        if trace is not None:
+            told = f"export TRACEPARENT={trace.parent} TRACESTATE={shlex.quote(trace.state)}; "
+        elif self._traced:
+            told = "unset TRACEPARENT TRACESTATE; "
+        self._traced = trace is not None
+        self._order(f"{told}{self._print(job, 'begin')}; . {source} <{feed} >/dev/tty 2>&1")
 
     async def end(self, job: Job) -> None:
         """Bring the command to its end: the ladder to it alone, and when nothing helps to the shell."""
@@ -187,7 +219,7 @@ class Session:
         self._signal(signal.SIGTERM)
         self._let_go()
         self._terminal.close()
-        for descriptor in (self._orders, self._heard):
+        for descriptor in (self._orders, self._heard, *self._shared):
             os.close(descriptor)
         self._finish(None)
 
@@ -218,7 +250,7 @@ class Session:
                 if self.job is not None:
                     await self._heard_from(self.job, data)
             if self.job is not None:
-                await self.job.take(self.job.marks.rest())
+                await self.job.take(self.job.marks.rest(), last=True)
         self._eof.set()
 
     async def _receive(self, ctx: Context) -> bytes:
@@ -233,6 +265,7 @@ class Session:
                 job.begun.set()
                 self._order(self._print(job, '"$?"'))
             else:
+                await job.take(b"", last=True)
                 self._finish(int(piece))
 
     def _finish(self, status: int | None) -> None:
@@ -259,13 +292,19 @@ class Session:
     def _print(self, job: Job, word: str) -> str:
         return f"command printf '{job.marks.printf}' {word} >/dev/tty"
 
-    def _file(self, text: str) -> str:
-        """A file without a name that only we hold; its path, for who may look at our descriptors."""
-        descriptor = os.memfd_create("command", os.MFD_CLOEXEC)
-        self._files.append(descriptor)
+    def _file(self, text: str, number: int) -> str:
+        """A file without a name; its path, for who may look at our descriptors, or has it as that `number`."""
+        if self._shared:
+            descriptor, path = self._shared[number - COMMAND], f"/proc/self/fd/{number}"
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        else:
+            descriptor = os.memfd_create("command", os.MFD_CLOEXEC)
+            self._files.append(descriptor)
+            path = _path(descriptor)
         with open(descriptor, "wb", closefd=False) as file:
             file.write(text.encode())
-        return _path(descriptor)
+        return path
 
 
 def _path(descriptor: int) -> str:

@@ -13,9 +13,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import trio
 from pydantic import BaseModel, ConfigDict, Field
 
+from actors.children import ChildPolicy
 from actors.context import Context, RunContext
-from actors.engine import CannotStart, Config, Engine, RunFailed, RunInput
-from actors.engines.programs import Environment, Text, Word, cannot_start, environment
+from actors.engine import CannotStart, Engine, RunFailed, RunInput
+from actors.engines.programs import ProgramConfig, Text, Word, cannot_start, exceeded, refuse
 from actors.engines.session import PREPARE, Job, Session
 from actors.processes import SpawnFailed
 from protocol.edge import load
@@ -26,11 +27,9 @@ __all__ = ["Command", "Shell", "ShellConfig"]
 Size = Annotated[int, Field(ge=1, le=1000)]
 
 
-class ShellConfig(Config):
-    """`cwd`: where a session begins; `env`: what its environment has beside a few harmless variables of the house's."""
+class ShellConfig(ProgramConfig):
+    """`fail_on_exit`: whether an exit status other than 0 fails the run."""
 
-    cwd: Word = "."
-    env: Environment = Field(default_factory=dict)
     shell: Word = "/bin/bash"
     backend: Literal["pty"] = "pty"
     fail_on_exit: bool = True
@@ -58,6 +57,7 @@ class Shell(Engine):
     pause_modes = (PauseMode.FREEZE, PauseMode.SOFT, PauseMode.INTERRUPT)
     pause_mode = PauseMode.FREEZE
     on_interrupt = OnInterrupt.FAIL
+    refuses = True
     config: ShellConfig
 
     def __init__(self, config: ShellConfig) -> None:
@@ -65,8 +65,12 @@ class Shell(Engine):
         self._session: Session | None = None
         self._held = False
 
+    @classmethod
+    def refuse(cls, config: ShellConfig, children: ChildPolicy) -> None:
+        refuse(config, children)
+
     async def on_start(self, ctx: Context) -> None:
-        """CannotStart: there is no such directory or shell, or the shell does not take commands."""
+        """CannotStart: there is no such directory, shell or secret, or the shell does not take commands."""
         if shutil.which(self.config.shell) is None:
             raise CannotStart(f"There is no shell {self.config.shell!r}, or it cannot be executed.")
         try:
@@ -80,8 +84,8 @@ class Shell(Engine):
         """RunFailed: `exit-status`, `timeout` (both with the result kept), `cannot-start` for a new session."""
         wanted = Command(command=run.input) if isinstance(run.input, str) else load(Command, run.input)
         session = await self._idle_session(ctx)
-        job, began = Job(ctx.output), ctx.time()
-        session.begin(job, wanted.command, wanted.stdin)
+        job, began = Job(ctx.output, masking=ctx.masking()), ctx.time()
+        session.begin(job, wanted.command, wanted.stdin, ctx.trace)
         try:
             in_time = await _settled(ctx, job, wanted.timeout_s)
         finally:  # not `except Cancelled`: out of a nursery that comes in a group
@@ -102,7 +106,8 @@ class Shell(Engine):
         if not in_time:
             raise RunFailed("timeout", f"The command did not end within {wanted.timeout_s} s.", result)
         if job.status and self.config.fail_on_exit:
-            raise RunFailed("exit-status", f"The command ended with exit status {job.status}.", result)
+            why = exceeded(job.status - 128)
+            raise RunFailed("exit-status", f"The command ended with exit status {job.status}{why}.", result)
         return result
 
     async def on_pause(self, ctx: Context) -> None:
@@ -139,13 +144,13 @@ class Shell(Engine):
         ctx.log("The shell had ended; this is a new session.", level="warning")
         try:
             return await self._begin(ctx)
-        except SpawnFailed as error:
+        except (SpawnFailed, CannotStart) as error:
             raise RunFailed("cannot-start", str(error)) from error
 
     async def _begin(self, ctx: Context) -> Session:
         config = self.config
-        env = environment({"TERM": "xterm-256color", **config.env})
-        session = await Session.open(ctx, config.shell, cwd=config.cwd, env=env, size=(config.rows, config.cols))
+        env = await ctx.environment({"TERM": "xterm-256color", **config.env}, api=config.api)
+        session = await Session.open(ctx, config.shell, env=env, size=(config.rows, config.cols), bounds=config.bounds)
         ctx.nursery.start_soon(session.attend, ctx)
         job = Job()
         session.begin(job, PREPARE)

@@ -2,6 +2,7 @@
 
 tree.py      one tree per incarnation of an engine: spawn, processes, freeze, thaw, end
 process.py   one started program; streams.py its pipes or terminal; spawning.py how its start is ordered and answered
+confine.py   what a program is born into: its directory, its limits; sandbox.py what it may be shut into
 guardian.py  our side of the helper program; keeper.py the program itself, and why it is one
 leftovers.py what a killed daemon left behind
 linux.py     all that only Linux has

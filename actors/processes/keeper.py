@@ -34,15 +34,19 @@ import sys
 import termios
 from collections.abc import Callable, Iterable
 
-from actors.processes import linux
+from actors.processes import confine, linux
 
-DESCRIPTORS = 8  # the most that come with one message
+DESCRIPTORS = 16  # the most that come with one message
+OWN_DESCRIPTORS = 32  # where those of ours are while a program gets its own
 RETRY_S = (0.002, 1.0)  # how soon a tree that is ending is looked at again: first, and at most
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
 _prctl = ctypes.CDLL(None).prctl
 
 Handle = Callable[[tuple[object, ...], list[int]], None]
+TYPE_CHECKING = False  # typing itself is too heavy for the helper
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Leave(Exception):
@@ -223,12 +227,11 @@ def _signal_group(leader: int, signum: int) -> None:
         return  # it changed its user; the tree's end will name it
 
 
-def fork_program(
-    program: tuple[list[bytes], dict[bytes, bytes], bytes | None, bool], reply: int, stdio: list[int]
-) -> int:
+def fork_program(program: dict[str, Any], reply: int, stdio: list[int]) -> int:
     """Start a program as leader of its own session. On `reply` go the two pids, and what failed; exec closes it.
 
-    Returns the pid, or -1. The keeper does not wait for exec, which a dead network disk may delay for ever.
+    `program` is `spawning.Program.packed`; `stdio` become its descriptors 0, 1, 2 and so on. Returns the pid, or -1.
+    The keeper does not wait for exec, which a dead network disk may delay for ever.
     """
     keeper = os.getpid()
     try:
@@ -238,25 +241,34 @@ def fork_program(
         return -1
     if pid:
         return pid
-    argv, env, cwd, terminal = program
     stage = b"session"
     try:
         os.setsid()
+        # Out of the way of the numbers that the program's own descriptors get.
+        reply, *stdio = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, OWN_DESCRIPTORS) for one in (reply, *stdio)]
         tell(reply, b"%d %d" % (keeper, os.getpid()))
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != keeper:
             os._exit(127)
-        if terminal:
+        if program["terminal"]:
             fcntl.ioctl(stdio[0], termios.TIOCSCTTY, 0)
         for number, descriptor in enumerate(stdio):
             os.dup2(descriptor, number)
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(signum, signal.SIG_DFL)
         stage = b"directory"
-        if cwd is not None:
-            os.chdir(cwd)
+        confine.enter(*program["place"])
+        stage = b"sandbox"
+        if program["no_new_privs"]:
+            confine.no_new_privs()
+        confine.expose(program["opened"], program["place"][4])
+        if program["landlock"]:
+            confine.landlock(*program["landlock"])
+        stage = b"limits"
+        os.umask(program["umask"])
+        confine.limit(program["limits"])
         stage = b"program"
-        execute(argv, env)
+        execute(program["argv"], program["env"])
     except OSError as error:
         tell(reply, b" %s %d" % (stage, error.errno or 0))
     finally:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import errno
 import marshal
 import os
+import resource
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import trio
 
-from actors.processes import linux
+from actors.children import ChildPolicy, Outside, Place, ResourceLimits, Sandbox
+from actors.processes import confine, linux
+from actors.processes.sandbox import Shut, shut
 
-Reason = Literal["missing-program", "wrong-directory", "not-executable", "failed"]
-INHERITED = ("PATH", "HOME", "LANG", "TERM", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ")
+Reason = Literal["missing-program", "wrong-directory", "not-executable", "no-sandbox", "failed"]
+CPU_MARGIN_S = 1
+"""How long after SIGXCPU a process that goes on is killed."""
 
 
 class SpawnFailed(Exception):
@@ -29,24 +33,55 @@ class SpawnFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is to run, and where. `cwd` is absolute."""
+    """What is to run, and where, and within which bounds."""
 
     argv: tuple[str, ...]
-    cwd: str
+    place: Place
     env: Mapping[str, str]
     terminal: bool
+    policy: ChildPolicy
+    limits: ResourceLimits
+    shut: Shut
 
     def packed(self) -> bytes:
-        env = {os.fsencode(name): os.fsencode(value) for name, value in self.env.items()}
-        return marshal.dumps(([os.fsencode(word) for word in self.argv], env, os.fsencode(self.cwd), self.terminal))
+        """What `keeper.fork_program` takes."""
+        place, policy = self.place, self.policy
+        enter = (
+            os.fsencode(place.root), [os.fsencode(step) for step in place.beneath], place.links, place.made,
+            [os.fsencode(folder) for folder in policy.private], os.fsencode(policy.workspaces or ""),
+        )  # fmt: skip
+        return marshal.dumps(
+            {
+                "argv": [os.fsencode(word) for word in (*self.shut.before, *self.argv)],
+                "env": {os.fsencode(name): os.fsencode(value) for name, value in self.env.items()},
+                "place": enter,
+                "terminal": self.terminal,
+                "umask": policy.umask,
+                "no_new_privs": policy.no_new_privs or self.shut.landlock is not None,
+                "limits": rlimits(self.limits),
+                "landlock": self.shut.landlock,
+                "opened": self.shut.opened,
+            }
+        )
 
     def failed(self, stage: str, code: int) -> SpawnFailed:
         """The one sentence for what failed: `stage` as in `keeper.fork_program`, `code` an errno."""
         said = os.strerror(code)
         reason: Reason = "failed"
         argv0 = self.argv[0] if self.argv else ""
+        where = self.place.path
         if stage == "directory":
-            reason, sentence = "wrong-directory", f"cannot start in the folder {self.cwd!r}: {said}"
+            reason = "wrong-directory"
+            if code == errno.EPERM:
+                sentence = f"nothing may start in the folder {where!r}: it is the house's own"
+            elif code == errno.ELOOP and not self.place.links:
+                sentence = f"cannot start in the folder {where!r}: a link is on the way there"
+            else:
+                sentence = f"cannot start in the folder {where!r}: {said}"
+        elif stage == "sandbox":
+            reason, sentence = "no-sandbox", f"cannot shut {argv0!r} into its sandbox: {said}"
+            if code == errno.EPERM:
+                sentence += ", or it would open the house's own directory"
         elif stage == "program" and code in (errno.ENOENT, errno.ENOTDIR):
             reason, sentence = "missing-program", f"there is no program {argv0!r}" + self._searched()
         elif stage == "program" and code in (errno.EACCES, errno.ENOEXEC, errno.EISDIR):
@@ -66,22 +101,47 @@ def program(
     marker: str,
     *,
     terminal: bool,
+    policy: ChildPolicy,
+    workspace: str | None = None,
+    limits: ResourceLimits | None = None,
+    sandbox: Sandbox | None = None,
 ) -> Program:
-    """Raises SpawnFailed for words that no system can take."""
-    wanted = {**(inherited() if env is None else env), linux.MARKER: marker}
-    made = Program(tuple(argv), os.fspath(cwd) if cwd is not None else ".", wanted, terminal)
-    words = [*made.argv, made.cwd, *wanted, *wanted.values()]
+    """Raises SpawnFailed for words that no system can take, and for what the house does not allow."""
+    wanted = {**(policy.environment() if env is None else env), linux.MARKER: marker}
+    where = os.fspath(cwd) if cwd is not None else "."
+    bounds = (limits or ResourceLimits()).over(policy.limits)
+    made = Program(tuple(argv), Place(where), wanted, terminal, policy, bounds, Shut())
+    words = [*made.argv, where, *wanted, *wanted.values()]
     if not made.argv or any("\0" in word for word in words) or any("=" in name or not name for name in wanted):
         raise made.failed("arguments", errno.EINVAL)
     try:
-        return Program(made.argv, os.path.abspath(made.cwd), wanted, terminal)  # noqa: PTH100 - keeps the links of a path
+        made = replace(made, place=policy.place(where) if workspace is None else policy.workspace(workspace))
+        if sandbox is not None:
+            made = replace(made, shut=shut(sandbox, made.place.path))
     except FileNotFoundError as error:  # our own directory was removed
         raise made.failed("directory", errno.ENOENT) from error
+    except Outside as error:
+        sentence = f"cannot start {made.argv[0]!r}: {error}"
+        raise SpawnFailed(sentence, reason="wrong-directory", errno=errno.EPERM, argv0=made.argv[0]) from None
+    return made
 
 
-def inherited() -> dict[str, str]:
-    """What a program gets of our environment unless it is given one: no variable that could hold a secret."""
-    return {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith("LC_")}
+def rlimits(limits: ResourceLimits) -> list[tuple[int, int, int]]:
+    """(resource, soft, hard) for `confine.limit`. Descriptors are as many as programs expect, not what we took."""
+    found = [(resource.RLIMIT_NOFILE, confine.NOFILE_SOFT, -1)]
+    if limits.files is not None:
+        found = [(resource.RLIMIT_NOFILE, limits.files, limits.files)]
+    if limits.cpu_s is not None:
+        found.append((resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + CPU_MARGIN_S))
+    for what, most in (
+        (resource.RLIMIT_AS, limits.memory_bytes),
+        (resource.RLIMIT_NPROC, limits.processes),
+        (resource.RLIMIT_FSIZE, limits.file_bytes),
+        (resource.RLIMIT_CORE, limits.core_bytes),
+    ):
+        if most is not None:
+            found.append((what, most, most))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

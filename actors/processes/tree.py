@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 
 import trio
 
+from actors.children import ChildPolicy, ResourceLimits, Sandbox
 from actors.processes import linux
 from actors.processes.guardian import guardian
 from actors.processes.leftovers import reap_leftovers
@@ -37,12 +38,14 @@ LOOK_S = (0.0005, 0.02)  # how soon a process that was told to stop is looked at
 
 class Tree:
     """All processes of one incarnation. `marker` is `<house>.<engine uid>.<incarnation>`, unique on the machine.
+    `policy`: what all that it starts are started with.
 
     Whoever makes a tree calls `end`: nothing else lets go of its keeper. A tree belongs to one trio run.
     """
 
-    def __init__(self, marker: str) -> None:
+    def __init__(self, marker: str, policy: ChildPolicy | None = None) -> None:
         self.marker = marker
+        self.policy = policy or ChildPolicy()
         self.frozen = False
         self._socket: socket.socket | None = (
             None  # to the keeper, from the first program to the proof that none is left
@@ -59,6 +62,11 @@ class Tree:
     def __repr__(self) -> str:
         return f"<Tree {self.marker!r}{' frozen' * self.frozen}{' ended' * self._ended}>"
 
+    @property
+    def programs(self) -> int:
+        """How many of the programs that it started have not ended."""
+        return sum(process.returncode is None for process in self._started)
+
     async def spawn(
         self,
         argv: Sequence[str],
@@ -68,21 +76,32 @@ class Tree:
         stdin: bool = True,
         merge_stderr: bool = False,
         pty: tuple[int, int] | None = None,
+        workspace: str | None = None,
+        limits: ResourceLimits | None = None,
+        sandbox: Sandbox | None = None,
+        descriptors: Sequence[int] = (),
     ) -> Process:
         """Start a program as leader of its own session; exec has happened when this returns. Waits while frozen.
 
         Args:
             argv: The program and its arguments. Without a slash it is looked for in the PATH of `env`, else from `cwd`.
             cwd: The directory it starts in; None for ours.
-            env: Its whole environment, to which only the marker is added; None for a few harmless variables of ours.
+            env: Its whole environment, to which only the marker is added; None for what the policy passes on.
             stdin: Whether it gets a pipe to read from, or /dev/null.
             merge_stderr: Whether its standard error goes where its output goes.
             pty: Rows and columns of a terminal to run on, in place of pipes.
+            workspace: The workspace that it starts in, in place of `cwd`.
+            limits: What it may use; where they say nothing the policy's hold.
+            sandbox: What it is shut into. It must work here (`sandbox.lacking`).
+            descriptors: What it gets as 3, 4 and so on; the caller still closes its own.
 
         Raises:
             SpawnFailed: It could not be started. Cancelled: it was not started, or it is killed.
         """
-        wanted = program(argv, cwd, env, self.marker, terminal=pty is not None)
+        wanted = program(
+            argv, cwd, env, self.marker, terminal=pty is not None, policy=self.policy, workspace=workspace,
+            limits=limits, sandbox=sandbox,
+        )  # fmt: skip
         async with self._gate:
             if self._ended:
                 raise wanted.failed("the tree has ended", errno.ESHUTDOWN)
@@ -97,7 +116,7 @@ class Tree:
                 os.write(order, wanted.packed())
                 serial = next(self._serial)
                 try:
-                    self._say(("spawn", serial), [order, their_reply, their_report, *stdio])
+                    self._say(("spawn", serial), [order, their_reply, their_report, *stdio, *descriptors])
                 except OSError as error:
                     raise wanted.failed("keeper", error.errno or errno.EIO) from error
                 theirs.close()

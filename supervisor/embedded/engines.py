@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import trio
@@ -94,8 +95,22 @@ class Engines(Base):
             max_attempts=new.max_attempts,
         )  # fmt: skip
 
+    async def _allow(self, kind: str, config: Mapping[str, Any]) -> None:
+        """Raises ValidationFailed for programs that this house does not allow."""
+        house = self.supervisor
+        engine = house.kinds.get(kind)
+        if not engine.refuses:
+            return
+        check = partial(engine.refuse, house.kinds.parse_config(kind, config), house.children)
+        if house.threads:
+            await trio.to_thread.run_sync(check, limiter=house.disk, abandon_on_cancel=True)
+        else:
+            check()
+
     async def spawn(self, new: NewEngine, caller: Caller = NOBODY) -> tuple[EngineInfo, Accepted]:
-        return await self._spawn(self._spec(new), new, caller)
+        spec = self._spec(new)
+        await self._allow(spec.kind, spec.config)
+        return await self._spawn(spec, new, caller)
 
     async def _spawn(self, spec: Spec, new: NewEngine, caller: Caller) -> tuple[EngineInfo, Accepted]:
         receipt = await self.supervisor.intake.spawn(
@@ -114,6 +129,7 @@ class Engines(Base):
 
     async def put(self, id: str, new: NewEngine, caller: Caller = NOBODY) -> tuple[EngineInfo, bool]:
         wanted = self._spec(replace(new, id=id))
+        await self._allow(wanted.kind, wanted.config)
         while True:
             try:
                 view = self.supervisor.view(id)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -11,21 +14,25 @@ import trio
 from actors.ref import Ref
 from protocol.audit import EVERYTHING, AuditFilter, AuditInfo, Outcome
 from protocol.authority import Authority, Scope
-from protocol.errors import NotFound, UnknownKind
+from protocol.errors import EngineDisposed, NotFound, UnknownKind
 from protocol.events import Row
 from protocol.ids import event_id
-from protocol.wire import HealthInfo, KindInfo, Page
+from protocol.states import State
+from protocol.wire import DrainInfo, HealthInfo, KindInfo, Page
 from protocol.writes import Document
+from supervisor.attendance import Attendance
 from supervisor.audit import Trail
+from supervisor.drain import drain_house, how_far, stopped_by_drain
 from supervisor.embedded.base import NOBODY, cursor_of, page_of
 from supervisor.embedded.people import People
 from supervisor.embedded.pools import Pools
 from supervisor.embedded.runs import Runs
 from supervisor.health import checks, worst
 from supervisor.house import Caller, EventPage, Filter, House
-from supervisor.standing import authority_of
+from supervisor.standing import authority_of, check_standing
 from supervisor.statistics import HouseStatistics, statistics
 from supervisor.stream import Stream, position, visible
+from supervisor.summary import HouseSummary, summary
 
 __all__ = ["EmbeddedHouse"]
 
@@ -93,20 +100,60 @@ class EmbeddedHouse(Pools, Runs, People):
         house = self.supervisor
         found = await checks(house, self._sees)
         return HealthInfo(
-            status=worst(found), uptime_s=round(house.now() - house.started_at, 3), version=_version(), checks=found
-        )
+            status=worst(found), uptime_s=round(house.now() - house.started_at, 3), version=_version(), checks=found,
+            draining=how_far(house) if house.pools.draining else None,
+        )  # fmt: skip
+
+    async def drain(self, caller: Caller = NOBODY, *, cancel: bool = False) -> DrainInfo:
+        house = self.supervisor
+        check_standing(caller, Scope.ADMIN)
+        if cancel:
+            house.pools.draining = False
+            for cell in house.cells.values():
+                cell.lot.unpark_all()  # whoever waits for its last work goes on instead
+            await self.put_document("house", "drain", None, caller)
+            for engine in list(stopped_by_drain(house)):
+                await self._start_again(engine, caller)
+        else:
+            house.check_open()
+            if not house.pools.draining:
+                drain_house(house)
+                await self.put_document("house", "drain", {"by": caller.principal, "at": house.stamp()}, caller)
+        return how_far(house)
+
+    async def _start_again(self, engine: str, caller: Caller) -> None:
+        await self.supervisor.watch(self.supervisor.ids[engine], lambda view: view.state is not State.STOPPING)
+        with suppress(EngineDisposed):  # somebody was faster
+            await self.start(engine, replace(caller, key=None, trail=None))
 
     def ref(self, engine: str) -> Ref:
         """A volatile handle on an engine: `tell` and `ask`. Raises NotFound, EngineDisposed."""
         return self.supervisor.ref(engine)
 
+    @property
+    def attendance(self) -> Attendance:
+        """Who is watching: a program with people of its own says here that they look."""
+        return self.supervisor.attendance
+
+    def identify(self, person: Callable[[str], str]) -> None:
+        """Say who stands behind a principal (the user who made a key), so that four eyes are those of two people."""
+        self.supervisor.person = person
+
     def statistics(self) -> HouseStatistics:
         """Counts of this house now, with the conservation law of every mailbox."""
         return statistics(self.supervisor)
 
+    async def summary(self) -> HouseSummary:
+        """This house in a few numbers by pool."""
+        return await summary(self.supervisor)
+
     def announce_closing(self) -> None:
         """Refuse new commands and end every stream with `server.closing`; engines go on until the house closes."""
         self.supervisor.announce_closing()
+
+    def leave_within(self, grace_s: float) -> None:
+        """How long engines will have to end when the house closes, instead of what it was opened with."""
+        self.supervisor.grace_s = grace_s
 
     def abandon(self) -> None:
         """Cancel whatever still lives, at once; what it was doing is found interrupted by the next house."""
@@ -148,6 +195,10 @@ class EmbeddedHouse(Pools, Runs, People):
         """
         authority_of(caller)
         await self.supervisor.intake.record(Document(table=table, id=id, body=body), trail=caller.trail)
+
+    async def note(self, type: str, data: dict[str, Any]) -> None:
+        """Journal a fact of the whole house, of no engine; durable on return. Raises StoreUnavailable, ShuttingDown."""
+        await self.supervisor.intake.write_and_wait((Row(type=type, time=self.supervisor.stamp(), data=data),))
 
 
 def _version() -> str:

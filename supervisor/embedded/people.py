@@ -7,7 +7,7 @@ from typing import Literal
 from protocol.authority import Scope
 from protocol.commands import Reply, Signal, Submit
 from protocol.edge import load
-from protocol.errors import InvalidState, NotFound
+from protocol.errors import EnginehouseError, InsufficientScope, InvalidState, NotFound
 from protocol.events import Row
 from protocol.records import DeadLetter
 from protocol.requests import Request, RequestState, closed
@@ -44,7 +44,7 @@ class People(Base):
             if len(page) <= limit:
                 break
             cursor = str(page[-1].seq)
-        return page_of(found, limit, request_info, lambda request: int(request.seq))
+        return page_of(found, limit, self._request_info, lambda request: int(request.seq))
 
     async def _request(self, id: str) -> Request:
         record = await self._record("request", id, "request")
@@ -52,7 +52,18 @@ class People(Base):
         return record
 
     async def request(self, id: str) -> RequestInfo:
-        return request_info(await self._request(id))
+        return self._request_info(await self._request(id))
+
+    def _request_info(self, request: Request) -> RequestInfo:
+        return request_info(request, watched=self.supervisor.watched(request))
+
+    def _over(self, request: Request, caller: Caller) -> EnginehouseError:
+        """Why this caller cannot decide a request that has ended."""
+        try:
+            self.supervisor.may_decide(request, caller.principal)
+        except InsufficientScope as refusal:
+            return refusal
+        return closed(request)
 
     async def reply(self, id: str, reply: ReplyBody, caller: Caller = NOBODY) -> RequestInfo:
         request = await self._request(id)
@@ -61,14 +72,15 @@ class People(Base):
         )
         cell, digest = self.supervisor.cells.get(request.uid), fingerprint(caller, body)
         if cell is None or request.state is not RequestState.PENDING:
-            await self.supervisor.intake.replay_or(closed(request), caller, digest)
-            return request_info(request)
+            refusal = self._over(request, caller)
+            await self.supervisor.intake.replay_or(refusal, caller, digest)
+            return self._request_info(request)
         await self.supervisor.intake.accept(cell, body, caller, digest=digest)
         await self.supervisor.watch(
             request.uid,
             lambda view: id not in view.requests or view.requests[id].state is not RequestState.PENDING,
         )
-        return request_info(await self._request(id))
+        return self._request_info(await self._request(id))
 
     # -- dead letters ------------------------------------------------------------------------------------------------
     async def dead_letters(
@@ -100,9 +112,11 @@ class People(Base):
             return await self.supervisor.intake.replay_or(refusal, caller, digest)
         cell = self._cell(letter.engine_id)
         body: Submit | Signal
+        asked_by: list[str] = []
         if letter.type == "submit":
             run = await self._run(letter.run_id or "")
             assert isinstance(run, Run)
+            asked_by = run.asked_by
             body = Submit(
                 input=run.input, priority=run.priority, timeout_s=run.timeout_s, queue_ttl_s=run.queue_ttl_s,
                 labels=run.labels,
@@ -110,7 +124,7 @@ class People(Base):
         else:
             body = load(Signal, letter.body)
         return await self.supervisor.intake.accept(
-            cell, body, caller, digest=digest, retry_of=letter.run_id,
+            cell, body, caller, digest=digest, retry_of=letter.run_id, asked_by=asked_by,
             more=lambda command: (self._letter_row(letter, "redelivered", caller, command_id=command.id),),
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ from protocol.commands import Pause, Resume, Start, Stop
 from protocol.edge import as_json
 from protocol.errors import EngineExists, EnginehouseError, PoolBusy, ValidationFailed
 from protocol.ids import valid_key
-from protocol.specs import PoolSpec
+from protocol.specs import PoolSpec, Template
 from protocol.states import Aim, State
 from protocol.wire import EngineInfo, NewEngine, NewPool, PatchPool, PoolCommand, PoolInfo, PoolResult
 from protocol.writes import Document
@@ -27,7 +27,9 @@ from supervisor.standing import check_standing
 
 __all__ = ["Pools"]
 
-NOT_NULL = ("max_engines", "strategy", "window_s", "quotas")
+GUARDED = ("four_eyes", "require_digest", "escalate_after_s")
+"""Who approvals are to protect against may not change the rules of approvals."""
+NOT_NULL = ("max_engines", "strategy", "window_s", "quotas", *GUARDED)
 
 
 class Pools(Engines):
@@ -45,11 +47,17 @@ class Pools(Engines):
         return self._info(self._pool(id))
 
     async def create_pool(self, new: NewPool, caller: Caller = NOBODY) -> PoolInfo:
+        await self._allow_template(new.template)
         check_standing(caller, Scope.OPERATE)
         if new.id in self.supervisor.pools:
             raise EngineExists(f"Pool {new.id} exists. Choose another id, or change it with PATCH.")
         fields = {name: getattr(new, name) for name in NewPool.__dataclass_fields__}
         return await self._keep(PoolSpec(**fields), caller)
+
+    async def _allow_template(self, template: Template | None) -> None:
+        """Before anything is looked at that another request may change meanwhile."""
+        if template is not None:
+            await self._allow(template.kind, template.config)
 
     async def _keep(self, spec: PoolSpec, caller: Caller) -> PoolInfo:
         if spec.template is not None:
@@ -64,9 +72,13 @@ class Pools(Engines):
         return self._info(pool)
 
     async def patch_pool(self, id: str, patch: PatchPool, members: frozenset[str], caller: Caller = NOBODY) -> PoolInfo:
+        if "template" in members:
+            await self._allow_template(patch.template)
         pool = self._pool(id)
         check_standing(caller, Scope.OPERATE)
         changes = {name: getattr(patch, name) for name in members}
+        if caller.standing is not None and members.intersection(GUARDED):
+            caller.standing().require(Scope.ADMIN)
         for name in NOT_NULL:
             if name in changes and changes[name] is None:
                 raise ValidationFailed(
@@ -98,6 +110,7 @@ class Pools(Engines):
                 "A key is 1 to 128 printable characters without '/'.",
                 errors=[{"loc": ["key"], "msg": "not a valid key", "type": "key"}],
             )
+        allowed = None
         while True:
             known = found.keys.get(key)
             if known is not None:
@@ -120,6 +133,10 @@ class Pools(Engines):
                     f"Pool {pool} has no template. PATCH one in, or spawn an engine in it.",
                     errors=[{"loc": ["pool"], "msg": "no template", "type": "template"}],
                 )
+            if allowed is not template:  # what it was when it became the template may have changed, on the disk too
+                await self._allow_template(template)
+                allowed = template
+                continue
             new = NewEngine(kind=template.kind, config=template.config, labels=template.labels, pool=pool)
             info, accepted = await self._spawn(self._spec(new, key=key), new, caller)
             return info, not accepted.replayed

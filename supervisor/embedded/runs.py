@@ -88,8 +88,9 @@ class Runs(Base):
             queue_ttl_s=found.queue_ttl_s, labels=found.labels,
         )  # fmt: skip
         receipt = await self.supervisor.intake.accept(
-            self._cell(found.engine_id), body, caller, digest=fingerprint(caller, "retry", run), retry_of=run
-        )
+            self._cell(found.engine_id), body, caller, digest=fingerprint(caller, "retry", run), retry_of=run,
+            asked_by=found.asked_by,
+        )  # fmt: skip
         accepted = await self._accepted(receipt)
         assert accepted.run_id is not None
         return self._run_info(await self._run(accepted.run_id)), accepted

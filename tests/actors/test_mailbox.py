@@ -273,3 +273,17 @@ class Conservation(RuleBasedStateMachine):
 
 TestConservation = Conservation.TestCase
 TestConservation.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_two_mailboxes_add_up_as_if_they_were_one() -> None:
+    first, second = Mailbox(2), Mailbox(3)
+    first.deliver(Envelope("a", at=7.0))
+    second.deliver(Envelope("b", at=5.0))
+    second.deliver(Envelope("c", at=6.0))
+    taken = second.take(run_free=True)
+    assert taken is not None
+    second.end(taken, "handled")
+    both = first.statistics() + second.statistics()
+    assert (both.size, both.accepted, both.handled, both.queued, both.oldest_at) == (5, 3, 1, 2, 6.0)
+    assert both.balanced
+    assert (Mailbox(1).statistics() + Mailbox(1).statistics()).oldest_at is None

@@ -23,16 +23,19 @@ ALL: Final = frozenset({"read", "operate", "approve", "admin"})
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One route. `needs`: a scope, `anybody` with good credentials, or None: public.
+    """One route. `needs`: a scope (and `also` another), `anybody` with good credentials, or None: public.
 
-    `ok`: what whoever may is answered; `foreign`: and whoever may, but sees another pool alone; `asks`: the query.
+    `ok`: what whoever may is answered; `foreign`: and whoever may, but sees another pool alone; `asks`: the query;
+    `ends`: whoever may is not asked, for nothing would be left to ask.
     """
 
     needs: Needs
+    also: Needs = None
     ok: int = 200
     foreign: int = 404
     body: Any = None
     asks: str = ""
+    ends: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +58,16 @@ def expected(row: Row, credential: Credential, method: str) -> int:
         return 401
     if row.needs != "anybody" and not credential.scopes & {row.needs, "admin"}:
         return 403
+    if row.also is not None and not credential.scopes & {row.also, "admin"}:
+        return 403
     if credential.pools is not None and OWN not in credential.pools:
         return row.foreign
     return row.ok
 
 
 NEW: Final = {"kind": "probe", "pool": OWN, "start": False}
+
+SCHEDULE: Final = {"every_s": 86_400, "engine": "matrix", "run": {"input": "hello"}, "enabled": False}
 
 ROWS: Final[Mapping[str, Row]] = {
     # engines
@@ -118,6 +125,29 @@ ROWS: Final[Mapping[str, Row]] = {
     "get_kind": Row(needs="read", foreign=200),
     "get_full_health": Row(needs="read", foreign=200),
     "list_audit": Row(needs="admin", foreign=403),
+    # what works by itself; there is no webhook in this house, for none may be sent from a test
+    "list_schedules": Row(needs="read", foreign=200),
+    "create_schedule": Row(needs="operate", ok=201, body=SCHEDULE),
+    "get_schedule": Row(needs="read"),
+    "patch_schedule": Row(needs="operate", body={"enabled": False}),
+    "delete_schedule": Row(needs="operate", ok=204),
+    "run_schedule": Row(needs="operate"),
+    "list_webhooks": Row(needs="read", foreign=200),
+    "create_webhook": Row(needs="operate", also="read", ok=422, foreign=422, body={"url": "https://127.0.0.1/hook"}),
+    "get_webhook": Row(needs="read", ok=404),
+    "patch_webhook": Row(needs="operate", ok=404, body={"enabled": False}),
+    "delete_webhook": Row(needs="operate", ok=404),
+    "rotate_webhook": Row(needs="operate", ok=404),
+    "test_webhook": Row(needs="operate", ok=404),
+    "list_deliveries": Row(needs="read", ok=404),
+    "list_dead_deliveries": Row(needs="read", ok=404),
+    "redeliver_event": Row(needs="operate", ok=404),
+    "discard_event": Row(needs="operate", ok=404),
+    # the daemon
+    "get_metrics": Row(needs="read", foreign=200),
+    "reload": Row(needs="admin", foreign=403),
+    "drain": Row(needs="admin", foreign=403, body={"cancel": True}),
+    "shut_down": Row(needs="admin", ok=202, foreign=403, ends=True),
     # credentials
     "whoami": Row(needs="anybody", foreign=200),
     "list_keys": Row(needs="admin", foreign=403),
@@ -153,9 +183,11 @@ class World:
         await ask("POST", f"/api/v1/requests/{request['id']}/reply", {"option": "approve"})
         ended = await self.target.run("matrix", "hello")
         await ask("PUT", f"/api/v1/pools/{OWN}/engines/key")
+        await ask("POST", "/api/v1/schedules", {**SCHEDULE, "id": "matrix"})
         self.there = {
             "engine": "matrix", "run": ended["id"], "request": request["id"], "command": run["command_id"],
             "slice": "progress", "pool": OWN, "kind": "probe", "key": "key",
+            "webhook": "nobody", "event": "nobody", "schedule": "matrix",
         }  # fmt: skip
 
     async def fresh(self, operation: str) -> dict[str, str]:
@@ -164,6 +196,9 @@ class World:
             return {"engine": await self.target.engine(pool=OWN, start=False)}
         if operation in {"redeliver", "discard"}:
             return {"letter": await self.letter()}
+        if operation == "delete_schedule":
+            made = await self.target.ask("POST", "/api/v1/schedules", SCHEDULE)
+            return {"schedule": str(made.json["id"])}
         if operation == "revoke_key":
             made = await self.target.ask("POST", "/api/v1/auth/keys", {"name": "k", "scopes": ["read"]})
             return {"key": str(made.json["id"])}

@@ -59,5 +59,7 @@ async def test_each_credential_gets_what_it_may(world: World, credentials: dict[
     route, row = ROUTE_OF[name.partition(":")[0]], ROWS[name]
     for method in ["GET", "HEAD"] if route.method == "GET" else [route.method]:
         wanted = {who: expected(row, credential, method) for who, credential in credentials.items()}
-        got = {who: await ask(world, route, row, credential, method) for who, credential in credentials.items()}
+        asked = [who for who in wanted if not (row.ends and wanted[who] == row.ok)]
+        got = {who: await ask(world, route, row, credentials[who], method) for who in asked}
+        wanted = {who: wanted[who] for who in asked}
         assert got == wanted, method

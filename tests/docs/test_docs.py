@@ -25,6 +25,7 @@ SEEN = {
         "build is disposed of",
     ),
     "http-api.md": ('"decision":', "(?i)idempotent-replayed: true", "event: run.completed", '"leaks": ?\\[\\]'),
+    "schedules.md": ("^report\nnightly\nweekend\n", "weekend.*run_.*fired +1", "report is disposed of"),
     "network.md": ("nosniff", "misdirected-host", "origin-not-allowed"),
     "operations.md": ("status +healthy", "engine.started +night", "night is disposed of"),
 }

@@ -130,10 +130,22 @@ async def runs_and_requests(house: EmbeddedHouse) -> None:
     await ended(await run("too late", queue_ttl_s=0.1))
     await house.cancel(busy, ME, reason="enough")
     await ended(busy)
-    for ask in ({"title": "a"}, {"title": "b", "deadline_s": 1}, {"title": "c"}):
+    for ask in (
+        {"title": "a"},
+        {"title": "b", "deadline_s": 1},
+        {"title": "c"},
+        {"title": "d", "valid_s": 1, "escalate_s": [0.5]},
+    ):
         asking = await run({"ask_at": 1, "ask": ask})
         request = await opened(house, asking)
-        if ask["title"] == "a":
+        if ask["title"] == "d":
+            await house.pause("worker", ME, wait_s=5)
+            await house.reply(request, ReplyBody(answer=42), ME)
+            await trio.sleep(2)
+            await house.resume("worker", ME)
+            await trio.sleep(1)  # it is asked again, and nobody decides
+            await house.reply((await house.requests()).items[0].id, ReplyBody(answer=42), ME)
+        elif ask["title"] == "a":
             await house.reply(request, ReplyBody(answer=42), ME)
         elif ask["title"] == "c":
             await house.command("worker", Cancel(), ME)

@@ -47,7 +47,10 @@ FULL: dict[str, tuple[dict[str, Any], Any]] = {
         {"force": True, "grace_s": 1, "reason": "r"},
         commands.Dispose(force=True, grace_s=1, reason="r"),
     ),
-    "approve": ({"request_id": "q", "comment": "c"}, commands.Approve(request_id="q", comment="c")),
+    "approve": (
+        {"request_id": "q", "comment": "c", "digest": "d"},
+        commands.Approve(request_id="q", comment="c", digest="d"),
+    ),
     "reject": ({"request_id": "q", "feedback": "f"}, commands.Reject(request_id="q", feedback="f")),
     "skip": ({"request_id": "q"}, commands.Skip(request_id="q")),
     "answer": ({"request_id": "q", "answer": {"x": 1}}, commands.Answer(request_id="q", answer={"x": 1})),

@@ -330,7 +330,8 @@ STORY = st.lists(
         [
             *STATES, "engine.held", "engine.stalled", "command.accepted", *SETTLING, "run.queued", "run.started",
             "run.waiting", "run.interrupted", *RUN_ENDS, "run.output_chunk", "request.opened", "request.decided",
-            "request.expired", "request.withdrawn", "request.used", "state.patched", "mine.thing",
+            "request.expired", "request.withdrawn", "request.used", "request.voided", "request.escalated",
+            "state.patched", "mine.thing",
         ]
     ),
     max_size=40,
@@ -345,8 +346,8 @@ def tell(row: Writer, type: str, n: int) -> Row:
     if type == "request.opened":
         return row.opened(request_id, run_id if n % 3 else None, schema={"n": n} if n % 2 else None)
     data: dict[str, Any] = {
-        "attempt": n, "lost": bool(n % 2), "cause": "backoff", "incarnation": n, "open": n % 2, "reason": "r",
-        "request_id": request_id, "offset": n, "length": n, "holds": as_json([HOLD] if n % 2 else []),
+        "attempt": n, "level": n, "lost": bool(n % 2), "cause": "backoff", "incarnation": n, "open": n % 2,
+        "reason": "r", "request_id": request_id, "offset": n, "length": n, "holds": as_json([HOLD] if n % 2 else []),
         "stalled": bool(n % 2), "usage": {"tokens": n, "cost_usd": n / 7}, "type": "signal", "name": "x",
         "result": [n, None], "slice": f"s{n % 2}", "version": n, "bytes": n, "exit": EXIT, "leaks": [{"pid": n}],
         "patch": [{"op": "replace", "path": "", "value": {"n": [n]}}], "dead_letters": n, "by": "ann",

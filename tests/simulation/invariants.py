@@ -31,8 +31,8 @@ Violations = Iterator[str]
 ENDS_ACTOR = (Trigger.PARK, Trigger.SLEPT, Trigger.ENDED, Trigger.DISPOSED, Trigger.CRASHED, Trigger.GAVE_UP)
 ALLOWED_WHILE_PAUSED = (
     *SETTLING, *RUN_ENDS, "command.accepted", "run.queued", "run.interrupted", "engine.held", "engine.stalled",
-    "request.decided", "request.expired", "request.withdrawn", "dead_letter.added", "dead_letter.redelivered",
-    "dead_letter.discarded", "state.patched", "probing.cleanup",
+    "request.decided", "request.expired", "request.withdrawn", "request.voided", "request.escalated",
+    "dead_letter.added", "dead_letter.redelivered", "dead_letter.discarded", "state.patched", "probing.cleanup",
 )  # fmt: skip
 """What may be written between `paused` and what ends it: work that comes in or is withdrawn, and decisions."""
 

@@ -31,7 +31,7 @@ SEEDS = 40
 REFUSED = "cell.reject(command, error)\n            return error"
 USED = """lot.park()
             if request.state is RequestState.ANSWERED:
-                cell.requests.use(request)"""
+                used.append(cell.requests.use(request))"""
 
 MUTATIONS = [
     Mutation("a command without its audit row", Intake, "_taken", "if trail is None", "if trail is None or more"),
@@ -56,7 +56,7 @@ MUTATIONS = [
     Mutation("keys are not looked at", Ledger, "enter", "if key is not None and key in taken", "if False"),
     Mutation("engines are never told of a release", loop, "quiesce", "await engine.on_resume(actor.ctx)", "pass"),
     Mutation("a decided request is open still", Requests, "decide", "RequestState.ANSWERED", "RequestState.PENDING"),
-    Mutation("an answer is used while held", Context, "ask_human", "lot.park()", USED),
+    Mutation("an answer is used while held", Context, "_decided", "lot.park()", USED),
     Mutation("an interrupted run goes to the end", Mailbox, "put_back", "front=True", "front=False"),
     Mutation("a cancel is settled before the run", Runs, "cancel", "return None", "return True"),
     Mutation("readers think the ring holds all", recovery, "recover", "house.rings.house.lost = ", ""),

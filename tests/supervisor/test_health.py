@@ -29,7 +29,7 @@ async def test_a_house_that_is_well_says_what_it_measured() -> None:
     async with open_supervisor() as house:
         health = await house.health()
         assert health.status == "healthy"
-        assert set(health.checks) == {"store", "disk", "event_loop", "engines"}
+        assert set(health.checks) == {"store", "disk", "event_loop", "engines", "requests"}
         assert health.checks["disk"]["free_bytes"] > 0
         assert health.checks["store"]["read_s"] >= 0
 

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from protocol.runs import Priority
 from protocol.specs import OnInterrupt, OnStall, Restart
-from protocol.wire import Accepted, CommandInfo, EngineInfo, HealthInfo, MailboxInfo, Page, RunInfo
+from protocol.wire import Accepted, CommandInfo, DrainInfo, EngineInfo, HealthInfo, MailboxInfo, Page, RunInfo
 from supervisor.house import Frame
 from web.app import Api, create_app
 from web.asgi import App, Message
@@ -273,8 +273,8 @@ def command(type: str = "pause", **more: Any) -> CommandInfo:
     return CommandInfo(**(fields | more))
 
 
-def health(status: str = "healthy", **checks: Any) -> HealthInfo:
-    return HealthInfo(status=status, uptime_s=1.5, version="0.1.0", checks=checks)
+def health(status: str = "healthy", draining: DrainInfo | None = None, **checks: Any) -> HealthInfo:
+    return HealthInfo(status=status, uptime_s=1.5, version="0.1.0", checks=checks, draining=draining)
 
 
 def page(*items: Any) -> Page[Any]:

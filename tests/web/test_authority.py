@@ -23,6 +23,10 @@ BODIES: dict[str, Any] = {
     "patch_pool": {},
     "command_pool": {"type": "pause"},
     "create_key": {"name": "k", "scopes": ["read"]},
+    "create_schedule": {"cron": "0 3 * * *", "engine": "x", "run": {"input": 1}},
+    "patch_schedule": {"enabled": True},
+    "create_webhook": {"url": "https://hooks.example/"},
+    "patch_webhook": {},
 }
 
 

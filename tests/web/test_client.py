@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 import trio
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, use_span
 from trio.testing import MockClock
 
 from protocol import commands
@@ -103,6 +104,19 @@ async def test_a_get_is_asked_again_when_its_answer_was_cut_off(autojump_clock: 
     async with house_of(answers) as house:
         assert (await house.run("run_1")).result == 2
     assert [request.url.path for request in answers.asked] == ["/api/v1/runs/run_1"] * 3
+
+
+async def test_the_span_that_it_is_called_in_is_told_to_the_house() -> None:
+    parent = SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(1), trace_state=TraceState([("v", "1")]))
+    answers = Answers(*[httpx2.Response(200, json=RUN)] * 2)
+    async with house_of(answers) as house:
+        await house.run("run_1")
+        with use_span(NonRecordingSpan(parent)):
+            await house.run("run_1")
+    outside, within = answers.asked
+    assert not {"traceparent", "tracestate"} & outside.headers.keys()
+    assert within.headers["traceparent"] == f"00-{0xABC:032x}-{0xDEF:016x}-01"
+    assert within.headers["tracestate"] == "v=1"
 
 
 async def test_a_command_is_asked_again_under_the_same_key(autojump_clock: MockClock) -> None:

@@ -23,7 +23,7 @@ OPERATIONS = [
     (path, method, operation)
     for path, operations in SPEC["paths"].items()
     for method, operation in operations.items()
-    if "/auth/" not in path
+    if "/auth/" not in path and "/admin/" not in path
 ]
 
 

@@ -35,7 +35,7 @@ def test_it_says_where_it_is_and_leaves_its_files_to_its_owner_alone(serving: Se
     assert not (daemon.state / "daemon.json").exists()
     events = [json.loads(line)["event"] for line in (daemon.state / "logs/enginehouse.jsonl").read_text().splitlines()]
     assert (events[0], events[-1]) == ("ready", "stopped")
-    assert "settings are read at the start only; restart the daemon to change them" in events
+    assert "reloaded" in events
 
 
 def test_a_folder_that_is_held_answers_with_the_address_of_its_holder(

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from web.logs import LogFile, opened_log
+from web.logs import HotLog, LogFile, opened_log
 
 
 class Terminal(io.StringIO):
@@ -76,3 +76,17 @@ def test_the_file_begins_anew_when_it_is_full_and_some_old_ones_are_kept(tmp_pat
     assert names == ["enginehouse.jsonl", *(f"enginehouse.jsonl.{age}" for age in range(1, 5))]
     assert (tmp_path / "enginehouse.jsonl.1").read_bytes().startswith(b"000000050")
     assert all(path.stat().st_size <= 110 for path in tmp_path.iterdir())
+
+
+def test_a_hot_log_follows_each_configuration(tmp_path: Path) -> None:
+    hot = HotLog("hot")
+    with opened_log(tmp_path / "a", "warning") as first:
+        hot().info("no")
+        hot().warning("one")
+    with opened_log(tmp_path / "b", "info") as second:
+        hot().info("two")
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+        hot().info("no")
+        assert hot() is hot()
+    assert [line["event"] for line in lines(first.path)] == ["one"]
+    assert [line["event"] for line in lines(second.path)] == ["two"]

@@ -33,8 +33,8 @@ def ask(house: RecordingHouse) -> Iterator[Client]:
 def pool(id: str = "p") -> PoolInfo:
     return PoolInfo(
         id=id, template=None, max_engines=100, max_running=None, idle_s=None, expire_s=None,
-        strategy=Strategy.ONE_FOR_ONE, max_restarts=None, window_s=60.0, quotas=Quotas(), draining=False, engines=0,
-        running=0, budget={},
+        strategy=Strategy.ONE_FOR_ONE, max_restarts=None, window_s=60.0, quotas=Quotas(), four_eyes=False,
+        require_digest=False, escalate_after_s=(), draining=False, engines=0, running=0, budget={},
     )  # fmt: skip
 
 
@@ -385,7 +385,7 @@ async def test_ready_is_503_when_unhealthy(house: RecordingHouse, status: str, a
 # -- what is not there -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "path",
-    ["/metrics", "/api/v1/schedules", "/api/v1/webhooks", "/api/v1/admin/audit", "/api/v1/auth/users",
+    ["/api/v1/schedules", "/api/v1/webhooks", "/api/v1/admin/audit", "/api/v1/auth/users",
      "/api/v1/runs/r/digest", "/.well-known/manifest.json", "/api/v1/engines/", "/api/v1//engines"],
 )  # fmt: skip
 async def test_what_does_not_exist_is_404(ask: Client, path: str) -> None:

@@ -56,6 +56,13 @@ def test_an_empty_variable_is_none(tmp_path: Path) -> None:
     assert loaded(tmp_path, ENGINEHOUSE_PORT="", ENGINEHOUSE_NONSENSE="").unknown == ()
 
 
+def test_where_webhooks_may_go_is_a_list_of_addresses_and_networks(tmp_path: Path) -> None:
+    found = loaded(tmp_path, ENGINEHOUSE_WEBHOOKS__ALLOW="127.0.0.1:9000, 10.0.0.0/8")
+    assert found.settings.webhooks.allow == ["127.0.0.1:9000", "10.0.0.0/8"]
+    for wrong in ("localhost:9000", "10.0.0.1/8", "*"):
+        assert f"webhooks.allow: '{wrong}' is not allowed" in refused(tmp_path, f'[webhooks]\nallow = ["{wrong}"]')
+
+
 def test_a_list_is_written_with_commas(tmp_path: Path) -> None:
     found = loaded(tmp_path, ENGINEHOUSE_SERVER__ALLOWED_HOSTS="a.example, b.example")
     assert found.settings.server.allowed_hosts == ["a.example", "b.example"]
@@ -141,6 +148,20 @@ def test_patterns_are_no_hosts(tmp_path: Path, host: str) -> None:
     assert "exact names" in refused(tmp_path, f'[server]\nallowed_hosts = ["{host}"]')
 
 
+@pytest.mark.parametrize(
+    "url", ["collector:4318", "ftp://c/v1", "http://", "http://u:p@c/v1", "http://a b/", "file:///x"]
+)
+def test_a_collector_is_an_http_address_without_credentials(tmp_path: Path, url: str) -> None:
+    assert "the http(s) URL of an OTLP collector" in refused(tmp_path, ENGINEHOUSE_TRACES__ENDPOINT=url)
+    for good in ("http://127.0.0.1:4318/v1/traces", "https://collector.example/v1/traces"):
+        assert loaded(tmp_path, ENGINEHOUSE_TRACES__ENDPOINT=good).settings.traces.endpoint == good
+
+
+@pytest.mark.parametrize("sample", ["-0.1", "1.1", "nan", "all"])
+def test_a_share_of_traces_is_between_none_and_all(tmp_path: Path, sample: str) -> None:
+    assert "0 (no trace) to 1 (all)" in refused(tmp_path, ENGINEHOUSE_TRACES__SAMPLE=sample)
+
+
 def test_every_value_is_listed_with_its_origin(tmp_path: Path) -> None:
     shown = {value.key: (value.value, value.origin) for value in loaded(tmp_path, ENGINEHOUSE_PORT="7").values()}
     assert shown["server.port"] == (7, "ENGINEHOUSE_PORT")
@@ -177,7 +198,7 @@ def test_proxies_are_trusted_only_where_one_stands_before_us(tmp_path: Path) -> 
 
 
 def test_every_limit_reaches_what_enforces_it(tmp_path: Path) -> None:
-    said: dict[str, float] = {name: 1024 + number for number, name in enumerate(Limits.model_fields)}
+    said: dict[str, float] = {name: 1024 + number for number, name in enumerate(Limits.model_fields) if name != "roots"}
     said |= {"header_fields": 99, "header_s": 1.5, "body_s": 2.5, "send_s": 3.5, "keep_alive_s": 4.5}
     toml = "[limits]\n" + "\n".join(f"{name} = {value}" for name, value in said.items())
     applied = loaded(tmp_path, toml).settings.limits.applied()

@@ -151,6 +151,14 @@ class Keys:
             expires_at=info.expires_at,
         )
 
+    def is_admin(self, presented: str) -> bool:
+        """Whether this is the admin key."""
+        return hmac.compare_digest(_digest(presented), self._admin_digest)
+
+    def replace_admin(self, admin: str) -> None:
+        """From now on this is the admin key, and the one before it is none."""
+        self._admin_digest = _digest(admin)
+
     async def create(self, new: NewKey) -> CreatedKey:
         """Make a key; it works once this returns."""
         name, now = secrets.token_hex(6), self._now()

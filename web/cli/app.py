@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from web.cli import audit, engines, events, house, keys, letters, people, pools, runs, show
+from web.cli import audit, engines, events, house, keys, letters, people, pools, runs, schedules, show, webhooks
 from web.cli.exits import EXITS, INTERRUPTED
 from web.places import Problem
 
@@ -32,6 +32,8 @@ for part in (house, engines, runs, events, people, audit):
     part.add(app)
 app.add_typer(pools.app, name="pools")
 app.add_typer(letters.app, name="dead-letters")
+app.add_typer(schedules.app, name="schedule")
+app.add_typer(webhooks.app, name="webhook")
 app.add_typer(keys.app, name="keys")
 app.add_typer(house.config, name="config")
 

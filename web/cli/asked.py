@@ -63,7 +63,7 @@ class Asked:
     def remote(self, do: Callable[[RemoteHouse], Awaitable[T]]) -> T:
         """The same for what only a daemon can do."""
         if self.embedded:
-            raise Problem("Keys are the daemon's: start it, and leave out --embedded.")
+            raise Problem("That is the daemon's: start it, and leave out --embedded.")
         return self._run(self._far_away, do)
 
     def _far_away(self) -> AbstractAsyncContextManager[RemoteHouse]:
@@ -74,10 +74,15 @@ class Asked:
 
     def _in_process(self) -> AbstractAsyncContextManager[House]:
         from supervisor import SqliteStore, open_supervisor
+        from web.settings import load
 
         state = self.place().state.expanduser().absolute()
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return open_supervisor(store=SqliteStore(state / "journal.db"), directory=state, name=house_name(state))
+        settings = load(os.environ, command_line={"state_dir": state}).settings
+        return open_supervisor(
+            store=SqliteStore(state / "journal.db"), directory=state, name=house_name(state),
+            children=settings.child_policy(),
+        )  # fmt: skip
 
     def _run(self, opened: Callable[[], AbstractAsyncContextManager[H]], do: Callable[[H], Awaitable[T]]) -> T:
         import trio

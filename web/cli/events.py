@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from web.cli import show
 from web.cli.asked import Asked, command
-from web.cli.runs import print_output
+from web.cli.runs import print_output, write_output
+from web.cli.terminal import Tame
 
 if TYPE_CHECKING:
     from supervisor.house import Filter, House
@@ -65,7 +67,7 @@ def logs(
     kept = Filter(engine=name, types=("log.line",))
 
     async def tail(house: House) -> None:
-        line = _json_line if asked.json else _log_line
+        line = _json_line if asked.json else partial(_log_line, Tame())
         at = await _past(house, kept, after or "0", line)
         if follow:
             async with house.events(Filter(engine=name, types=("log.line", "run.output")), after=at) as stream:
@@ -104,21 +106,22 @@ async def _pump(stream: Any, line: Any) -> None:
 
 
 def _json_line(item: dict[str, Any]) -> None:
-    print(json.dumps(item, ensure_ascii=False))
+    show.json_line(item)
 
 
 def _event_line(item: dict[str, Any]) -> None:
     data = item.get("data", {key: value for key, value in item.items() if key != "type"})
     who = " ".join(str(item[name]) for name in ("engine_id", "run_id") if item.get(name))
     time = str(item.get("time", ""))[11:23]
-    print(f"{time:12}  {item['type']:<20}  {who}  {show.cell(data, wide=sys.stdout.isatty() is False)}".rstrip())
+    what = show.cell(data, wide=sys.stdout.isatty() is False)
+    print(f"{time:12}  {show.cell(item['type']):<20}  {who}  {what}".rstrip())
 
 
-def _log_line(item: dict[str, Any]) -> None:
+def _log_line(tame: Tame, item: dict[str, Any]) -> None:
     data = item.get("data", {})
     text = str(data.get("text", data.get("message", data.get("line", ""))))
     if item["type"] == "run.output":
-        sys.stdout.write(text)
+        write_output(text.encode(errors="replace"), sys.stdout, tame)
     else:
         print(f"{str(item.get('time', ''))[11:23]}  {show.cell(text or data, wide=True)}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,10 @@ from web.cli import show
 from web.cli.asked import Asked, command
 from web.cli.exits import FAILED
 from web.cli.peek import peek
+
+if TYPE_CHECKING:
+    from protocol.wire import DrainInfo
+    from supervisor.house import House
 
 __all__ = ["add", "config"]
 
@@ -30,6 +34,9 @@ def add(app: typer.Typer) -> None:
     command(app, "serve")(serve)
     command(app, "status")(status)
     command(app, "kinds")(kinds)
+    command(app, "reload")(reload)
+    command(app, "drain")(drain)
+    command(app, "shutdown")(shutdown)
     command(config, "show")(show_config)
     command(config, "check")(check)
 
@@ -70,6 +77,54 @@ def kinds(asked: Asked) -> None:
     """List the kinds of engine that the house knows."""
     found = asked.house(lambda house: house.kinds())
     asked.table(found, "kind", "pause_modes", "on_interrupt", "description", empty="There are none.")
+
+
+def reload(asked: Asked) -> None:
+    """Have the daemon read its settings again, and say what changed. Exit code 2 when one is wrong: nothing changed."""
+    found: Any = asked.remote(lambda house: house.call("POST", "admin", "reload"))
+    if asked.json:
+        show.print_json(found)
+        return
+    print(f"Changed: {', '.join(found['changed']) or 'nothing'}.")
+    if found["needs_restart"]:
+        print(f"Only after a restart: {', '.join(found['needs_restart'])}.")
+    for name in found["unknown"]:
+        show.warning(f"{name} is in the environment of the daemon and is no setting")
+
+
+def drain(
+    asked: Asked,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Lift it, and start again what it stopped.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when everything is done and every engine is down.")
+    ] = False,
+) -> None:
+    """Take no new work: what is queued and active finishes, then every engine stops. It lasts until it is lifted."""
+    found = asked.house(lambda house: _drained(house, cancel=cancel, wait=wait and not cancel))
+    left = f"{found.engines} engines are up, {found.runs} runs have not ended"
+    asked.done(found, f"The house drains: {left}." if found.draining else "The house takes work again.")
+
+
+async def _drained(house: House, *, cancel: bool, wait: bool) -> DrainInfo:
+    """Looks again after every event, since what ends is an event."""
+    async with house.events() as events:
+        found = await house.drain(cancel=cancel)
+        while wait and (found.engines or found.runs):
+            await events.receive()
+            now = (await house.health()).draining
+            if now is None:
+                break  # somebody has lifted it
+            found = now
+    return found
+
+
+def shutdown(
+    asked: Asked,
+    grace: Annotated[float | None, typer.Option("--grace", help="Seconds, instead of server.grace_s.")] = None,
+) -> None:
+    """End the daemon in order, as SIGTERM does: streams say goodbye, engines have their grace."""
+    found: Any = asked.remote(lambda house: house.call("POST", "admin", "shutdown", body={"grace_s": grace}))
+    asked.done(found, f"The daemon ends within {found['grace_s']:g} s and a few more.")
 
 
 def show_config(asked: Asked, file: File = None) -> None:

@@ -10,11 +10,15 @@ from web.cli import texts
 from web.cli.asked import Asked, command
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from protocol.wire import RequestInfo
     from supervisor.house import House
 
 __all__ = ["add"]
 
 Request = Annotated[str, typer.Argument(help="The request's id.", show_default=False)]
+Digest = Annotated[str | None, typer.Option(help="The digest of what you saw; refused when it is another.")]
 Comment = Annotated[str | None, typer.Option(help="A word with it.")]
 
 
@@ -36,7 +40,7 @@ def requests(
     """List what engines ask people."""
     state: Any = "decided" if decided else "pending"
     page = asked.house(lambda house: house.requests(state=state, engine=engine, pool=pool, limit=limit))
-    columns = ("id", "engine_id", "kind", "title", "state", "deadline", "default")
+    columns = ("id", "engine_id", "kind", "title", "state", "asked_by", "watched", "deadline", "default")
     asked.table(page.items, *columns, empty="Nobody asks anything.")
 
 
@@ -46,35 +50,44 @@ def reply(
     option: Annotated[str | None, typer.Option(help="The id of one of its options.")] = None,
     answer: Annotated[str | None, typer.Option(help="An answer: text or JSON.")] = None,
     comment: Comment = None,
+    digest: Digest = None,
 ) -> None:
     """Decide a request: with an option, an answer, or both."""
     from protocol.wire import ReplyBody
 
     if option is None and answer is None:
         raise typer.BadParameter("give --option, --answer, or both")
-    body = ReplyBody(option=option, answer=None if answer is None else texts.value(answer), comment=comment)
+    body = ReplyBody(
+        option=option, answer=None if answer is None else texts.value(answer), comment=comment, digest=digest
+    )
     decided = asked.house(lambda house: house.reply(request, body))
     asked.done(decided, f"{decided.id} is {decided.state}")
 
 
-def approve(asked: Asked, request: Request, comment: Comment = None) -> None:
-    """Approve what is asked."""
+def approve(asked: Asked, request: Request, comment: Comment = None, digest: Digest = None) -> None:
+    """Approve what is asked. Without a digest, what the house shows under this id now is what you saw."""
     from protocol import commands
 
-    _decide(asked, request, commands.Approve(request_id=request, comment=comment))
+    _decide(
+        asked,
+        request,
+        lambda shown: commands.Approve(request_id=request, comment=comment, digest=digest or shown.digest),
+    )
 
 
 def reject(asked: Asked, request: Request, comment: Comment = None) -> None:
     """Refuse what is asked."""
     from protocol import commands
 
-    _decide(asked, request, commands.Reject(request_id=request, feedback=comment))
+    _decide(asked, request, lambda shown: commands.Reject(request_id=request, feedback=comment))
 
 
-def _decide(asked: Asked, request: str, body: Any) -> None:
+def _decide(asked: Asked, request: str, body: Callable[[RequestInfo], Any]) -> None:
     async def work(house: House) -> Any:
-        await house.command((await house.request(request)).engine_id, body, wait_s=10)
-        return await house.request(request)
+        shown = await house.request(request)
+        sent = body(shown)
+        await house.command(shown.engine_id, sent, wait_s=10)
+        return await house.request(request), sent
 
-    decided = asked.house(work)
-    asked.done(decided, f"{decided.id} is {decided.state} ({body.type})")
+    decided, sent = asked.house(work)
+    asked.done(decided, f"{decided.id} is {decided.state} ({sent.type})")

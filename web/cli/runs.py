@@ -12,11 +12,12 @@ import typer
 from web.cli import show, texts
 from web.cli.asked import Asked, command
 from web.cli.exits import FAILED
+from web.cli.terminal import Tame
 
 if TYPE_CHECKING:
     from supervisor.house import House
 
-__all__ = ["SHOWN", "add", "print_output"]
+__all__ = ["SHOWN", "add", "print_output", "write_output"]
 
 Engine = Annotated[str, typer.Argument(help="The engine's id.", show_default=False)]
 Run = Annotated[str, typer.Argument(help="The run's id.", show_default=False)]
@@ -115,10 +116,10 @@ def print_output(asked: Asked, run: str, *, follow: bool) -> None:
         if follow:
             await _copy(house, run, sys.stdout)
             return
-        at = 0
+        at, tame = 0, Tame()
         while True:
             piece, size = await house.output(run, after=at)
-            _write(piece, sys.stdout)
+            write_output(piece, sys.stdout, tame)
             at += len(piece)
             if at >= size or not piece:
                 return
@@ -155,21 +156,21 @@ def _new(
 
 
 async def _copy(house: House, run: str, out: Any) -> None:
-    last = b"\n"
+    last, tame = b"\n", Tame()
     async with aclosing(house.follow(run)) as pieces:
         async for piece in pieces:
-            _write(piece, out)
+            write_output(piece, out, tame)
             last = piece[-1:] or last
     if last != b"\n" and out.isatty():
-        _write(b"\n", out)
+        write_output(b"\n", out, tame)
 
 
-def _write(piece: bytes, out: Any) -> None:
-    """Output as it is: whoever runs a command on a terminal wants its colours."""
+def write_output(piece: bytes, out: Any, tame: Tame) -> None:
+    """Output as it is, but for what could do something to a terminal."""
     out.flush()
     buffer = getattr(out, "buffer", None)
-    if buffer is None:
-        out.write(piece.decode("utf-8", "replace"))
+    if buffer is None or out.isatty():
+        out.write(tame.feed(piece))
     else:
         buffer.write(piece)
     out.flush()
@@ -181,8 +182,8 @@ def _print_result(done: Any) -> None:
         if result.get("truncated") is True:
             show.warning(f"this is only the end of the output; `enginehouse logs {done.id}` prints all of it")
         end = "" if not result["output"] or result["output"].endswith("\n") else "\n"
-        print(result["output"], end=end)
+        write_output((result["output"] + end).encode(errors="replace"), sys.stdout, Tame())
     elif isinstance(result, str):
-        print(result)
+        write_output(f"{result}\n".encode(errors="replace"), sys.stdout, Tame())
     elif result is not None:
         show.print_json(result)

@@ -7,14 +7,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["cell", "error", "print_json", "record", "table", "warning"]
+from web.cli.terminal import escaped
+
+__all__ = ["cell", "error", "json_line", "print_json", "record", "table", "warning"]
 
 WIDE: Final = 60
 
 
 def print_json(value: Any) -> None:
     """Plain values as one JSON document."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    print(escaped(json.dumps(value, ensure_ascii=False, indent=2)))
+
+
+def json_line(value: Any) -> None:
+    """The same in one line."""
+    print(escaped(json.dumps(value, ensure_ascii=False)))
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:
@@ -63,7 +70,7 @@ def cell(value: Any, *, wide: bool = False) -> str:
         case str() | int():
             text = _plain(str(value))
         case _:
-            text = json.dumps(value, ensure_ascii=False)
+            text = escaped(json.dumps(value, ensure_ascii=False))
     return text if wide or len(text) <= WIDE else text[: WIDE - 1] + "…"
 
 

@@ -27,6 +27,7 @@ from protocol.wire import (
     CommandInfo,
     DeadLetterInfo,
     Disposed,
+    DrainInfo,
     EngineInfo,
     HealthInfo,
     KindInfo,
@@ -390,6 +391,10 @@ class RemoteHouse:
 
     async def health(self) -> HealthInfo:
         return await self._get(HealthInfo, "health")
+
+    async def drain(self, caller: Caller = NOBODY, *, cancel: bool = False) -> DrainInfo:
+        answer = await self._connection.call("POST", path("admin", "drain"), body={"cancel": cancel}, key=caller.key)
+        return read(DrainInfo, answer.json)
 
     async def list(
         self,

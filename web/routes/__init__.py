@@ -2,6 +2,7 @@
 
 from web.route import Route
 from web.routes import (
+    admin,
     audit,
     auth,
     commands,
@@ -11,10 +12,13 @@ from web.routes import (
     events,
     health,
     kinds,
+    metrics,
     output,
     pools,
     requests,
     runs,
+    schedules,
+    webhooks,
 )
 
 __all__ = ["ROUTES"]
@@ -30,10 +34,14 @@ ROUTES: tuple[Route, ...] = tuple(
         events,
         pools,
         dead_letters,
+        schedules,
+        webhooks,
         kinds,
         auth,
+        admin,
         audit,
         health,
+        metrics,
         docs,
     )
     for route in module.section.routes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -90,6 +91,7 @@ async def _show(
         principal=call.principal,
         heartbeat_s=call.services.heartbeat_s,
         resumed=bool(last),
+        attending=partial(call.services.attendance.stream, call.watcher(filter)),
     )
 
 
@@ -97,6 +99,7 @@ async def _page(call: Call, filter: Filter, after: str | None, limit: int, wait_
     """A shutdown ends the wait, not the answer."""
     with call.services.streams.waiting(wait_s + 1) as wait:
         page = await call.house.event_page(filter, after=after, limit=limit, wait_s=wait_s)
+    call.services.attendance.look(call.watcher(filter))
     return await call.house.event_page(filter, after=after, limit=limit) if wait.cancelled_caught else page
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from protocol.errors import StoreUnavailable
+from protocol.errors import Draining, StoreUnavailable
 from protocol.states import LIVE
 from protocol.times import rfc3339
 from protocol.wire import HealthInfo
@@ -61,10 +61,12 @@ async def get_live(call: Call) -> Live:
     return Live()
 
 
-@section.get("/health/ready", None, StoreUnavailable)
+@section.get("/health/ready", None, Draining, StoreUnavailable)
 async def get_ready(call: Call) -> Ready:
     """Whether work can be sent here now."""
     health = await call.house.health()
+    if health.draining:
+        raise Draining("Send new work elsewhere: this house finishes what it has, and takes nothing new.")
     if health.status == "unhealthy":
         sick = sorted(name for name, check in health.checks.items() if check.get("status") == "unhealthy")
         raise StoreUnavailable(f"Wait until it is healthy again: {', '.join(sick) or 'the house'}.", checks=sick)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from protocol.errors import AlreadyDecided, ApprovalStale, NotFound, RequestClosed, ValidationFailed
 from protocol.wire import Page, ReplyBody, RequestInfo
+from supervisor.house import Filter
 from web.auth import Scope
 from web.call import Call
 from web.params import Cursor, Limit
@@ -28,7 +29,10 @@ async def list_requests(
     cursor: Cursor | None = None,
 ) -> Page[RequestInfo]:
     """Requests across engines: the pending ones, or with `state=decided` the history of decisions."""
-    return await call.house.requests(state=state, kind=kind, pool=pool, limit=limit, cursor=cursor)
+    found = await call.house.requests(state=state, kind=kind, pool=pool, limit=limit, cursor=cursor)
+    if state == "pending":
+        call.services.attendance.look(call.watcher(Filter(pools=(pool,) if pool else ()), kind=kind))
+    return found
 
 
 @section.get("/engines/{engine}/requests", Scope.READ, NotFound)
@@ -42,7 +46,10 @@ async def list_engine_requests(
     cursor: Cursor | None = None,
 ) -> Page[RequestInfo]:
     """Requests of one engine, whatever their state."""
-    return await call.house.requests(engine=engine, state=state, kind=kind, limit=limit, cursor=cursor)
+    found = await call.house.requests(engine=engine, state=state, kind=kind, limit=limit, cursor=cursor)
+    if state != "decided":
+        call.services.attendance.look(call.watcher(Filter(engine=engine), kind=kind))
+    return found
 
 
 @section.get("/requests/{request}", Scope.READ, NotFound)

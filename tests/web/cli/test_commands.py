@@ -174,12 +174,26 @@ def test_people_answer(cli: Cli, probe: str, daemon: Any) -> None:
         (asked,) = json.loads(cli("requests", "--engine", probe, "--json")[1])
         assert asked["title"] == "Deploy?"
         request = asked["id"]
+        assert cli("approve", request, "--digest", "0" * 64)[0] == 4
+        assert cli("reply", request, "--option", "go", "--digest", "0" * 64)[0] == 4
         code, out, _ = cli(verb, request, "--comment", "so be it")
         assert (code, out) == (0, f"{request} is answered ({verb})\n")
         assert cli("reply", request, "--answer", "late")[0] == 4
     assert cli("reply", "req_nothing", "--option", "go")[0] == 3
     assert cli("reply", "req_nothing")[0] == 2
     assert probe in cli("requests", "--decided")[1]
+
+
+def test_an_approval_names_the_digest_that_is_shown(cli: Cli, daemon: Any) -> None:
+    spec = json.dumps({"require_digest": True, "template": {"kind": "probe"}})
+    cli("pools", "create", "careful", "--spec", spec)
+    engine = cli("pools", "get", "careful", "one")[1].strip()
+    ask = {"steps": 1, "ask_at": 1, "ask": {"kind": "approval", "title": "Deploy?"}}
+    run = cli("submit", engine, "--input", json.dumps(ask))[1].strip()
+    trio.run(asked_in, daemon, run)
+    (asked,) = json.loads(cli("requests", "--engine", engine, "--json")[1])
+    assert cli("reply", asked["id"], "--option", "approve")[0] == 2
+    assert cli("approve", asked["id"])[:2] == (0, f"{asked['id']} is answered (approve)\n")
 
 
 def test_pools_are_made_and_commanded(cli: Cli) -> None:
