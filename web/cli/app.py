@@ -45,14 +45,15 @@ app = typer.Typer(
 )
 for part in (house, engines, runs, events, people, audit):
     part.add(app)
-app.add_typer(pools.app, name="pools")
-app.add_typer(letters.app, name="dead-letters")
+app.add_typer(pools.app, name="pool")
+app.add_typer(letters.app, name="dead-letter")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(webhooks.app, name="webhook")
 app.add_typer(users.app, name="user")
 app.add_typer(keys.app, name="key")
-app.add_typer(keys.app, name="keys", hidden=True)  # as it was called at first
 app.add_typer(tokens.app, name="token")
+for noun, group in (("pools", pools), ("dead-letters", letters), ("keys", keys)):  # as they were called at first
+    app.add_typer(group.app, name=noun, hidden=True)
 app.add_typer(house.config, name="config")
 
 
