@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, Self
 
 from protocol.authority import Authority
+from protocol.bodies import NewEngine, NewPool, NewRun, PatchPool, PoolCommand, ReplyBody
 from protocol.events import Frame
 from protocol.specs import PauseMode
 from protocol.trace import Trace
@@ -26,16 +27,10 @@ from protocol.wire import (
     EngineInfo,
     HealthInfo,
     KindInfo,
-    NewEngine,
-    NewPool,
-    NewRun,
     Page,
-    PatchPool,
-    PoolCommand,
     PoolInfo,
     PoolResult,
     ProcessRow,
-    ReplyBody,
     RequestInfo,
     RunInfo,
     SliceInfo,

@@ -19,8 +19,8 @@ import trio
 from actors.context import RunContext
 from actors.engine import Engine, RunInput
 from bench.peers.pace import TICK_S, Pace
+from protocol.bodies import NewEngine, NewPool, NewRun
 from protocol.specs import PauseMode
-from protocol.wire import NewEngine, NewPool, NewRun
 from supervisor import Caller, EmbeddedHouse, SqliteStore, open_supervisor
 from web.app import Api, create_app
 from web.asgi import Receive, Scope, Send

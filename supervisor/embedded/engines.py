@@ -11,6 +11,7 @@ import trio
 
 from actors.cell import Cell
 from protocol.audit import Outcome
+from protocol.bodies import NewEngine, NewRun
 from protocol.commands import (
     Answer,
     Approve,
@@ -47,8 +48,6 @@ from protocol.wire import (
     CommandInfo,
     Disposed,
     EngineInfo,
-    NewEngine,
-    NewRun,
     Page,
     PoolResult,
     ProcessRow,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from protocol.authority import Scope
+from protocol.bodies import ReplyBody
 from protocol.commands import Reply, Signal, Submit
 from protocol.edge import load
 from protocol.errors import EnginehouseError, InsufficientScope, InvalidState, NotFound
@@ -12,7 +13,7 @@ from protocol.events import Row
 from protocol.records import DeadLetter
 from protocol.requests import Request, RequestState, closed
 from protocol.runs import Run
-from protocol.wire import Accepted, DeadLetterInfo, Page, ReplyBody, RequestInfo
+from protocol.wire import Accepted, DeadLetterInfo, Page, RequestInfo
 from supervisor.embedded.base import Base, fingerprint, page_of
 from supervisor.house import NOBODY, Caller
 from supervisor.infos import dead_letter_info, request_info

@@ -10,13 +10,14 @@ import trio
 
 from actors.cell import Cell
 from protocol.authority import Scope
+from protocol.bodies import NewEngine, NewPool, PatchPool, PoolCommand
 from protocol.commands import Pause, Resume, Start, Stop
 from protocol.edge import as_json
 from protocol.errors import EngineExists, EnginehouseError, PoolBusy, ValidationFailed
 from protocol.ids import valid_key
 from protocol.specs import PoolSpec, Template
 from protocol.states import Aim, State
-from protocol.wire import EngineInfo, NewEngine, NewPool, PatchPool, PoolCommand, PoolInfo, PoolResult
+from protocol.wire import EngineInfo, PoolInfo, PoolResult
 from protocol.writes import Document
 from supervisor.drain import drain
 from supervisor.embedded.engines import Engines

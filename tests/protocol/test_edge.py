@@ -5,10 +5,10 @@ from typing import Any, cast
 
 import pytest
 
+from protocol.bodies import NewEngine, NewRun
 from protocol.edge import as_json, dump, load, parse, schema
 from protocol.errors import ValidationFailed
 from protocol.specs import Restart, Spec
-from protocol.wire import NewEngine, NewRun
 
 
 def faults(model: Any, value: Any, **more: Any) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from actors.engine import Engine, RunInput
 from actors.question import Question
 from protocol.authority import Authority, Scope
+from protocol.bodies import NewPool, NewRun, PatchPool, ReplyBody
 from protocol.commands import Answer, Approve, Reject
 from protocol.errors import (
     AlreadyDecided,
@@ -26,7 +27,7 @@ from protocol.events import Row
 from protocol.requests import RequestKind
 from protocol.specs import OnInterrupt
 from protocol.times import epoch_ms
-from protocol.wire import NewPool, NewRun, PatchPool, ReplyBody, RequestInfo
+from protocol.wire import RequestInfo
 from supervisor import Caller, EmbeddedHouse
 from supervisor.store.memory import Journal
 from tests.supervisor.houses import (

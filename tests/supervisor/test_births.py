@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from protocol.bodies import NewPool
 from protocol.edge import dump
 from protocol.errors import (
     EngineBusy,
@@ -18,7 +19,6 @@ from protocol.errors import (
     ValidationFailed,
 )
 from protocol.specs import OnInterrupt, Template
-from protocol.wire import NewPool
 from supervisor import Caller, EmbeddedHouse, NewEngine, NewRun
 from supervisor.store.memory import Journal
 from tests.supervisor.houses import ALICE, KINDS, SlowStore, a_house, run_until, spawn, submit, until

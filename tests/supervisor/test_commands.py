@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from protocol.bodies import NewPool
 from protocol.commands import Dispose, Pause, Restart, Resume, Start, Stop, Submit
 from protocol.errors import (
     EngineDisposed,
@@ -21,7 +22,6 @@ from protocol.errors import (
 from protocol.events import SETTLING
 from protocol.runs import OnBusy
 from protocol.specs import PauseMode, Quotas
-from protocol.wire import NewPool
 from supervisor import Caller, EmbeddedHouse, NewEngine, NewRun, intake
 from supervisor.store.memory import Journal
 from tests.supervisor.houses import (

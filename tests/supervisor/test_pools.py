@@ -7,10 +7,10 @@ import trio
 from trio.testing import MockClock
 
 from actors.engine import Engine, RunInput
+from protocol.bodies import NewPool, PatchPool, PoolCommand
 from protocol.errors import Draining, EngineExists, NotFound, PoolBusy, QuotaExceeded, ValidationFailed
 from protocol.events import Row
 from protocol.specs import Backoff, Quotas, Restart, Strategy, Template
-from protocol.wire import NewPool, PatchPool, PoolCommand
 from protocol.writes import Write
 from supervisor import Caller, EmbeddedHouse, NewEngine, NewRun
 from supervisor.store.memory import Journal, MemoryStore

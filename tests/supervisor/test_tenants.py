@@ -10,9 +10,9 @@ import trio
 from trio.testing import MockClock
 
 from protocol.authority import Authority, Scope
+from protocol.bodies import PatchPool, PoolCommand, ReplyBody
 from protocol.commands import Pause, Signal, Start
 from protocol.errors import EngineExists, EnginehouseError, InsufficientScope, NotFound, Unauthenticated
-from protocol.wire import PatchPool, PoolCommand, ReplyBody
 from supervisor import Caller, EmbeddedHouse, NewEngine, NewPool, NewRun
 from supervisor.house import Filter, House
 from supervisor.store.memory import Journal

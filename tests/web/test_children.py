@@ -10,8 +10,8 @@ import pytest
 
 from actors.children import PASSED, ChildPolicy, ResourceLimits
 from actors.secrets import Sources
+from protocol.bodies import NewEngine, NewRun
 from protocol.errors import ValidationFailed
-from protocol.wire import NewEngine, NewRun
 from web.client import open_remote
 from web.places import Problem
 from web.settings import Settings, load

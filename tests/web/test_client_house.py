@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from protocol import commands
+from protocol.bodies import NewEngine, NewPool, NewRun, PatchPool, PoolCommand, ReplyBody
 from protocol.errors import (
     AlreadyDecided,
     EngineDisposed,
@@ -21,7 +22,6 @@ from protocol.errors import (
     ValidationFailed,
 )
 from protocol.specs import Template
-from protocol.wire import NewEngine, NewPool, NewRun, PatchPool, PoolCommand, ReplyBody
 from supervisor import open_supervisor
 from supervisor.house import Caller, Filter
 from tests.web.doubles import ADMIN, identity

@@ -13,7 +13,8 @@ from web.cli.asked import Asked, command
 from web.cli.exits import FAILED
 
 if TYPE_CHECKING:
-    from protocol.wire import EngineInfo, NewEngine
+    from protocol.bodies import NewEngine
+    from protocol.wire import EngineInfo
     from supervisor.house import House
 
 __all__ = ["add"]
@@ -57,8 +58,8 @@ def spawn(
     spec: Annotated[str | None, typer.Option(help="Further members of the spec, as a JSON object.")] = None,
 ) -> None:
     """Spawn an engine and print its id; exit 1 when it could not start."""
+    from protocol.bodies import NewEngine
     from protocol.edge import parse
-    from protocol.wire import NewEngine
 
     made = texts.table(config or [])
     if cwd is not None:

@@ -53,7 +53,7 @@ def reply(
     digest: Digest = None,
 ) -> None:
     """Decide a request: with an option, an answer, or both."""
-    from protocol.wire import ReplyBody
+    from protocol.bodies import ReplyBody
 
     if option is None and answer is None:
         raise typer.BadParameter("give --option, --answer, or both")

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeVar
 import trio
 
 from protocol import commands
+from protocol.bodies import NewEngine, NewPool, NewRun, PatchPool, PoolCommand, ReplyBody
 from protocol.edge import as_json
 from protocol.errors import EnginehouseError, RangeNotSatisfiable
 from protocol.specs import PauseMode
@@ -31,16 +32,10 @@ from protocol.wire import (
     EngineInfo,
     HealthInfo,
     KindInfo,
-    NewEngine,
-    NewPool,
-    NewRun,
     Page,
-    PatchPool,
-    PoolCommand,
     PoolInfo,
     PoolResult,
     ProcessRow,
-    ReplyBody,
     RequestInfo,
     RunInfo,
     SliceInfo,

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from protocol.authority import Authority, Scope
+from protocol.bodies import NewPool
 from protocol.commands import Pause, Resume
 from protocol.errors import (
     EngineExists,
@@ -20,7 +21,6 @@ from protocol.errors import (
 )
 from protocol.events import Row
 from protocol.specs import Template
-from protocol.wire import NewPool
 from supervisor import Caller, EmbeddedHouse, NewRun
 from supervisor.documents import HouseDocuments
 from supervisor.schedules import CatchUp, NewSchedule, Overlap, Schedules, open_schedules

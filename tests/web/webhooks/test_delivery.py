@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from protocol.authority import Authority, Scope
+from protocol.bodies import NewPool
 from protocol.errors import (
     EventIdExpired,
     InsufficientScope,
@@ -18,7 +19,6 @@ from protocol.errors import (
     Unauthenticated,
     ValidationFailed,
 )
-from protocol.wire import NewPool
 from supervisor import Caller, EmbeddedHouse
 from supervisor.audit import Trail
 from supervisor.store.audit import verify_records
