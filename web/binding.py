@@ -13,9 +13,9 @@ import structlog
 
 from web.claim import Refused
 from web.limits import Limits
+from web.loaded import Loaded
 from web.places import Problem
 from web.server import bind_loopback, bind_tcp, bind_unix
-from web.settings import Loaded
 
 __all__ = ["bind"]
 

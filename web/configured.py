@@ -7,8 +7,9 @@ from pathlib import Path
 from web.auth import admin_key
 from web.guard import LOOPBACK_HOSTS, Policy, hosts_of
 from web.limits import Limits
+from web.loaded import Loaded
 from web.peer import Proxies
-from web.settings import Loaded, Server
+from web.settings import Server
 from web.tls import Tls
 
 __all__ = ["admin_file", "admin_of", "policy_of", "secret_file", "tls_of"]

@@ -40,6 +40,7 @@ from web.claim import Refused, held, other, prepare
 from web.configured import admin_of, policy_of, secret_file, tls_of
 from web.engine_access import EngineAccess
 from web.guard import Guard
+from web.loaded import Loaded
 from web.logs import opened_log
 from web.loopwatch import watch_loop
 from web.metrics import EngineCounts, HouseFigures, LoopLag, Metrics, Requests
@@ -50,7 +51,6 @@ from web.people import People
 from web.places import DaemonFile, Problem, house_name
 from web.reload import Reload, Reloaded
 from web.server import serve, url_of
-from web.settings import Loaded
 from web.settings import Webhooks as WebhookSettings
 from web.stop import Stop
 from web.traces import exporting

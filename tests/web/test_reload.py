@@ -19,9 +19,10 @@ import pytest
 from tests.web.doubles import NOW_S, identity
 from web import live
 from web.auth import admin_key, read_signing_keys, rotate_signing_keys
+from web.loaded import Loaded, load
 from web.places import Problem
 from web.reload import Change, Reload
-from web.settings import Loaded, load, settings_keys
+from web.settings import settings_keys
 
 Serving = Callable[..., Any]
 Enginehouse = Callable[..., Any]
@@ -88,7 +89,7 @@ async def test_live_settings_that_do_not_go_with_what_stays_are_refused(
 ) -> None:
     """Old and new are both good; the old address with the new rest of it would be open to everybody."""
     monkeypatch.setattr(
-        "web.settings.settings_keys",
+        "web.loaded.settings_keys",
         lambda *, live=False: ["server.host", "server.behind_proxy", "server.trusted_proxies"][live:],
     )
     before = loaded(tmp_path, '[server]\nhost = "0.0.0.0"\nbehind_proxy = true\ntrusted_proxies = ["10.0.0.1"]')

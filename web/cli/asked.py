@@ -74,7 +74,7 @@ class Asked:
 
     def _in_process(self) -> AbstractAsyncContextManager[House]:
         from supervisor import SqliteStore, open_supervisor
-        from web.settings import load
+        from web.loaded import load
 
         state = self.place().state.expanduser().absolute()
         state.mkdir(mode=0o700, parents=True, exist_ok=True)

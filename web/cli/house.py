@@ -151,7 +151,7 @@ def _loaded(
     unix_socket: Path | None = None,
     log_level: str | None = None,
 ) -> Any:
-    from web.settings import load
+    from web.loaded import load
 
     server = {"host": host, "port": port, "unix_socket": unix_socket}
     said: dict[str, Any] = {"server": {name: value for name, value in server.items() if value is not None}}
