@@ -47,6 +47,10 @@ class Bare:
         self.engine_env: EngineEnv | None = None
         self.disk = trio.CapacityLimiter(1)
         self.margin_s = 2.0
+        self.observer: Observer = Unobserved()
+        self.children = ChildPolicy()
+        self.engine_env: EngineEnv | None = None
+        self.disk = trio.CapacityLimiter(1)
         self.cells: dict[str, Cell] = {}
         self.deadlines = Deadlines()
         self._nursery = nursery
@@ -104,6 +108,18 @@ class Bare:
 
     def random(self) -> float:
         return self._random.random()
+
+    def nonce(self) -> str:
+        return f"{self._random.getrandbits(128):032x}"
+
+    def rules(self, cell: Cell) -> PoolSpec:
+        return PoolSpec(id="default")
+
+    def person(self, principal: str) -> str:
+        return principal
+
+    def watched(self, request: Request) -> bool:
+        return True
 
     def admit(self, cell: Cell) -> bool:
         return True
