@@ -42,10 +42,6 @@ class Bare:
         self.name = "bare"
         self.gone = False
         self.threads = True
-        self.observer: Observer = Unobserved()
-        self.children = ChildPolicy()
-        self.engine_env: EngineEnv | None = None
-        self.disk = trio.CapacityLimiter(1)
         self.margin_s = 2.0
         self.observer: Observer = Unobserved()
         self.children = ChildPolicy()
@@ -93,18 +89,6 @@ class Bare:
 
     def stamp(self) -> str:
         return NOON
-
-    def nonce(self) -> str:
-        return f"{self._random.getrandbits(128):032x}"
-
-    def rules(self, cell: Cell) -> PoolSpec:
-        return PoolSpec(id=cell.spec.pool)
-
-    def person(self, principal: str) -> str:
-        return principal
-
-    def watched(self, request: Request) -> bool:
-        return False
 
     def random(self) -> float:
         return self._random.random()
