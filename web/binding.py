@@ -15,7 +15,7 @@ from web.claim import Refused
 from web.limits import Limits
 from web.loaded import Loaded
 from web.places import Problem
-from web.server import bind_loopback, bind_tcp, bind_unix
+from web.sockets import bind_loopback, bind_tcp, bind_unix
 
 __all__ = ["bind"]
 

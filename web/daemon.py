@@ -50,8 +50,9 @@ from web.observer import HouseObserver
 from web.people import People
 from web.places import DaemonFile, Problem, house_name
 from web.reload import Reload, Reloaded
-from web.server import serve, url_of
+from web.server import serve
 from web.settings import Webhooks as WebhookSettings
+from web.sockets import url_of
 from web.stop import Stop
 from web.traces import exporting
 from web.webhooks import Targets, Webhooks, open_sender, open_webhooks, resolver, webhook_key

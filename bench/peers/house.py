@@ -28,7 +28,8 @@ from web.auth import Identity, SigningKeys
 from web.daemon import GC_THRESHOLDS
 from web.guard import Guard, respond
 from web.problems import Answer
-from web.server import bind_tcp, serve
+from web.server import serve
+from web.sockets import bind_tcp
 
 ADMIN = "a-key-of-the-benches-that-is-long-enough"
 ENGINES = 100

@@ -28,7 +28,8 @@ from tests.web.doubles import ADMIN, identity
 from web.app import create_app
 from web.client import RemoteHouse, open_remote
 from web.guard import Guard
-from web.server import bind_tcp, serve
+from web.server import serve
+from web.sockets import bind_tcp
 
 
 @asynccontextmanager

@@ -21,7 +21,8 @@ from web.auth.keys import NewKey
 from web.auth.principal import Principal, Scope
 from web.guard import Guard
 from web.limits import Limits
-from web.server import bind_tcp, serve
+from web.server import serve
+from web.sockets import bind_tcp
 from web.sse import encode
 
 EVENTS = "/api/v1/events"
