@@ -88,7 +88,8 @@ class Pools(Engines):
 
     async def delete_pool(self, id: str, caller: Caller = NOBODY, *, force: bool = False) -> None:
         pool = self._pool(id)
-        check_standing(caller, Scope.OPERATE)
+        guarded = any(getattr(pool.spec, name) for name in GUARDED)
+        check_standing(caller, Scope.ADMIN if guarded else Scope.OPERATE)
         if id == DEFAULT:
             raise PoolBusy("The default pool stays.")
         if pool.engines or pool.spawning:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -120,7 +121,7 @@ NOT_THERE: dict[str, Ask] = {
 }
 # What concerns no engine of somebody else's, or is looked at by a test of its own below.
 ELSEWHERE = {"put", "list", "runs", "requests", "dead_letters", "pools", "create_pool", "dispose_many", "events",
-             "event_page", "kinds", "kind", "health"}  # fmt: skip
+             "event_page", "kinds", "kind", "health", "drain"}  # fmt: skip
 
 
 def test_every_method_of_a_house_is_looked_at() -> None:
@@ -190,12 +191,30 @@ async def test_an_id_that_somebody_else_has_is_taken_and_no_more_is_said(
         await house.spawn(NewEngine(kind="probe", id="yours", pool="ours"), caller(OURS))
 
 
+async def test_a_pool_that_is_not_seen_is_told_from_none_by_nobody(world: World, autojump_clock: MockClock) -> None:
+    house = world.house.seen_by(OURS)
+    said = []
+    for pool in ("theirs", "nowhere"):
+        for ask in (
+            lambda pool=pool: house.spawn(NewEngine(kind="probe", pool=pool), caller(OURS)),
+            lambda pool=pool: house.put("new", NewEngine(kind="probe", pool=pool), caller(OURS)),
+            lambda pool=pool: house.get_or_spawn(pool, "k", caller(OURS)),
+            lambda pool=pool: house.pool(pool),
+        ):
+            with pytest.raises(NotFound) as error:
+                await ask()
+            said.append(error.value.detail.replace(pool, "it"))
+    assert len(set(said)) == 1
+
+
 async def test_what_concerns_the_whole_house_is_not_for_tenants(world: World, autojump_clock: MockClock) -> None:
     house = world.house.seen_by(OURS)
     for ask in (
         lambda: house.create_pool(NewPool(id="new"), caller(OURS)),
         lambda: house.patch_pool("ours", PatchPool(max_engines=10_000), frozenset({"max_engines"}), caller(OURS)),
         lambda: house.delete_pool("ours", caller(OURS), force=True),
+        lambda: house.drain(caller(OURS)),
+        lambda: house.drain(caller(replace(OURS, scopes=frozenset({Scope.ADMIN})))),
     ):
         with pytest.raises(InsufficientScope):
             await ask()
