@@ -59,7 +59,7 @@ async def perform(
     arguments = query_of(scope["query_string"], route.params) | dict(path)
     principal: Principal | None = scope.get(PRINCIPAL)
     if isinstance(route.scope, Grant) and principal is not None:
-        principal.require(route.scopes.get(getattr(body, "type", ""), route.scope))
+        _check(principal, route.scopes.get(getattr(body, "type", ""), route.scope))
     trail = trail_of(scope)
     if trail is not None:
         _note(trail, services, route, raw, json)
@@ -75,6 +75,20 @@ async def perform(
         arguments["body"] = body
     with _alone(services, call.caller) if route.once else nullcontext():
         return await route.function(call, **arguments)
+
+
+def _check(principal: Principal, scope: Grant) -> None:
+    """Whether this may be asked now: the body may have taken long, and the credential may be over since.
+
+    Raises:
+        Unauthenticated: it is over.
+        InsufficientScope: it is too little; there is one house, and its administration is for nobody's pools.
+
+    """
+    authority = principal.standing()
+    authority.require(scope)
+    if scope is Grant.ADMIN:
+        authority.require_everywhere()
 
 
 def _note(trail: Trail, services: Services, route: Route, raw: bytes, json: Any) -> None:

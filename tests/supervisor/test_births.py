@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from protocol.commands import Spawn
 from protocol.edge import dump
 from protocol.errors import (
     EngineBusy,
@@ -18,7 +19,6 @@ from protocol.errors import (
     UnknownKind,
     ValidationFailed,
 )
-from protocol.commands import Spawn
 from protocol.specs import OnInterrupt, Spec, Template
 from protocol.wire import NewPool
 from supervisor import Caller, EmbeddedHouse, NewEngine, NewRun

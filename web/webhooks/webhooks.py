@@ -385,12 +385,18 @@ class Webhooks:
             raise _fault("url", str(refused)) from None
 
     async def _change(self, hook: Hook, stored: StoredWebhook, caller: Caller) -> None:
-        """Its courier is stopped first, so that nothing is sent to the old place under the new terms."""
+        """Its courier is stopped first, so that nothing is sent to the old place under the new terms, nor to a new one
+        that is refused when it is journaled.
+        """
         self._stop(hook)
-        hook.stored = stored
+        before, hook.stored = hook.stored, stored
         try:
             if self._hooks.get(hook.id) is hook:
                 await self._tables.hooks.put(hook.id, hook.document(), caller)
+        except EnginehouseError:
+            if hook.stored is stored:
+                hook.stored = before
+            raise
         finally:
             self._start(hook)
 
