@@ -626,7 +626,7 @@ async def test_a_pool_with_rules_of_approvals_is_removed_by_an_admin_alone(autoj
         await house.create_pool(NewPool(id="plain"))
         await house.delete_pool("plain", standing(Scope.OPERATE))
         for rules in ({"four_eyes": True}, {"require_digest": True}, {"escalate_after_s": (60.0,)}):
-            await house.create_pool(NewPool(id="p", **rules), standing(Scope.OPERATE))  # type: ignore[arg-type]
+            await house.create_pool(NewPool(id="p", **rules), standing(Scope.OPERATE))
             with pytest.raises(InsufficientScope):
                 await house.delete_pool("p", standing(Scope.OPERATE, Scope.APPROVE), force=True)
             await house.delete_pool("p", standing(Scope.ADMIN))
