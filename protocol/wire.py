@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from protocol.commands import Reason
 from protocol.runs import OnBusy, Priority
@@ -36,6 +38,17 @@ __all__ = [
 ]  # fmt: skip
 
 T = TypeVar("T")
+
+
+class _NotNull:
+    """In the annotation of a patch's member: it may be left out (None, in the house), but not be sent as null."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, shown: GetJsonSchemaHandler) -> JsonSchemaValue:
+        (schema,) = (part for part in shown(core)["anyOf"] if part != {"type": "null"})
+        return dict(schema)
+
+
+_NOT_NULL = _NotNull()
 
 
 # -- in ---------------------------------------------------------------------------------------------------------------
@@ -112,17 +125,17 @@ class PatchPool:
 
     __pydantic_config__ = STRICT
     template: Template | None = None
-    max_engines: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    max_engines: Annotated[Annotated[int, Field(ge=1, le=10**6)] | None, _NOT_NULL] = None
     max_running: Annotated[int, Field(ge=1, le=10**6)] | None = None
     idle_s: Positive | None = None
     expire_s: Positive | None = None
-    strategy: Strategy | None = None
+    strategy: Annotated[Strategy | None, _NOT_NULL] = None
     max_restarts: Annotated[int, Field(ge=0)] | None = None
-    window_s: Positive | None = None
-    quotas: Quotas | None = None
-    four_eyes: bool | None = None
-    require_digest: bool | None = None
-    escalate_after_s: Levels | None = None
+    window_s: Annotated[Positive | None, _NOT_NULL] = None
+    quotas: Annotated[Quotas | None, _NOT_NULL] = None
+    four_eyes: Annotated[bool | None, _NOT_NULL] = None
+    require_digest: Annotated[bool | None, _NOT_NULL] = None
+    escalate_after_s: Annotated[Levels | None, _NOT_NULL] = None
 
 
 PoolAction = Literal["pause", "resume", "stop", "start", "dispose", "drain"]

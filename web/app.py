@@ -183,7 +183,7 @@ def create_app(
         wall=wall,
         heartbeat_s=heartbeat_s,
         daemon=daemon,
-        openapi=_openapi,
+        openapi=_Document(),
         attendance=attendance or Attendance(trio.current_time),
         metrics=metrics or Metrics(),
         schedules=schedules,
@@ -192,6 +192,23 @@ def create_app(
     )
     services.metrics.include(services.streams.collect)
     return Api(services)
+
+
+class _Document:
+    """The OpenAPI document, made once by who asks first, in a thread: it takes 0.1 s, which neither the start nor
+    anybody else's request should pay for. The others wait for that one and take no thread: it is a public address, and
+    two hundred at once held the loop for a second.
+    """
+
+    def __init__(self) -> None:
+        self._making = trio.Lock()
+        self._made: bytes | None = None
+
+    async def __call__(self) -> bytes:
+        async with self._making:
+            if self._made is None:
+                self._made = await trio.to_thread.run_sync(_openapi)
+            return self._made
 
 
 @cache

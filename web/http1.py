@@ -53,10 +53,12 @@ class StrictH11(h11.Connection):
     def next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
         if self.their_state is h11.IDLE:
             self._check_head(self.trailing_data[0])
+        if self.their_state is h11.MUST_CLOSE and self.trailing_data[0]:
+            return h11.PAUSED  # bytes behind a last request are not read; h11 would refuse the request because of them
         event = super().next_event()
         if isinstance(event, h11.Request):
             self.method = event.method
-            _check_framing(event)
+            _check_request(event)
         return event
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]  # its overloads tell only when it is None
@@ -79,7 +81,10 @@ class StrictH11(h11.Connection):
             raise h11.RemoteProtocolError("the request line is too long", error_status_hint=414)
 
 
-def _check_framing(request: h11.Request) -> None:
+def _check_request(request: h11.Request) -> None:
+    # Methods are case-sensitive (RFC 9110 9.1). Werkzeug makes `get` a GET: a proxy's rule for GET would not see it.
+    if request.method != request.method.upper():
+        raise h11.RemoteProtocolError("a method in lower case")
     framing = {name for name, _ in request.headers} & _FRAMING
     # Two ways to find the end of one body is how a request is smuggled past a proxy (RFC 9112 6.1).
     if framing == _FRAMING or (request.http_version == b"1.0" and b"transfer-encoding" in framing):
@@ -139,10 +144,11 @@ class Http1(H11Protocol):
         # An answer before the whole request has arrived leaves the rest of it in the way of the next request, which
         # was then never answered (6 of 19). Saying `close` tells the client to use another connection.
         if isinstance(event, Response) and self.connection.their_state is h11.SEND_BODY:
+            headers = [item for item in event.headers if item[0] != b"connection"]
             event = Response(
                 stream_id=event.stream_id,
                 status_code=event.status_code,
-                headers=[*event.headers, (b"connection", b"close")],
+                headers=[*headers, (b"connection", b"close")],
             )
         await super().stream_send(event)
 

@@ -137,7 +137,19 @@ def _schemas(routes: Iterable[Route]) -> tuple[Mapping[tuple[Any, JsonSchemaMode
     inputs = [(key, key[1], model) for key, model in wanted.items()]
     schemas, definitions = TypeAdapter.json_schemas(inputs, ref_template=_REF + "{model}")
     components = {_name(name): _renamed(schema) for name, schema in definitions.get("$defs", {}).items()}
-    return {key: _renamed(schema) for (key, _), schema in schemas.items()}, components
+    named = {key: _renamed(schema) for (key, _), schema in schemas.items()}
+    for schema in (*named.values(), *components.values()):
+        _require_tag(schema, components)
+    return named, components
+
+
+def _require_tag(schema: dict[str, Any], components: Mapping[str, Any]) -> None:
+    """What tells several shapes apart has to be sent, although the model of each shape has it as a default."""
+    tag = schema.get("discriminator", {})
+    for ref in tag.get("mapping", {}).values():
+        shape = components[ref.removeprefix(_REF)]
+        if (name := tag["propertyName"]) not in shape.setdefault("required", []):
+            shape["required"].append(name)
 
 
 def _name(name: str) -> str:
@@ -145,9 +157,10 @@ def _name(name: str) -> str:
 
 
 def _renamed(value: Any) -> Any:
-    """A schema whose references use our names."""
+    """A schema whose references use our names. A default of null that is no value there only means: left out."""
     if isinstance(value, dict):
-        return {key: _renamed(part) for key, part in value.items()}
+        absent = "default" in value and value["default"] is None and "anyOf" not in value
+        return {key: _renamed(part) for key, part in value.items() if not (absent and key == "default")}
     if isinstance(value, list):
         return [_renamed(part) for part in value]
     if isinstance(value, str) and value.startswith(_REF):

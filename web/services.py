@@ -4,7 +4,7 @@ process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -37,7 +37,7 @@ class Daemon(Protocol):
 @dataclass(slots=True, kw_only=True)
 class Services:
     """`audit`: where audit rows are read (None: there are none); `audit_level`: `metadata`, or `request` with bodies;
-    `wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: makes the
+    `wall`: Unix time in seconds; `heartbeat_s`: silence after which a stream sends a comment; `openapi`: gives the
     document, as bytes; `takes_ticket`: whether a path is that of a stream that takes one; `attendance`: where it is
     said who watches; `in_flight`: (principal, key) of requests that are no command and are being answered now;
     `schedules`, `webhooks`: None where the house keeps none; `daemon`: what runs this app, when a daemon does. A reload
@@ -49,7 +49,7 @@ class Services:
     limits: Limits
     wall: Callable[[], float]
     heartbeat_s: float
-    openapi: Callable[[], bytes]
+    openapi: Callable[[], Awaitable[bytes]]
     takes_ticket: Callable[[str], bool]
     failures: Failures
     streams: Streams

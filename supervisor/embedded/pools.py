@@ -36,9 +36,11 @@ class Pools(Engines):
     """The part of `House` that is about pools."""
 
     def _info(self, pool: Pool) -> PoolInfo:
-        return PoolInfo.of(
-            pool.spec, engines=pool.engines, running=pool.running, budget=pool.budget(self.supervisor.now())
-        )
+        spec, template = pool.spec, pool.spec.template
+        if template is not None:
+            config = self.supervisor.kinds.masked(template.kind, template.config)
+            spec = replace(spec, template=replace(template, config=config))
+        return PoolInfo.of(spec, engines=pool.engines, running=pool.running, budget=pool.budget(self.supervisor.now()))
 
     async def pools(self) -> Sequence[PoolInfo]:
         return [self._info(pool) for pool in self.supervisor.pools if self._sees(pool.spec.id)]

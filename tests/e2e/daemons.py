@@ -16,16 +16,23 @@ from web.client import RemoteHouse, Retry, open_remote
 from web.places import DaemonFile
 
 START_S = 60.0
+PROGRAM = "import sys; from web.cli import main; sys.exit(main())"
 PATIENT = Retry(attempts=200, min_s=0.05, max_s=0.2)
 """For clients that live through a restart of the daemon."""
 
 
 class Daemon:
-    """One state directory and the daemon on it; `start` may follow every end."""
+    """One state directory and the daemon on it; `start` may follow every end.
 
-    def __init__(self, state: Path, *, grace_s: float = 5.0, env: Mapping[str, str] | None = None) -> None:
+    `program`: what Python runs, for a daemon that is to differ from a user's in one thing.
+    """
+
+    def __init__(
+        self, state: Path, *, grace_s: float = 5.0, env: Mapping[str, str] | None = None, program: str = PROGRAM
+    ) -> None:
         self.state = state
         self.grace_s = grace_s
+        self.program = program
         self.port = 0
         self._env = dict(env or {})
         self._process: trio.Process | None = None
@@ -51,7 +58,7 @@ class Daemon:
             "ENGINEHOUSE_SERVER__GRACE_S": str(self.grace_s),
             **self._env,
         }
-        command = [sys.executable, "-c", "import sys; from web.cli import main; sys.exit(main())", "serve"]
+        command = [sys.executable, "-c", self.program, "serve"]
         log = (self.state.parent / f"{self.state.name}.log").open("ab")
         with log:
             self._process = await trio.lowlevel.open_process(

@@ -7,8 +7,8 @@ import pytest
 from actors.context import Context
 from actors.requests import Requests
 from supervisor.intake import Intake
+from tests.mutation import Mutation, mutated
 from tests.simulation.races import race
-from tests.simulation.test_mutations import Mutation, mutated
 
 RACES, BLOCK = 500, 50
 TORTURE = int(os.environ.get("RACE_SEEDS", "10000"))

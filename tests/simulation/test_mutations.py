@@ -1,17 +1,6 @@
-"""Break one mechanism of the house, and the explorer sees it within a few seeds; else a check would be worth nothing.
+"""Break one mechanism of the house, and the explorer sees it within a few seeds; else its check is worth nothing."""
 
-Each mutation is a piece of one function's source and what it becomes. When that source is changed so that the piece is
-not there any more, the test says so: move the mutation along with the mechanism.
-"""
-
-import __future__
-
-import inspect
-import sys
-import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,6 +18,7 @@ from supervisor import recovery
 from supervisor.intake import Intake
 from supervisor.receipts import Receipt
 from supervisor.store.ledger import Ledger
+from tests.mutation import Mutation, mutated, replaced
 from tests.simulation.explorer import explore
 from tests.simulation.world import Disk
 
@@ -38,20 +28,6 @@ SEEDS = 40
 """Within how many seeds a mutation has to be seen."""
 
 
-@dataclass(frozen=True)
-class Mutation:
-    """In the source of `where.name`, `old` becomes `new`."""
-
-    says: str
-    where: Any
-    name: str
-    old: str
-    new: str
-
-    def __str__(self) -> str:
-        return self.says.replace(" ", "-")
-
-
 REFUSED = "cell.reject(command, error)\n            return error"
 USED = """lot.park()
             if request.state is RequestState.ANSWERED:
@@ -59,13 +35,6 @@ USED = """lot.park()
 
 MUTATIONS = [
     Mutation("a command without its audit row", Intake, "_taken", "if trail is None", "if trail is None or more"),
-    Mutation(
-        "a replay is answered before its audit row is durable",
-        Intake,
-        "_answer",
-        "receipt.trail is not None",
-        "receipt.trail is receipt",
-    ),
     Mutation("the gate looks once", Incarnation, "gate", "lot.park()", "lot.park()\n            return"),
     Mutation("the gate is open", Incarnation, "gate", "if not self.shut or", "if True or"),
     Mutation("no second look at delivery", delivery, "deliver", REFUSED, "step = Step.REPEAT"),
@@ -85,35 +54,6 @@ MUTATIONS = [
     Mutation("a cancel is settled before the run", Runs, "cancel", "return None", "return True"),
     Mutation("readers think the ring holds all", recovery, "recover", "house.rings.house.lost = ", ""),
 ]
-
-
-@contextmanager
-def mutated(mutation: Mutation) -> Iterator[None]:
-    """With one piece of source changed, wherever the function is known."""
-    found = inspect.getattr_static(mutation.where, mutation.name)
-    function: Any = found.fget if isinstance(found, property) else found
-    source = textwrap.dedent(inspect.getsource(function))
-    assert source.count(mutation.old) == 1, f"{mutation.old!r} is not in {mutation.name} any more; move the mutation"
-    module = sys.modules[function.__module__]
-    made: dict[str, Any] = {}
-    changed = source.replace(mutation.old, mutation.new)
-    exec(compile(changed, str(module.__file__), "exec", __future__.annotations.compiler_flag), vars(module), made)
-    with replaced(mutation.where, mutation.name, made[mutation.name]):
-        yield
-
-
-@contextmanager
-def replaced(where: Any, name: str, new: object) -> Iterator[None]:
-    """`where.name` is `new`, also in modules that imported it by name."""
-    old = inspect.getattr_static(where, name)
-    importers = [module for module in sys.modules.values() if vars(module).get(name) is old]
-    for owner in (where, *importers):
-        setattr(owner, name, new)
-    try:
-        yield
-    finally:
-        for owner in (where, *importers):
-            setattr(owner, name, old)
 
 
 def seen() -> str | None:

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import pytest
+import trio
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.web.doubles import Client, RecordingHouse, api, client
@@ -73,6 +74,21 @@ def test_the_document_says_which_credentials_each_route_takes(spec: dict[str, An
     assert taken("/api/v1/engines", "get") == {"bearer", "apiKey", "session"}
     assert taken("/api/v1/engines", "post") == {"bearer", "apiKey"}
     assert taken("/api/v1/auth/login", "post") == set()
+
+
+async def test_who_ask_for_the_document_at_once_have_it_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"{}"
+
+    monkeypatch.setattr("web.app._openapi", make)
+    asker = client(RecordingHouse(), key=None)
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(asker.get, "/openapi.json")
+    assert made == [1]
 
 
 async def test_the_document_is_served_to_everybody(spec: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
@@ -24,8 +24,21 @@ from web.route import Section
 section = Section("audit")
 
 Text = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+def _real(time: str) -> str:
+    epoch_ms(time)  # ValueError for a 60th month
+    return time
+
+
 Time = Annotated[
-    str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,3})?Z$", description="RFC 3339, UTC.")
+    str,
+    Field(
+        pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,3})?Z$",
+        description="RFC 3339, UTC.",
+        json_schema_extra={"format": "date-time"},
+    ),
+    AfterValidator(_real),
 ]
 _PAGE = 1000
 _JSON_LINES = "application/x-ndjson"

@@ -41,7 +41,7 @@ section = Section("engines")
 PageSize = Annotated[int, Field(ge=1, le=1000, strict=True)]
 PageNumber = Annotated[int, Field(ge=1, le=10**9, strict=True)]
 Grace = Annotated[float, Field(ge=0, le=10**9, strict=True, description="Seconds; the engine's own when absent.")]
-Label = Annotated[str, Field(pattern=r"^[^:]{1,64}:.{0,256}$", description="`name:value`; may be repeated.")]
+Label = Annotated[str, Field(pattern=r"^[^:]{1,64}:[\s\S]{0,256}$", description="`name:value`; may be repeated.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -345,7 +345,7 @@ class Webhooks:
             hook.stored = replace(hook.stored, state="disabled", reason=reason)
             await self._tables.hooks.put(hook.id, hook.document())
         log.warning("webhook disabled", webhook=hook.id, cause=cause)
-        # An event of the whole house is seen by every tenant, so the sentence is not in it.
+        # An event of the whole house is seen by all who are bound to no pool, so the sentence is not in it.
         await self.house.note("webhook.disabled", {"webhook": hook.id, "reason": cause})
         self._stop(hook)
         await trio.lowlevel.checkpoint()
