@@ -35,7 +35,7 @@ from protocol.writes import Document, Write
 from supervisor.audit import Trail
 from supervisor.house import Caller
 from supervisor.receipts import Receipt
-from supervisor.standing import check_standing
+from supervisor.standing import check_holder, check_standing
 
 if TYPE_CHECKING:
     from supervisor.supervisor import Supervisor
@@ -75,6 +75,7 @@ class Intake:
         spec = cell.spec
         work = isinstance(body, Submit | Signal)
         check_standing(caller, scope_of_command(body.type), pool=spec.pool, uid=spec.uid)
+        check_holder(caller, body)
         try:
             self._house.check_open()
             check(cell, body, caller.principal)

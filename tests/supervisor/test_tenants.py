@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from protocol.authority import Authority, Scope
 from protocol.commands import Pause, Signal, Start
 from protocol.errors import EngineExists, EnginehouseError, InsufficientScope, NotFound, Unauthenticated
+from protocol.specs import PauseMode
 from protocol.wire import PatchPool, PoolCommand, ReplyBody
 from supervisor import Caller, EmbeddedHouse, NewEngine, NewPool, NewRun
 from supervisor.house import Filter, House
@@ -196,14 +197,15 @@ async def test_a_pool_that_is_not_seen_is_told_from_none_by_nobody(world: World,
     house = world.house.seen_by(OURS)
     said = []
     for pool in ("theirs", "nowhere"):
-        for ask in (
-            lambda pool=pool: house.spawn(NewEngine(kind="probe", pool=pool), caller(OURS)),
-            lambda pool=pool: house.put("new", NewEngine(kind="probe", pool=pool), caller(OURS)),
-            lambda pool=pool: house.get_or_spawn(pool, "k", caller(OURS)),
-            lambda pool=pool: house.pool(pool),
-        ):
+        asked: list[Callable[[str], Awaitable[Any]]] = [
+            lambda pool: house.spawn(NewEngine(kind="probe", pool=pool), caller(OURS)),
+            lambda pool: house.put("new", NewEngine(kind="probe", pool=pool), caller(OURS)),
+            lambda pool: house.get_or_spawn(pool, "k", caller(OURS)),
+            lambda pool: house.pool(pool),
+        ]
+        for ask in asked:
             with pytest.raises(NotFound) as error:
-                await ask()
+                await ask(pool)
             said.append(error.value.detail.replace(pool, "it"))
     assert len(set(said)) == 1
 
@@ -238,6 +240,24 @@ async def test_an_engines_own_token_sees_and_operates_its_engine_alone(world: Wo
     ):
         with pytest.raises(NotFound):
             await ask()
+
+
+async def test_an_engines_own_token_does_not_lift_what_people_hold(world: World, autojump_clock: MockClock) -> None:
+    uid = (await world.house.get("mine")).uid
+    own = Authority(scopes=ALL, pools=frozenset({"ours"}), engine=uid)
+    house, itself = world.house.seen_by(own), Caller(principal=f"engine:{uid}", standing=lambda: own)
+    await house.pause("mine", itself)
+    await house.resume("mine", itself)
+    await world.house.pause("mine", caller(OURS))
+    for ask in (
+        lambda: house.resume("mine", itself, holder="*"),
+        lambda: house.resume("mine", itself, holder="user:eve"),
+        lambda: house.pause("mine", itself, holder="user:eve", mode=PauseMode.INTERRUPT),
+    ):
+        with pytest.raises(InsufficientScope):
+            await ask()
+    await house.resume("mine", itself)
+    assert [hold.holder for hold in (await world.house.get("mine")).holds] == ["user:eve"]
 
 
 async def test_authority_is_asked_when_the_command_is_journaled(autojump_clock: MockClock) -> None:
