@@ -45,13 +45,15 @@ __all__ = ["NOBODY", "Caller", "EventPage", "Filter", "Following", "Frame", "Hou
 class Caller:
     """Who asks, and under which key. `digest`: fingerprint of what is asked (None: made from the body); `standing`:
     what they may, asked when a command is journaled, and raising once that is over (None: the embedding program, which
-    may do everything); `trail`: the audit row that this request owes; `trace`: the trace that what
-    is asked belongs to (a remote house takes that of the span it is called in).
+    may do everything); `asked_by`: other principals who want it too (who runs a schedule by hand); `trail`: the audit
+    row that this request owes; `trace`: the trace that what is asked belongs to (a remote house takes that of the span
+    it is called in).
     """
 
     principal: str | None = None
     key: str | None = None
     digest: str | None = None
+    asked_by: tuple[str, ...] = ()
     standing: Callable[[], Authority] | None = field(default=None, compare=False, repr=False)
     trail: Trail | None = field(default=None, compare=False, repr=False)
     trace: Trace | None = field(default=None, compare=False, repr=False)

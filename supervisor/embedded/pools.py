@@ -36,9 +36,11 @@ class Pools(Engines):
     """The part of `House` that is about pools."""
 
     def _info(self, pool: Pool) -> PoolInfo:
-        return PoolInfo.of(
-            pool.spec, engines=pool.engines, running=pool.running, budget=pool.budget(self.supervisor.now())
-        )
+        spec, template = pool.spec, pool.spec.template
+        if template is not None:
+            config = self.supervisor.kinds.masked(template.kind, template.config)
+            spec = replace(spec, template=replace(template, config=config))
+        return PoolInfo.of(spec, engines=pool.engines, running=pool.running, budget=pool.budget(self.supervisor.now()))
 
     async def pools(self) -> Sequence[PoolInfo]:
         return [self._info(pool) for pool in self.supervisor.pools if self._sees(pool.spec.id)]
@@ -88,7 +90,8 @@ class Pools(Engines):
 
     async def delete_pool(self, id: str, caller: Caller = NOBODY, *, force: bool = False) -> None:
         pool = self._pool(id)
-        check_standing(caller, Scope.OPERATE)
+        guarded = any(getattr(pool.spec, name) for name in GUARDED)
+        check_standing(caller, Scope.ADMIN if guarded else Scope.OPERATE)
         if id == DEFAULT:
             raise PoolBusy("The default pool stays.")
         if pool.engines or pool.spawning:

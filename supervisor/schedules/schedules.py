@@ -217,7 +217,11 @@ class Schedules:
             if creators is None:
                 raise InvalidState(f"It is suspended: {kept.info.reason}", state="suspended", allowed=["enable"])
             may = narrowed(creators, authority)
-            firing = await act(self._house, kept.info, may, key=key, due_at=None, last_run=kept.info.last_run_id)
+            asked_by = () if caller.principal is None else (caller.principal,)
+            firing = await act(
+                self._house, kept.info, self._standing(kept, may, caller), key=key, due_at=None,
+                last_run=kept.info.last_run_id, asked_by=asked_by,
+            )  # fmt: skip
             kept.info = _after(kept.info, firing)
             await self._save(kept, caller)
         return firing
@@ -324,7 +328,7 @@ class Schedules:
     async def _act(self, kept: _Kept, time: int, authority: Authority) -> None:
         due_at = rfc3339(time)
         firing = await act(
-            self._house, kept.info, authority, key=key_of(kept.info, due_at), due_at=due_at,
+            self._house, kept.info, self._standing(kept, authority), key=key_of(kept.info, due_at), due_at=due_at,
             last_run=kept.info.last_run_id,
         )  # fmt: skip
         kept.info = _after(kept.info, firing)
@@ -365,6 +369,16 @@ class Schedules:
     def _stands(self, kept: _Kept) -> Authority:
         principal = kept.info.created_by
         return kept.authority if principal is None else narrowed(kept.authority, self._standing_of(principal))
+
+    def _standing(self, kept: _Kept, may: Authority, by_hand: Caller = NOBODY) -> Callable[[], Authority]:
+        """What may be done at the moment of each command: `may`, as far as its creator (and who runs it) still may."""
+        principal = kept.info.created_by
+
+        def standing() -> Authority:
+            found = may if principal is None else narrowed(may, self._standing_of(principal))
+            return found if by_hand.standing is None else narrowed(found, by_hand.standing())
+
+        return standing
 
     async def _pool(self, new: NewSchedule, authority: Authority) -> str:
         """The pool of the target, which is there for the creator."""

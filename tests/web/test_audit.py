@@ -109,6 +109,34 @@ async def test_each_request_leaves_one_row_or_none(
         assert (rows[0]["data"]["status"], rows[0]["data"]["slug"]) == (status, got.json["type"].rpartition("/")[2])
 
 
+async def test_the_row_of_a_login_says_whose_it_is(daemon: Daemon, autojump_clock: MockClock) -> None:
+    asker = daemon.client()
+    new = {"name": "ann", "password": "long enough by far", "scopes": ["read"]}
+    assert (await asker.post("/api/v1/auth/users", new)).status == 201
+    stranger = daemon.client(None)
+    login = {"username": "ann", "password": new["password"]}
+    tokens = (await stranger.post("/api/v1/auth/login", login)).json
+    for status in (200, 401):  # the second time the login is over, and that is what is journaled
+        got = await stranger.post("/api/v1/auth/refresh", {"refresh_token": tokens["refresh_token"]})
+        assert got.status == status
+    said = [(row.get("principal"), row["data"]["operation"]) for row in (await daemon.rows())[1:]]
+    assert said == [("user:ann", "login"), ("user:ann", "refresh"), ("user:ann", "refresh")]
+
+
+@pytest.mark.parametrize("level", ["metadata", "request"])
+async def test_no_row_helps_to_guess_a_password(autojump_clock: MockClock, level: str) -> None:
+    async with a_house(kinds=KINDS, threads=False) as house:
+        daemon = Daemon(house, level)
+        asker = daemon.client()
+        new = {"name": "ann", "password": "long enough by far", "scopes": ["read"]}
+        await asker.post("/api/v1/auth/users", new)
+        await asker.patch("/api/v1/auth/users/ann", {"password": "longer still by far"})
+        login = {"username": "ann", "password": "longer still by far"}
+        assert (await daemon.client(None).post("/api/v1/auth/login", login)).status == 200
+        await asker.post("/api/v1/engines", {"kind": "probe"})
+        assert ["digest" in row["data"] for row in await daemon.rows()] == [False, False, False, True]
+
+
 async def test_a_repeat_is_replayed_and_another_body_under_its_key_refused(
     daemon: Daemon, autojump_clock: MockClock
 ) -> None:

@@ -252,6 +252,20 @@ async def test_a_key_that_does_not_fit_is_not_made(body: dict[str, object]) -> N
     assert (await asker.get(KEYS)).json["items"] == []
 
 
+async def test_a_key_stands_for_the_user_who_made_it_also_by_way_of_another_key() -> None:
+    who = identity()
+    ours, theirs = Caller(principal="user:ada"), Caller(principal="key:admin")
+    first = await who.keys.create(NewKey(name="k", scopes=[Scope.ADMIN]), ours)
+    second = await who.keys.create(NewKey(name="k", scopes=[Scope.READ]), Caller(principal=f"key:{first.id}"))
+    nobodys = await who.keys.create(NewKey(name="k", scopes=[Scope.READ]), theirs)
+    for made in (first, second):
+        assert who.person_of(f"key:{made.id}") == "user:ada"
+    await who.keys.revoke(first.id)
+    assert who.person_of(f"key:{second.id}") == "user:ada"
+    assert who.person_of(f"key:{nobodys.id}") == f"key:{nobodys.id}"
+    assert who.person_of("key:admin") == "key:admin"
+
+
 # -- the admin key's file ----------------------------------------------------------------------------------------------
 def test_the_admin_key_is_made_once_and_private(tmp_path: Path) -> None:
     path = tmp_path / "admin.key"

@@ -444,6 +444,19 @@ async def test_a_shutdown_ends_a_long_poll_with_what_there_is(house: RecordingHo
         assert trio.current_time() - began < 1
 
 
+async def test_a_long_poll_shows_nothing_to_a_key_that_was_revoked_meanwhile(house: RecordingHouse) -> None:
+    app = api(house)
+    made = await app.services.keys.create(NewKey(name="test", scopes=[Scope.READ]))
+
+    async def poll() -> EventPage:
+        await app.services.keys.revoke(made.id)
+        return EventPage(items=[{"type": "secret"}], next_after="0000abcd.1", latest="0000abcd.1")
+
+    house.gives["event_page"] = poll
+    got = await Client(app, made.key).get(f"{EVENTS}?wait_s=60", accept="application/json")
+    assert (got.status, got.slug) == (401, "unauthenticated")
+
+
 # -- how many ----------------------------------------------------------------------------------------------------------
 async def test_a_created_key_has_sixteen_streams_and_the_others_do_not_suffer(house: RecordingHouse) -> None:
     app = api(house)

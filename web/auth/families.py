@@ -123,6 +123,7 @@ class Families:
             raise _over()
         if not _same(match[3], family.current):
             log.warning("a refresh token was used twice: its family is over", subject=family.subject, family=family.id)
+            _known(caller, family)
             await self.revoke(family.id, caller)
             raise _over()
         secret = secrets.token_urlsafe(32)
@@ -169,7 +170,8 @@ class Families:
         return sorted(mine, key=lambda family: family.refreshed)
 
     async def _put(self, family: Family, caller: Caller) -> None:
-        """In memory first: nobody else gets what is being given."""
+        """In memory first: nobody else gets what is being given. The audit row says whose it is."""
+        _known(caller, family)
         before = self._families.get(family.id)
         self._families[family.id] = family
         try:
@@ -180,6 +182,11 @@ class Families:
                 if before is not None:
                     self._families[family.id] = before
             raise
+
+
+def _known(caller: Caller, family: Family) -> None:
+    if caller.trail is not None and caller.trail.principal is None:
+        caller.trail.principal = family.subject
 
 
 def _same(secret: str, digest: str) -> bool:

@@ -177,9 +177,12 @@ class Identity:
         return None
 
     def person_of(self, principal: str) -> str:
-        """Who stands behind a principal: of a key, the user who made it; everybody else stands for themselves."""
-        kind, _, name = principal.partition(":")
-        maker = self.keys.maker_of(name) if kind == "key" else None
+        """Who stands behind a principal: of a key, the user who made it, also by way of other keys; everybody else
+        stands for themselves.
+        """
+        maker: str | None = principal
+        while maker is not None and maker.startswith("key:"):  # each was made by one that was there before it
+            maker = self.keys.maker_of(maker.removeprefix("key:"))
         return maker if maker is not None and maker.startswith("user:") else principal
 
     # -- coming and going --------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from protocol.specs import STRICT
 from protocol.times import rfc3339
 from supervisor.documents import Documents
 from supervisor.house import NOBODY, Caller
+from supervisor.standing import authority_of as authority_now
 from web.auth.clock import Forward
 from web.auth.grants import Pools, Rate, Scopes, authority_of, check_grant
 from web.auth.passwords import MAX_BYTES, MIN_BYTES, Passwords
@@ -141,8 +142,11 @@ class Users:
         return stored.mark
 
     async def create(self, new: NewUser, caller: Caller = NOBODY) -> UserInfo:
-        """Make a user. UserExists; ValidationFailed (the password); QuotaExceeded beyond 10,000."""
+        """Make a user. UserExists; ValidationFailed (the password); QuotaExceeded beyond 10,000; Unauthenticated: the
+        caller's credential was over when the password was hashed.
+        """
         password = await self._passwords.hash(new.password)
+        authority_now(caller)
         if new.name in self._users:
             raise UserExists(f"Choose another name: there is a user {new.name}.")
         if len(self._users) >= MOST:
@@ -165,6 +169,7 @@ class Users:
         ValidationFailed.
         """
         password = None if patch.password is None else await self._passwords.hash(patch.password)
+        authority_now(caller)
         stored = self._get(name)
         changes = {field.name: getattr(patch, field.name) for field in fields(PatchUser) if field.name in members}
         changes.pop("password", None)

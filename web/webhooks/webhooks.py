@@ -341,7 +341,7 @@ class Webhooks:
             hook.stored = replace(hook.stored, state="disabled", reason=reason)
             await self._tables.hooks.put(hook.id, hook.document())
         log.warning("webhook disabled", webhook=hook.id, cause=cause)
-        # An event of the whole house is seen by every tenant, so the sentence is not in it.
+        # An event of the whole house is seen by all who are bound to no pool, so the sentence is not in it.
         await self.house.note("webhook.disabled", {"webhook": hook.id, "reason": cause})
         self._stop(hook)
         await trio.lowlevel.checkpoint()
@@ -381,12 +381,18 @@ class Webhooks:
             raise wrong("url", str(refused)) from None
 
     async def _change(self, hook: Hook, stored: StoredWebhook, caller: Caller) -> None:
-        """Its courier is stopped first, so that nothing is sent to the old place under the new terms."""
+        """Its courier is stopped first, so that nothing is sent to the old place under the new terms, nor to a new one
+        that is refused when it is journaled.
+        """
         self._stop(hook)
-        hook.stored = stored
+        before, hook.stored = hook.stored, stored
         try:
             if self._hooks.get(hook.id) is hook:
                 await self._tables.hooks.put(hook.id, hook.document(), caller)
+        except EnginehouseError:
+            if hook.stored is stored:
+                hook.stored = before
+            raise
         finally:
             self._start(hook)
 

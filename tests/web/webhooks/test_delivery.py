@@ -97,6 +97,25 @@ async def durable(house: EmbeddedHouse, after: str = "0") -> list[str]:
     return [event["id"] for event in (await house.event_page(after=after, limit=1000)).items]
 
 
+async def test_a_change_that_is_refused_when_it_is_journaled_changed_nothing(autojump_clock: Any) -> None:
+    receiver = Receiver()
+    async with at_work(receiver) as (house, hooks):
+        made = await hooks.create(NewWebhook(url=URL), ALICE)
+
+        def over() -> Authority:
+            raise Unauthenticated("It was revoked while the name of the new place was looked up.")
+
+        thief = Caller(principal="user:eve", standing=over)
+        with pytest.raises(Unauthenticated):
+            await hooks.patch(made.id, PatchWebhook(url="https://eve.example/"), frozenset({"url"}), thief)
+        shown = hooks.get(made.id)
+        assert (shown.url, shown.owner, shown.state) == (URL, "user:alice", "active")
+        await spawn(house, "e")
+        await trio.sleep(1)
+        assert receiver.types()
+        assert {url for _, url, _ in receiver.tried} == {URL}
+
+
 async def test_everything_that_happens_from_then_on_is_sent_once_in_order_and_signed(autojump_clock: Any) -> None:
     receiver = Receiver()
     async with at_work(receiver) as (house, hooks):
