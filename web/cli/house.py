@@ -137,7 +137,10 @@ def show_config(asked: Asked, file: File = None) -> None:
 
 def check(asked: Asked, file: File = None) -> None:
     """Say whether the daemon could start with these settings. Exit code 78 when not."""
+    from web.configured import check_files
+
     loaded = _loaded(asked, file)
+    check_files(loaded)
     for name in loaded.unknown:
         show.warning(f"{name} is in the environment and is no setting")
     asked.done({"ok": True, "unknown": list(loaded.unknown)}, "The configuration is good.")
