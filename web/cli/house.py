@@ -31,14 +31,14 @@ Log = Annotated[str | None, typer.Option("--log-level", help="debug, info, warni
 
 def add(app: typer.Typer) -> None:
     """Register the commands of this file."""
-    command(app, "serve")(serve)
+    command(app, "serve", local=True)(serve)
     command(app, "status")(status)
     command(app, "kinds")(kinds)
     command(app, "reload")(reload)
     command(app, "drain")(drain)
     command(app, "shutdown")(shutdown)
-    command(config, "show")(show_config)
-    command(config, "check")(check)
+    command(config, "show", local=True)(show_config)
+    command(config, "check", local=True)(check)
 
 
 def serve(

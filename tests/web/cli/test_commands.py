@@ -311,6 +311,12 @@ def test_wrong_usage_is_2_and_help_tells_the_exit_codes(cli: Cli) -> None:
     assert "--api-key" in cli("pools", "create", "--help")[1]
 
 
+def test_what_asks_no_house_is_not_asked_where_one_is(cli: Cli) -> None:
+    for words in (("serve",), ("config", "check"), ("config", "show")):
+        assert not re.search("--(url|api-key|embedded)", cli(*words, "--help")[1])
+        assert cli(*words, "--embedded")[0] == 2
+
+
 def test_config_shows_origins_and_checks(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("[server]\ngrace_s = 3")
     monkeypatch.setenv("ENGINEHOUSE_PROT", "1")
