@@ -193,7 +193,8 @@ def resume(
 
     body = commands.Resume(holder=holder)
     accepted, reached, holds = asked.house(lambda house: _resumed(house, engine, body, wait))
-    _tell(asked, engine, body, accepted, reached, wait)
+    # As JSON it is the same with and without holds of others: nobody asked to wait.
+    _tell(asked, engine, body, accepted, None if wait is None and asked.json else reached, wait)
     if holds:
         names = ", ".join(f"{hold.holder} ({hold.reason})" if hold.reason else hold.holder for hold in holds)
         show.warning(f"{engine} is still held by {names}; lift that with --holder, all with --holder '*'")

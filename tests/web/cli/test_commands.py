@@ -358,6 +358,7 @@ def test_a_resume_that_leaves_other_holds_names_them(cli: Cli, probe: str) -> No
     cli("pause", probe, "--holder", "deploy", "--reason", "until six", "--wait", "10")
     code, _, err = cli("resume", probe)
     assert (code, f"{probe} is still held by deploy (until six)" in err) == (0, True), err
+    assert json.loads(cli("resume", probe, "--json")[1])["command_id"]
     code, _, err = cli("resume", probe, "--holder", "*")
     assert (code, err) == (0, "")
 
