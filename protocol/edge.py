@@ -30,7 +30,7 @@ def parse(model: type[T], value: bytes | object, *, loc: tuple[str, ...] = ()) -
         return cast("T", adapter(cast("Any", model)).validate_json(raw))
     except ValidationError as error:
         errors = [
-            {"loc": [*loc, *e["loc"]], "msg": e["msg"], "type": e["type"]}
+            {"loc": [*loc, *e["loc"]], "msg": e["msg"].removeprefix("Value error, "), "type": e["type"]}
             for e in error.errors(include_url=False, include_context=False, include_input=False)
         ]
         # Where several shapes are allowed, the fault deepest inside is of the shape that was meant.

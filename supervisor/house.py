@@ -138,7 +138,7 @@ class House(Protocol):
     ) -> tuple[Accepted, CommandInfo | None]:
         """Send one of `protocol.commands`' bodies. With `wait_s`, wait that long for its *effect* (paused means
         quiesced, a submit's run has ended): the record when it was reached; None when the time passed first. Raises the
-        problem when it was rejected at delivery, or a later command made the effect unreachable (InvalidState).
+        problem when it was rejected at delivery, or the effect is not to be reached any more (InvalidState).
         """
 
     async def start(self, engine: str, caller: Caller = ...) -> Accepted: ...

@@ -100,7 +100,8 @@ def _failed(error: Exception, *, as_json: bool) -> int:
             advice = " Here: --api-key or ENGINEHOUSE_API_KEY, or the daemon's --state-dir, where its key is."
         elif isinstance(error, InvalidState) and isinstance(allowed, list | tuple):
             steering = ("start", "stop", "restart", "pause", "resume", "dispose")
-            advice = f" Possible now: {', '.join(name for name in steering if name in allowed)}."
+            possible = ", ".join(name for name in steering if name in allowed)
+            advice = f" Possible now: {possible}." if possible else ""
             if error.extra.get("state") == "failed":
                 advice += " `enginehouse show` says why it failed."
         show.error(error.detail + advice)

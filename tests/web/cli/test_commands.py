@@ -318,6 +318,12 @@ def test_wrong_usage_is_2_and_help_tells_the_exit_codes(cli: Cli) -> None:
     assert "--api-key" in cli("pool", "create", "--help")[1]
 
 
+def test_what_asks_no_house_is_not_asked_where_one_is(cli: Cli) -> None:
+    for words in (("serve",), ("config", "check"), ("config", "show")):
+        assert not re.search("--(url|api-key|embedded)", cli(*words, "--help")[1])
+        assert cli(*words, "--embedded")[0] == 2
+
+
 def test_config_shows_origins_and_checks(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("[server]\ngrace_s = 3")
     monkeypatch.setenv("ENGINEHOUSE_PROT", "1")
@@ -329,6 +335,50 @@ def test_config_shows_origins_and_checks(cli: Cli, monkeypatch: pytest.MonkeyPat
     (tmp_path / "c.toml").write_text("[server]\ngrace_s = -3")
     code, _, err = cli("config", "check", "--config", str(tmp_path / "c.toml"))
     assert (code, "server.grace_s: -3 is not allowed" in err) == (78, True)
+
+
+@pytest.mark.parametrize(
+    "settings, wrong",
+    [
+        ('tls_cert = "{here}/absent.pem"\ntls_key = "{here}/absent.key"', "absent.pem cannot be read"),
+        ('jwt_secret_file = "{here}/c.toml"', "c.toml: others may read the secret that signs"),
+        ('admin_key_file = "{here}/c.toml"', "c.toml: others may read the admin key"),
+        ('unix_socket = "{here}/absent/house.sock"', "absent cannot be used (No such file or directory)"),
+    ],
+)
+def test_config_check_looks_at_the_files_that_a_start_would_look_at(
+    cli: Cli, tmp_path: Path, settings: str, wrong: str
+) -> None:
+    (tmp_path / "c.toml").write_text("[server]\n" + settings.format(here=tmp_path))
+    (tmp_path / "c.toml").chmod(0o644)
+    code, _, err = cli("config", "check", "--config", str(tmp_path / "c.toml"))
+    assert (code, wrong in err) == (78, True), err
+
+
+def test_config_check_makes_nothing(cli: Cli, tmp_path: Path) -> None:
+    state = tmp_path / "never"
+    assert cli("config", "check", "--state-dir", str(state))[0] == 0
+    assert not state.exists()
+
+
+def test_a_resume_that_leaves_other_holds_names_them(cli: Cli, probe: str) -> None:
+    cli("pause", probe, "--holder", "deploy", "--reason", "until six", "--wait", "10")
+    code, _, err = cli("resume", probe)
+    assert (code, f"{probe} is still held by deploy (until six)" in err) == (0, True), err
+    assert json.loads(cli("resume", probe, "--json")[1])["command_id"]
+    code, _, err = cli("resume", probe, "--holder", "*")
+    assert (code, err) == (0, "")
+
+
+def test_a_restart_that_ends_in_failure_says_so_and_what_is_possible(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "goes"
+    folder.mkdir()
+    assert cli("spawn", "shell", "--id", "goes", "--cwd", str(folder))[0] == 0
+    folder.rmdir()
+    code, _, err = cli("restart", "goes", "--wait", "20")
+    assert code == 4
+    assert "This restart is not to be reached any more: engine goes is failed. Possible now: start" in err
+    cli("dispose", "goes")
 
 
 def test_somebody_elses_supervisor_is_told_in_one_sentence(
