@@ -59,6 +59,11 @@ def map_body(context: Any, body: Any) -> Any:
         body["kind"] = "probe"
     if isinstance(body, dict) and body.get("type") == "drain":
         body["type"] = "resume"
+    if isinstance(body, dict) and isinstance(body.get("password"), str):
+        said = body["password"]  # bytes are counted, which a schema cannot
+        if len(said.encode("utf-8", "replace")) > 1024 >= len(said):
+            said = said[:100]
+        body["password"] = f"{said:x<12}"
     if isinstance(body, dict) and isinstance(body.get("url"), str):
         body["url"] = "https://127.0.0.1/hook"  # refused: this house never sends anything to anybody
     return body
@@ -72,8 +77,10 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         if case.operation.path.endswith("/events"):
             case.headers["Accept"] = "application/json"
     if isinstance(case.query, dict):
-        case.query.pop("wait_s", None)
-        case.query.pop("follow", None)
+        if type(case.query.get("wait_s")) in {int, float}:  # what is no number is for the house to refuse
+            case.query["wait_s"] = min(case.query["wait_s"], 0)
+        if case.query.get("follow") in {True, "true"}:
+            case.query["follow"] = "false"
 
 
 @schemathesis.check
