@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
 import trio
 
-from tests.attack.matrix import MAKERS, ROWS, Credential, Row, World, expected
-from tests.attack.target import Target, in_parallel
+from tests.attack.matrix import ALL, MAKERS, ROWS, Credential, Row, World, expected
+from tests.attack.target import Target, ended, in_parallel, started
 from web.route import Route
 from web.routes import ROUTES
 
@@ -81,3 +82,22 @@ async def test_whoever_asks_for_the_head_alone_gets_no_more(
     world: World, credentials: dict[str, Credential], name: str
 ) -> None:
     await all_ask(world, credentials, name, "HEAD")
+
+
+@pytest.fixture(scope="module")
+def unlocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A house without keys: whoever says nothing may everything, and what is said counts as it does elsewhere."""
+    target = started(tmp_path_factory.mktemp("unlocked") / "state", env={"ENGINEHOUSE_SERVER__ENABLE_AUTH": "false"})
+    world = World(target)
+    trio.run(world.make)
+    yield world
+    ended(target)
+
+
+@pytest.mark.torture
+async def test_without_keys_bad_credentials_are_still_none(unlocked: World) -> None:
+    nothing = Credential(scopes=ALL)
+    others = {name: await MAKERS[name](unlocked) for name in ("garbage", "revoked", "read", "a refresh token")}
+    for name in ROWS:
+        if name != "exchange_key":  # a key must be there to be exchanged
+            await all_ask(unlocked, {"nothing": nothing, **others}, name, ROUTE_OF[name.partition(":")[0]].method)

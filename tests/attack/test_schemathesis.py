@@ -50,7 +50,7 @@ def fuzz(target: Target, key: str | None, *options: str) -> str:
 
 
 SMALL = ("--phases", "fuzzing", "--max-examples", "4", "--generation-deterministic")
-LARGE = ("--phases", "coverage,fuzzing,stateful", "--max-examples", "50")
+LARGE = ("--phases", "coverage,fuzzing,stateful", "--max-examples", "15")
 
 
 @pytest.mark.timeout(3600)
