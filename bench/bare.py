@@ -14,13 +14,17 @@ from pathlib import Path
 import trio
 
 from actors.cell import Cell
+from actors.children import ChildPolicy
 from actors.engine import Config, Engine
+from actors.host import EngineEnv
 from actors.journaling import Journaling
+from actors.observer import Observer, Unobserved
 from actors.ref import Ref
 from protocol.decide import Decision, Exit, decide
 from protocol.events import Row
 from protocol.ids import Ids
-from protocol.specs import Backoff, Restart, Spec
+from protocol.requests import Request
+from protocol.specs import Backoff, PoolSpec, Restart, Spec
 from supervisor.deadlines import Deadline, Deadlines
 
 __all__ = ["AT_ONCE", "Bare", "open_bare"]
@@ -39,6 +43,10 @@ class Bare:
         self.gone = False
         self.threads = True
         self.margin_s = 2.0
+        self.observer: Observer = Unobserved()
+        self.children = ChildPolicy()
+        self.engine_env: EngineEnv | None = None
+        self.disk = trio.CapacityLimiter(1)
         self.cells: dict[str, Cell] = {}
         self.deadlines = Deadlines()
         self._nursery = nursery
@@ -84,6 +92,18 @@ class Bare:
 
     def random(self) -> float:
         return self._random.random()
+
+    def nonce(self) -> str:
+        return f"{self._random.getrandbits(128):032x}"
+
+    def rules(self, cell: Cell) -> PoolSpec:
+        return PoolSpec(id="default")
+
+    def person(self, principal: str) -> str:
+        return principal
+
+    def watched(self, request: Request) -> bool:
+        return True
 
     def admit(self, cell: Cell) -> bool:
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -63,7 +64,8 @@ async def _store(house: Supervisor) -> Check:
 
 
 async def _disk(house: Supervisor) -> Check:
-    free = (await trio.to_thread.run_sync(shutil.disk_usage, house.directory)).free
+    look = partial(shutil.disk_usage, house.directory)
+    free = (await trio.to_thread.run_sync(look, limiter=house.disk) if house.threads else look()).free
     status = "unhealthy" if free < FULL_BYTES else "degraded" if free < LOW_BYTES else "healthy"
     return {"status": status, "free_bytes": free}
 

@@ -56,6 +56,7 @@ from web.stop import Stop
 from web.tables import Documents
 from web.traces import exporting
 from web.webhooks import Targets, Webhooks, open_sender, open_webhooks, resolver, webhook_key
+from web.wipe import secretive, wipe
 
 __all__ = ["run"]
 
@@ -73,6 +74,7 @@ def run(loaded: Loaded) -> int:
     """Serve until a signal; the exit code. Says on stdout where it is, and on stderr why it is not."""
     state = loaded.settings.state_dir.expanduser().absolute()
     try:
+        wipe([*secretive(os.environ, loaded.settings.secrets.env)])
         prepare(state)
         with held(state) as mine:
             if not mine:

@@ -207,9 +207,12 @@ class Session:
             await job.done.wait()
 
     def kill(self, job: Job) -> None:
-        """SIGKILL to the command alone; whoever cannot wait for its end, because all is frozen, does no more."""
+        """SIGKILL to the command alone; whoever cannot wait for its end, because all is frozen, does no more.
+
+        The shell itself, stopped between two commands or at work in one of its own, is interrupted: it is the session.
+        """
         job.killed = True
-        self._signal(signal.SIGKILL)
+        self._signal(signal.SIGKILL, shell=signal.SIGINT)
 
     def close(self) -> None:
         """Hang up: the shell, and what it runs, get SIGHUP; what runs in the foreground gets SIGTERM. Idempotent."""
@@ -278,12 +281,14 @@ class Session:
             job.done.set()
             job.settled.set()
 
-    def _signal(self, signum: int) -> None:
-        """Signal the process group in the foreground: the command, or the shell when that is what works."""
+    def _signal(self, signum: int, *, shell: int | None = None) -> None:
+        """Signal the process group in the foreground: the command, or the shell when that is what works (with `shell`
+        instead, where that is given).
+        """
         with contextlib.suppress(OSError):
             group = os.tcgetpgrp(self._terminal.fd)
             if group > 0:
-                os.killpg(group, signum)
+                os.killpg(group, shell if shell is not None and group == self._process.pid else signum)
 
     def _order(self, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):

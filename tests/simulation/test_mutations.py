@@ -35,13 +35,6 @@ USED = """lot.park()
 
 MUTATIONS = [
     Mutation("a command without its audit row", Intake, "_taken", "if trail is None", "if trail is None or more"),
-    Mutation(
-        "a replay is answered before its audit row is durable",
-        Intake,
-        "_answer",
-        "receipt.trail is not None",
-        "receipt.trail is receipt",
-    ),
     Mutation("the gate looks once", Incarnation, "gate", "lot.park()", "lot.park()\n            return"),
     Mutation("the gate is open", Incarnation, "gate", "if not self.shut or", "if True or"),
     Mutation("no second look at delivery", delivery, "deliver", REFUSED, "step = Step.REPEAT"),

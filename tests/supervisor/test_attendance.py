@@ -122,7 +122,7 @@ async def test_an_escalation_says_whether_anybody_is_there(autojump_clock: MockC
 
 
 async def test_a_request_that_nobody_watches_for_a_minute_degrades_the_house(autojump_clock: MockClock) -> None:
-    async with a_house(kinds=[Deployer]) as house:
+    async with a_house(kinds=[Deployer], threads=False) as house:
         assert (await house.health()).checks["requests"] == {
             "status": "healthy", "pending": 0, "requests_unwatched": 0,
         }  # fmt: skip

@@ -18,11 +18,12 @@ from protocol.errors import (
     RunConflict,
     ValidationFailed,
 )
-from protocol.events import SETTLING
+from protocol.events import SETTLING, Row
 from protocol.runs import OnBusy
 from protocol.specs import PauseMode, Quotas
 from protocol.wire import NewPool
 from supervisor import Caller, EmbeddedHouse, NewEngine, NewRun, intake
+from supervisor.audit import Trail
 from supervisor.store.memory import Journal
 from tests.supervisor.houses import (
     ALICE,
@@ -402,3 +403,15 @@ async def test_everything_accepted_is_settled_or_queued(autojump_clock: MockCloc
         settled = {row.command_id for row in rows if row.type in SETTLING}
         assert accepted - settled == set(house.supervisor.view("a").owed)
         assert house.statistics().unbalanced == ()
+
+
+async def test_a_replay_is_answered_once_its_own_audit_row_is_durable(autojump_clock: MockClock) -> None:
+    store = SlowStore(delay_s=0.01)
+    async with a_house(store=store, kinds=KINDS) as house:
+        await spawn(house, "a")
+        for n in range(2):
+            trail = Trail("user:alice", request_id=f"r{n}")
+            await house.submit("a", NewRun(input="1"), Caller(principal="user:alice", key="k", trail=trail))
+            durable = [Row.from_wire(kept.wire, kept.uid) for kept in store.journal.rows]
+            outcomes = [row.data["outcome"] for row in durable if row.type.startswith("audit.")]
+            assert outcomes == ["accepted", "replayed"][: n + 1]

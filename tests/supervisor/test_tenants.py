@@ -120,7 +120,7 @@ NOT_THERE: dict[str, Ask] = {
 }
 # What concerns no engine of somebody else's, or is looked at by a test of its own below.
 ELSEWHERE = {"put", "list", "runs", "requests", "dead_letters", "pools", "create_pool", "dispose_many", "events",
-             "event_page", "kinds", "kind", "health"}  # fmt: skip
+             "event_page", "kinds", "kind", "health", "drain"}  # fmt: skip
 
 
 def test_every_method_of_a_house_is_looked_at() -> None:
@@ -196,6 +196,7 @@ async def test_what_concerns_the_whole_house_is_not_for_tenants(world: World, au
         lambda: house.create_pool(NewPool(id="new"), caller(OURS)),
         lambda: house.patch_pool("ours", PatchPool(max_engines=10_000), frozenset({"max_engines"}), caller(OURS)),
         lambda: house.delete_pool("ours", caller(OURS), force=True),
+        lambda: house.drain(caller(OURS)),
     ):
         with pytest.raises(InsufficientScope):
             await ask()

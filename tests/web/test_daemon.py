@@ -320,3 +320,28 @@ def _post(daemon: Any, what: str, body: Any, key: str | None = None) -> tuple[in
     with httpx2.Client(trust_env=False, timeout=30) as web:
         got = web.post(f"{daemon.url}/api/v1/auth/{what}", json=body, headers=headers)
     return got.status_code, got.json() if got.content else None
+
+
+def test_its_environment_shows_no_secret_to_others_of_its_user(serving: Serving, tmp_path: Path) -> None:
+    """Programs of engines run as the same user, and are not given these."""
+    config = tmp_path / "config.toml"
+    config.write_text('[secrets]\nenv = ["PLAIN"]')
+    secrets = {
+        "ENGINEHOUSE_SERVER__ADMIN_KEY": "canary-of-the-admin-key-in-the-environment",
+        "FORGE_TOKEN": "canary-token",
+        "DATABASE_URL": "postgres://ann:canary-password@localhost/x",
+        "PLAIN": "canary-plain",
+    }
+    daemon = serving(tmp_path, "--port", "0", "--config", str(config), **secrets, KEPT="kept")
+    environ = Path(f"/proc/{daemon.process.pid}/environ").read_bytes()
+    assert b"canary" not in environ
+    assert b"KEPT=kept" in environ
+    headers = {"authorization": f"Bearer {secrets['ENGINEHOUSE_SERVER__ADMIN_KEY']}"}
+    body = {"kind": "shell", "id": "a", "config": {"cwd": str(tmp_path), "env": {"GIVEN": {"env": "PLAIN"}}}}
+    assert httpx2.post(f"{daemon.url}/api/v1/engines", json=body, headers=headers).status_code == 201
+    said = httpx2.post(
+        f"{daemon.url}/api/v1/engines/a/runs",
+        json={"input": 'test "$GIVEN" = canary-plain && echo "has what it was given"'},
+        headers=headers | {"prefer": "wait=20"},
+    )
+    assert said.json()["result"]["output"] == "has what it was given\n"

@@ -202,10 +202,11 @@ async def test_interrupt_begins_the_command_again_after_the_resume(drive: Any, s
     assert await drive.house.output(run) == (b"begun\nbegun\n", 12)
 
 
-async def test_a_frozen_command_can_be_cancelled_and_the_session_lives_on(drive: Any, shell: str) -> None:
+@pytest.mark.parametrize("work", ["sleep 1000", "while :; do :; done"])  # a program; and the shell itself
+async def test_a_frozen_command_can_be_cancelled_and_the_session_lives_on(drive: Any, shell: str, work: str) -> None:
     await said(drive, shell, "X=5")
     async with drive.seen(shell, "run.output", holding="begun"):
-        run = await drive.submit(shell, "echo begun; sleep 1000")
+        run = await drive.submit(shell, f"echo begun; {work}")
     await drive.house.pause(shell, wait_s=5)
     async with drive.seen(shell, "run.cancelled", within_s=1):
         await drive.house.cancel(run)
