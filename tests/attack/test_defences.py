@@ -6,7 +6,7 @@ In this process and over real sockets, on a virtual clock: so that a check can b
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -15,21 +15,35 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from supervisor import open_supervisor
+from protocol.authority import Authority
+from supervisor import EmbeddedHouse, open_supervisor, standing, stream
+from supervisor.intake import Intake
+from tests.attack.forge import Forge, encoded
 from tests.attack.wire import Answer, Line, request
 from tests.mutation import Mutation, mutated
-from tests.web.doubles import ADMIN, MemoryKeys
+from tests.web.doubles import ADMIN, identity
 from tests.web.test_server import serving
 from web import bodies, guard, http1, perform, strict_json
 from web.app import Api, create_app
-from web.auth import Failures, Keys
+from web.audit import Audited, Strangers
+from web.auth import Failures, Identity, Keys, SigningKeys
 from web.auth import credentials as presented
+from web.auth.access import AccessTokens
+from web.auth.clock import Forward
+from web.auth.engine_tokens import EngineTokens
+from web.auth.families import Families
+from web.auth.identity import Login
 from web.auth.keys import NewKey
+from web.auth.logins import Logins
 from web.auth.principal import Scope
 from web.auth.rates import _Counted
+from web.auth.tickets import Ticket, Tickets
+from web.auth.users import NewUser
 from web.connection import Connection
-from web.guard import Guard
+from web.guard import Guard, Policy
 from web.limits import Limits
+from web.peer import Proxies
+from web.refusals import UserExists
 from web.server import _Server
 from web.streams import Streams
 
@@ -42,6 +56,9 @@ LIMITS: Final = Limits(connections=8, address_connections=6)
 
 RUNS: Final = "/api/v1/engines/a/runs"
 ENGINES: Final = "/api/v1/engines"
+EVENTS: Final = "/api/v1/events"
+LISTED: Final = "https://app.example"
+PASSWORD: Final = "a password of somebody"
 JSON: Final = "Content-Type: application/json"
 
 
@@ -53,14 +70,41 @@ def clock() -> MockClock:
 class House:
     """One that is attacked in this process. `wall`: its time of day, which an attack may set."""
 
-    def __init__(self, port: int, app: Api, wall: list[float]) -> None:
+    def __init__(self, port: int, app: Api, wall: list[float], embedded: EmbeddedHouse) -> None:
         self.port = port
+        self.embedded = embedded
         self.app = app
         self.wall = wall
 
     @property
+    def identity(self) -> Identity:
+        return self.app.services.identity
+
+    @property
     def keys(self) -> Keys:
-        return self.app.services.keys
+        return self.identity.keys
+
+    async def key(self, *pools: str, scopes: tuple[Scope, ...] = (Scope.READ, Scope.OPERATE)) -> str:
+        """A new one, of all pools without any."""
+        return (await self.keys.create(NewKey(name="k", scopes=list(scopes), pools=list(pools) or None))).key
+
+    async def login(self) -> Login:
+        """Of a user who administers, with a cookie."""
+        with suppress(UserExists):
+            await self.identity.users.create(NewUser(name="u", password=PASSWORD, scopes=[Scope.ADMIN]))
+        return await self.identity.login("u", PASSWORD, address="127.0.0.1", cookie=True)
+
+    async def forge(self) -> Forge:
+        return Forge(self.identity.access.keys.current.secret, (await self.login()).access_token)
+
+    async def admits(self, key: str) -> bool:
+        return await self.ask("GET", "/api/v1/auth/whoami", key=key) == 200
+
+    async def told(self, target: str, key: str = ADMIN) -> str:
+        """The body of an answer; empty when it is a refusal."""
+        sent = request("GET", target, f"Authorization: Bearer {key}", "Accept: application/json", host="localhost")
+        answer = await self.send(sent)
+        return answer.body.decode() if answer is not None and answer.status == 200 else ""
 
     async def send(self, sent: bytes, method: bytes = b"GET") -> Answer | None:
         line = await Line.open(self.port)
@@ -115,11 +159,16 @@ class House:
 async def attacked() -> AsyncIterator[House]:
     wall = [1_000_000.0]
     async with open_supervisor(threads=False, wall=lambda: wall[0]) as house:
-        keys = Keys(MemoryKeys(), ADMIN, wall=lambda: wall[0])
-        app = create_app(house, keys=keys, limits=LIMITS)
-        async with serving(Guard(app), limits=LIMITS) as (port, _):
-            found = House(port, app, wall)
+        who = identity(wall=lambda: wall[0], engines=EngineTokens(house.incarnation))
+        app = create_app(house, identity=who, limits=LIMITS, audit=house)
+        guard = Guard(app, Policy(origins=[LISTED], limits=LIMITS))
+        served = Audited(guard, house, Strangers(house, wall=lambda: wall[0]))
+        async with serving(served, limits=LIMITS) as (port, _):
+            found = House(port, app, wall, house)
             await found.post(b'{"kind":"probe","id":"a"}', ENGINES)
+            await found.post(b'{"id":"theirs"}', "/api/v1/pools")
+            await found.post(b'{"kind":"probe","id":"b","pool":"theirs"}', ENGINES)
+            await found.post(b'{"input":"hidden"}', "/api/v1/engines/b/runs")
             yield found
 
 
@@ -327,6 +376,218 @@ async def hoarding(house: House) -> bool:
     return True
 
 
+# With tokens, cookies and tickets.
+
+
+def signed(**change: Any) -> Attack:
+    """A token that is signed as it should be, and wrong in this."""
+
+    async def attack(house: House) -> bool:
+        forge = await house.forge()
+        return await house.admits(forge.sign(**change))
+
+    return attack
+
+
+async def unsigned(house: House) -> bool:
+    return await house.admits((await house.forge()).sign(secret=b"x" * 43))
+
+
+async def late(house: House) -> bool:
+    token = (await house.login()).access_token
+    house.wall[0] += 1000
+    return await house.admits(token)
+
+
+async def for_a_year(house: House) -> bool:
+    forge = await house.forge()
+    return await house.admits(forge.sign(claims={"exp": forge.claims["exp"] + 31_536_000}))
+
+
+async def logged_out(house: House) -> bool:
+    token = (await house.login()).access_token
+    await house.ask("POST", "/api/v1/auth/logout", key=token)
+    return await house.admits(token)
+
+
+async def changed(house: House) -> bool:
+    """A token from before the password was changed."""
+    token = (await house.login()).access_token
+    await house.ask("PATCH", "/api/v1/auth/users/u", JSON, body=b'{"password":"another long password"}')
+    return await house.admits(token)
+
+
+async def rotated(house: House) -> bool:
+    token = (await house.login()).access_token
+    await house.identity.rotate(at_once=True)
+    return await house.admits(token)
+
+
+async def refreshed(house: House, token: str) -> int:
+    body = b'{"refresh_token":"%s"}' % token.encode()
+    return await house.ask("POST", "/api/v1/auth/refresh", JSON, body=body, key=None)
+
+
+async def stolen(house: House) -> bool:
+    token = (await house.login()).refresh_token
+    return [await refreshed(house, token) for _ in range(2)] == [200, 200]
+
+
+async def ends_another_login(house: House) -> bool:
+    """Somebody knows the name of a login, as an access token tells it, and wants it to be over."""
+    login = await house.login()
+    family = login.refresh_token.split("_")[1]
+    await refreshed(house, f"ehr_{family}_{'x' * 43}_{'x' * 43}")
+    return not await house.admits(login.access_token)
+
+
+async def old_login(house: House) -> bool:
+    token = (await house.login()).refresh_token
+    house.wall[0] += 31 * 86_400
+    return await refreshed(house, token) == 200
+
+
+def cookie_of(value: str | None) -> str:
+    return f"Cookie: enginehouse_session={value}"
+
+
+async def by_cookie(house: House, *lines: str, method: str = "GET", body: bytes | None = None) -> int:
+    lines = (*lines, cookie_of((await house.login()).cookie), *([JSON] if body else []))
+    return await house.ask(method, ENGINES, *lines, body=body, key=None)
+
+
+async def riding(house: House) -> bool:
+    return await by_cookie(house, method="POST", body=b'{"kind":"probe"}') == 201
+
+
+async def reading_over(house: House) -> bool:
+    """A page of a listed origin has the browser send the cookie along."""
+    return await by_cookie(house, f"Origin: {LISTED}") == 200
+
+
+async def guessed_cookie(house: House) -> bool:
+    family = ((await house.login()).cookie or "").split("_")[1]
+    return await house.ask("GET", ENGINES, cookie_of(f"ehs_{family}_{'x' * 43}"), key=None) == 200
+
+
+async def old_cookie(house: House) -> bool:
+    cookie = (await house.login()).cookie
+    house.wall[0] += 13 * 3600
+    return await house.ask("GET", ENGINES, cookie_of(cookie), key=None) == 200
+
+
+async def ticket(house: House, path: str) -> str:
+    return house.identity.ticket(house.keys.principal(ADMIN), path)
+
+
+async def presented_at(house: House, path: str, ticket: str) -> int:
+    return await house.ask("GET", f"{path}?limit=1&ticket={ticket}", "Accept: application/json", key=None)
+
+
+async def another_stream(house: House) -> bool:
+    return await presented_at(house, EVENTS, await ticket(house, f"{ENGINES}/a/events")) == 200
+
+
+async def late_ticket(house: House) -> bool:
+    given = await ticket(house, EVENTS)
+    await trio.sleep(60)
+    return await presented_at(house, EVENTS, given) == 200
+
+
+async def twice(house: House) -> bool:
+    given = await ticket(house, EVENTS)
+    return [await presented_at(house, EVENTS, given) for _ in range(2)] == [200, 200]
+
+
+async def engines_token(house: House, engine: str = "a") -> str:
+    """Of the incarnation that lives now."""
+    spec = house.embedded.supervisor.view(engine).spec
+    return house.identity.engines.mint(spec.uid, house.embedded.incarnation(spec.uid) or 0, spec.pool)
+
+
+async def guessing_passwords(house: House) -> bool:
+    await house.login()
+    body = b'{"username":"u","password":"not the password"}'
+    return {await house.ask("POST", "/api/v1/auth/login", JSON, body=body, key=None) for _ in range(15)} == {401}
+
+
+async def under_many_names(house: House) -> bool:
+    """Guesses that each say another address for themselves."""
+    most = LIMITS.failures_per_min + 2
+    found = {await house.ask("GET", ENGINES, f"X-Forwarded-For: 192.0.2.{n}", key=f"guess-{n}") for n in range(most)}
+    return found == {401}
+
+
+async def forged_engine(house: House) -> bool:
+    said = (await engines_token(house)).rpartition("~")[0]
+    return await house.admits(f"{said}~{encoded(bytes(32))}")
+
+
+async def earlier_engine(house: House) -> bool:
+    """Of an incarnation that is over."""
+    token = await engines_token(house)
+    await house.post(b'{"type":"stop"}', f"{ENGINES}/a/commands")
+    await trio.sleep(5)
+    return await house.admits(token)
+
+
+# Of those who may something, and not everything.
+
+
+async def other_engine(house: House) -> bool:
+    return await house.told(f"{ENGINES}/b", await engines_token(house)) != ""
+
+
+def looking(target: str, mark: str) -> Attack:
+    """A key of one pool is told of another."""
+
+    async def attack(house: House) -> bool:
+        return mark in await house.told(target, await house.key("default"))
+
+    return attack
+
+
+async def listening(house: House) -> bool:
+    """The same, as a stream."""
+    line = await Line.open(house.port)
+    key = await house.key("default")
+    await line.send(request("GET", f"{ENGINES}/b/events", f"Authorization: Bearer {key}", host="localhost"))
+    await line.more()
+    line.close()
+    return b" 200 " in line.received
+
+
+async def founding(house: House) -> bool:
+    """Whoever is bound to a pool makes others."""
+    return await house.ask("POST", "/api/v1/pools", JSON, body=b'{"id":"more"}', key=await house.key("default")) == 201
+
+
+async def revoked_on_the_way(house: House) -> bool:
+    """The key was good when the request began, and is revoked before its body has come."""
+    key = await house.key()
+    line = await Line.open(house.port)
+    body = b'{"input":"late"}'
+    sent = request("POST", RUNS, JSON, f"Authorization: Bearer {key}", body=body, host="localhost")
+    await line.send(sent[: -len(body) + 1])
+    await trio.sleep(1)
+    await house.keys.revoke(key.split("_")[1])
+    await line.send(body[1:])
+    answer = await line.answer()
+    line.close()
+    return answer is not None and answer.status == 202
+
+
+def unseen(body: bytes, scopes: tuple[Scope, ...]) -> Attack:
+    """Something is asked for, and nothing is written of who asked."""
+
+    async def attack(house: House) -> bool:
+        key = await house.key(scopes=scopes)
+        await house.ask("POST", f"{ENGINES}/a/commands", JSON, body=body, key=key)
+        return f"key:{key.split('_')[1]}" not in await house.told("/api/v1/admin/audit")
+
+    return attack
+
+
 @dataclass(frozen=True)
 class Defence:
     """`off`: what turns it off; `attack`: what succeeds then."""
@@ -384,10 +645,47 @@ DEFENCES: Final = [
     off("any number from one address", _Server, "_has_enough", "self._by_address[address] >= self._limits().address_cap()", "False", huddle),
     off("any number of guesses", Failures, "counted", "if self._windows.count(address) >= self.per_min:", "if False:", guessing),
     off("any secret of a known key", Keys, "principal", "not hmac.compare_digest(digest, stored.digest)", "False", guessed),
-    off("expired keys", Keys, "principal", "if info.expires_at is not None and", "if False and", expired),
-    off("a clock that goes back", Keys, "_now", "max(self._latest, self._wall())", "self._wall()", clock_set_back),
-    off("revoked keys", Keys, "revoke", "self._keys.pop(id, None)", "pass", revoked),
-    off("no key at all", Keys, "principal", "if self.enable_auth:", "if False:", nobody),
+    off("expired keys", Keys, "_expired", "expires_at is not None and", "False and", expired),
+    off("a clock that goes back", Forward, "__call__", "max(self._latest, self._wall())", "self._wall()", clock_set_back),
+    off("revoked keys", Keys, "revoke", "self._keys.pop(id, None)", "self._keys.get(id)", revoked),
+    off("no key at all", Identity, "admit", "if self.enable_auth:\n        raise Unauthenticated(\"Send", "if False:\n        raise Unauthenticated(\"Send", nobody),
+    off("any signature", AccessTokens, "verify", "jws.deserialize_compact(", "(lambda token, *_, **__: type('S', (), {'payload': _decoded(token.split('.')[1])}))(", unsigned),
+    off("any header", AccessTokens, "_key", "read != {", "False and {", signed(header={"typ": "JWT"})),
+    off("any claims", AccessTokens, "_claims", "set(claims) != {*_TIMES, *_TEXTS}", "False", signed(claims={"scope": "admin"})),
+    off("any issuer", AccessTokens, "_claims", ', "value": _ISSUER', "", signed(claims={"iss": "another"})),
+    off("any audience", AccessTokens, "_claims", ', "value": _AUDIENCE', "", signed(claims={"aud": "another"})),
+    off("any life of a token", AccessTokens, "_claims", '<= claims["iat"] + ACCESS_S', "", for_a_year),
+    off("expired tokens", AccessTokens, "_claims", "now = int(self._wall())", 'now = claims["iat"]', late),
+    off("keys that signed once", SigningKeys, "rotated", "None if at_once else", "", rotated),
+    off("another subject", Identity, "_bearer", "family.subject != said.subject", "False", signed(claims={"sub": "key:admin"})),
+    off("logins that are over", Families, "revoke", "self._families.pop(id, None)", "self._families.get(id)", logged_out),
+    off("accounts that changed", Families, "_lives", "self._mark_of(family.subject) == family.mark", "True", changed),
+    off("refresh tokens twice", Families, "refresh", "if not _same(match[3], family.current):", "if False:", stolen),
+    off("invented refresh tokens", Families, "refresh", "or not _same(match[2], family.root)", "", ends_another_login),
+    off("old logins", Families, "_lives", "self._now() < family.ends", "True", old_login),
+    off("cookies that change things", presented, "cookie_of", 'scope["method"] not in {"GET", "HEAD"}', "False", riding),
+    off("cookies for other pages", presented, "cookie_of", "or not _same_origin(scope)", "", reading_over),
+    off("any cookie of a login", Families, "of_cookie", "or not _same(match[2], family.cookie)", "", guessed_cookie),
+    off("old cookies", Families, "check_cookie", "<= self._now()", "<= 0", old_cookie),
+    off("tickets for any stream", Ticket, "admits", "path != self.path or", "", another_stream),
+    off("old tickets", Ticket, "admits", "or trio.current_time() > self.until", "", late_ticket),
+    off("tickets twice", Tickets, "take", "del self._tickets[ticket.digest]", "pass", twice),
+    off("any number of logins", Logins, "attempt", "if wait_s > 0:", "if False:", guessing_passwords),
+    off("anybody as a proxy", Proxies, "trusts", "if not self.networks:\n        return False", "if not self.networks:\n        return True", under_many_names),
+    off("any origin as a listed one", guard, "check_origin", 'origins[0].decode("latin-1") in policy.origins', "True", foreign_origin),
+    off("any engine's token", EngineTokens, "principal", "or not hmac.compare_digest(match[5], self._mac(match[1]))", "", forged_engine),
+    off("tokens of engines that ended", EngineTokens, "principal", "if self.alive(uid) != incarnation:", "if False:", earlier_engine),
+    off("engines that see others", Authority, "sees", "return uid == self.engine", "return True", other_engine),
+    off("any pool", Authority, "sees", "self.pools is None or pool in self.pools", "True", looking(f"{ENGINES}/b", '"b"')),
+    off("any pool in lists", EmbeddedHouse, "list", "if not self._sees(view.spec.pool, uid):", "if False:", looking(ENGINES, '"theirs"')),
+    off("any pool in lists of runs", EmbeddedHouse, "_records", "elif seen is not None and seen.pools is not None:", "elif False:", looking("/api/v1/runs", '"hidden"')),
+    off("any pool in lists of pools", EmbeddedHouse, "pools", "if self._sees(pool.spec.id)", "", looking("/api/v1/pools", '"theirs"')),
+    off("any pool in events", stream, "visible", "and row.uid and not authority.sees(row.pool, row.uid)", "and False", looking(f"{EVENTS}?limit=1000&after=0", '"theirs"')),
+    off("any pool in streams", stream.Stream, "_sees", "return self._authority is None or", "return True or", listening),
+    off("bound keys for the whole house", standing, "check_standing", "authority.require_everywhere()", "pass", founding),
+    off("keys that are revoked on the way", standing, "authority_of", "None if caller.standing is None else caller.standing()", "None", revoked_on_the_way),
+    off("commands without their rows", Intake, "_taken", "() if trail is None else", "() if trail is None or not setattr(trail, 'taken', True) else", unseen(b'{"type":"pause"}', (Scope.OPERATE,))),
+    off("refusals without their rows", Audited, "_settle", "if trail.taken:", "if True:", unseen(b'{"type":"pause"}', (Scope.READ,))),
     off("two keys", presented, "presented_key", "if len(found) > 1 or", "if", two_keys),
     off("any scope", perform, "perform", "principal.require(", "str(", climbing),
     off("any rate", _Counted, "enter", "if self._windows.count(key) < self._rate:", "if True:", polling),
@@ -395,6 +693,7 @@ DEFENCES: Final = [
 ]  # fmt: skip
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("defence", DEFENCES, ids=str)
 async def test_an_attack_succeeds_only_without_its_defence(
     defence: Defence, clock: MockClock, monkeypatch: pytest.MonkeyPatch
@@ -406,6 +705,14 @@ async def test_an_attack_succeeds_only_without_its_defence(
         monkeypatch.setattr(guard, "CHECKS", tuple(checks))
         async with attacked() as house:
             assert await defence.attack(house), "it fails although the defence is off: what stops it?"
+
+
+@pytest.mark.parametrize("defence", [one for one in DEFENCES if isinstance(one.off, Mutation)], ids=str)
+def test_a_defence_is_where_it_is_switched_off(defence: Defence) -> None:
+    """Else the long test would come to grief over it long after the change."""
+    assert isinstance(defence.off, Mutation)
+    with mutated(defence.off):
+        pass
 
 
 def test_every_check_of_the_guard_has_its_attack() -> None:

@@ -18,8 +18,8 @@ SEED = 1
 HERE = Path(__file__).parent
 ROLES = ["nobody", "read", "operate", "approve", "admin"]
 
-NOT_FUZZED = "/admin/(shutdown|drain|reload|backup)$"
-"""What would end the house that is being fuzzed, or copy it."""
+NOT_FUZZED = "/admin/(shutdown|drain|reload|backup)$|/auth/(logout|rotate)$"
+"""What would end the house that is being fuzzed or the tokens of who fuzzes, or copy it."""
 
 
 async def key_of(target: Target, role: str) -> str | None:
@@ -49,13 +49,13 @@ def fuzz(target: Target, key: str | None, *options: str) -> str:
     return said.stdout + said.stderr + f"\nexit {said.returncode}"
 
 
-SMALL = ("--phases", "fuzzing", "--max-examples", "9", "--generation-deterministic")
-LARGE = ("--phases", "coverage,fuzzing,stateful", "--max-examples", "50")
+SMALL = ("--phases", "fuzzing", "--max-examples", "4", "--generation-deterministic")
+LARGE = ("--phases", "coverage,fuzzing,stateful", "--max-examples", "15")
 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
-    "options, requests", [(SMALL, 2000), pytest.param(LARGE, 20_000, marks=pytest.mark.torture)], ids=["small", "large"]
+    "options, requests", [(SMALL, 1500), pytest.param(LARGE, 20_000, marks=pytest.mark.torture)], ids=["small", "large"]
 )
 async def test_every_answer_is_one_that_the_document_names(
     fuzzed: Target, options: tuple[str, ...], requests: int
@@ -70,5 +70,6 @@ async def test_every_answer_is_one_that_the_document_names(
 
     await in_parallel(len(ROLES), [partial(attack, role) for role in ROLES])
     counts = [int(found[1]) for report in reports.values() if (found := re.search(r"(\d+) generated", report))]
+    print(f"schemathesis: {sum(counts)} requests, {counts}, seed {SEED}")  # noqa: T201 - the figure
     assert sum(counts) >= requests, f"the fuzzer did not do what it is there for: {counts}"
     await fuzzed.well()

@@ -24,7 +24,8 @@ PATIENCE_S: Final = 6.0
 LATE_S: Final = 20.0
 """What a loaded machine may add to a deadline. The deadline itself is checked from the other side."""
 
-HEALTH_S: Final = 0.1
+HEALTH_S: Final = 5.0
+"""In which 99 of 100 others are answered meanwhile, however busy the machine; what was measured is in docs/security.md."""
 
 HEAD: Final = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "
 BODY: Final = (
@@ -46,9 +47,9 @@ def slowed(tmp_path: Path, patience_s: float) -> Iterator[Target]:
 
 async def drip(target: Target, beginning: bytes, at_least_s: float, at_most_s: float) -> None:
     """Send a byte a second for ever; the house ends it with a 408, and in time."""
+    began = trio.current_time()
     line = await Line.open(target.port)
     try:
-        began = trio.current_time()
         await line.send(beginning)
 
         async def keep_on() -> None:
@@ -67,7 +68,7 @@ async def drip(target: Target, beginning: bytes, at_least_s: float, at_most_s: f
         assert found is not None, line.received
         check(found[0])
         assert (found[0].status, found[0].header("connection"), found[1]) == (408, "close", b"")
-        assert took_s > at_least_s - 1
+        assert took_s > at_least_s - 0.1, "cut before its time"
     finally:
         line.close()
 
@@ -139,6 +140,5 @@ async def test_slow_clients_are_cut_and_nobody_else_notices(slowed: Target, sock
     print(  # noqa: T201 - the figure of the large tier
         f"health: p50 {statistics.median(took_s) * 1000:.1f} ms, p99 {p99_s * 1000:.1f} ms, {len(took_s)} times"
     )
-    # The small tier runs beside other tests, on whatever machine; the figure is the large one's.
-    assert (p99_s if sockets == 1000 else statistics.median(took_s)) < HEALTH_S
+    assert p99_s < HEALTH_S
     await slowed.well()
