@@ -85,10 +85,10 @@ def _check(principal: Principal, scope: Grant) -> None:
         InsufficientScope: it is too little; there is one house, and its administration is for nobody's pools.
 
     """
-    authority = principal.standing()
-    authority.require(scope)
+    principal.check()
+    principal.require(scope)
     if scope is Grant.ADMIN:
-        authority.require_everywhere()
+        principal.authority.require_everywhere()
 
 
 def _note(trail: Trail, services: Services, route: Route, raw: bytes, json: Any) -> None:
