@@ -77,6 +77,12 @@ class Cell(Journaling):
         return bool(self.runs.in_hand) or self.mailbox.has_runs()
 
     @property
+    def asked_by(self) -> tuple[str, ...]:
+        """The principals behind what is in hand."""
+        commands = [envelope.command for envelope in self.mailbox.hand]
+        return tuple(dict.fromkeys(name for command in commands if command for name in command.asked_by))
+
+    @property
     def stopped_by(self) -> tuple[str | None, str]:
         """Who asked the present ending, and why."""
         return self._stop_by

@@ -140,8 +140,11 @@ class Requests:
         return request
 
     def _behind(self, run_id: str | None) -> list[str]:
-        """The principals behind the run."""
-        run = self._cell.runs.open.get(run_id or "")
+        """The principals behind the run; outside any run, behind the signals in hand."""
+        if run_id is None:
+            signals = [envelope.command for envelope in self._cell.mailbox.hand if not envelope.is_run]
+            return list(dict.fromkeys(name for command in signals if command for name in command.asked_by))
+        run = self._cell.runs.open.get(run_id)
         command = run.envelope.command if run is not None else None
         return list(command.asked_by) if command is not None else []
 

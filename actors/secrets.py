@@ -65,7 +65,9 @@ class Sources:
         """Looks at no disk. Raises ValueError with a sentence for what may not be referred to."""
         if isinstance(reference, FromEnv):
             if reference.env not in self.env:
-                raise ValueError(f"the variable {reference.env!r} is not among those that a config may refer to")
+                raise ValueError(
+                    f"the variable {reference.env!r} is not among those that a config may refer to (secrets.env)"
+                )
         else:
             self._split(reference.file)
 
@@ -114,7 +116,7 @@ class Sources:
                 below = root.rstrip("/") + "/"
                 if path.startswith(below):
                     return root, path.removeprefix(below).split("/")
-        raise ValueError(f"the file {path!r} is not below a directory that a config may refer to")
+        raise ValueError(f"the file {path!r} is not below a directory that a config may refer to (secrets.directories)")
 
 
 def _text(data: bytes, what: str) -> str:

@@ -22,9 +22,9 @@ from bench.bare import AT_ONCE, open_bare
 from bench.figures import Figure, Scale, at_least, at_most, figure
 from bench.measure import Stopwatch, apart, in_turn, percentile, rate, rss_bytes, under_trio
 from bench.store import accept_rate
+from protocol.bodies import NewEngine, NewPool
 from protocol.errors import MailboxFull
 from protocol.states import Aim, State
-from protocol.wire import NewEngine, NewPool
 from supervisor import EmbeddedHouse, MemoryStore, SqliteStore, Store, open_supervisor
 from web.daemon import GC_THRESHOLDS
 

@@ -24,11 +24,11 @@ from bench.bare import AT_ONCE
 from bench.figures import Figure, Scale, at_most, figure
 from bench.measure import Stopwatch, in_turn, percentile, rss_bytes, under_trio
 from bench.servers import peer
+from protocol.bodies import NewEngine, NewPool
 from protocol.edge import dump
 from protocol.events import Row
 from protocol.states import State
 from protocol.view import View
-from protocol.wire import NewEngine, NewPool
 from protocol.writes import Snapshot, Write
 from supervisor import SqliteStore, open_supervisor
 

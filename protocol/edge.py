@@ -12,7 +12,7 @@ from pydantic_core import to_json, to_jsonable_python
 
 from protocol.errors import ValidationFailed
 
-__all__ = ["adapter", "as_json", "dump", "load", "parse", "schema"]
+__all__ = ["adapter", "as_json", "dump", "load", "parse", "schema", "wrong"]
 
 T = TypeVar("T")
 
@@ -30,13 +30,18 @@ def parse(model: type[T], value: bytes | object, *, loc: tuple[str, ...] = ()) -
         return cast("T", adapter(cast("Any", model)).validate_json(raw))
     except ValidationError as error:
         errors = [
-            {"loc": [*loc, *e["loc"]], "msg": e["msg"], "type": e["type"]}
+            {"loc": [*loc, *e["loc"]], "msg": e["msg"].removeprefix("Value error, "), "type": e["type"]}
             for e in error.errors(include_url=False, include_context=False, include_input=False)
         ]
         # Where several shapes are allowed, the fault deepest inside is of the shape that was meant.
         first = max(errors, key=lambda fault: len(cast("list[object]", fault["loc"])))
         where = ".".join(str(part) for part in cast("list[object]", first["loc"])) or "the body"
         raise ValidationFailed(f"{where}: {first['msg']}. Correct it and send it again.", errors=errors) from None
+
+
+def wrong(member: str, sentence: str) -> ValidationFailed:
+    """What no shape can say: that this member of the body does not go. The sentence says what does."""
+    return ValidationFailed(sentence, errors=[{"loc": ["body", member], "msg": sentence, "type": member}])
 
 
 def dump(value: object) -> bytes:

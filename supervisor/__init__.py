@@ -8,8 +8,8 @@
 """
 
 from actors.observer import Observer
+from protocol.bodies import NewEngine, NewPool, NewRun, ReplyBody
 from protocol.trace import Trace
-from protocol.wire import NewEngine, NewPool, NewRun, ReplyBody
 from supervisor.embedded import EmbeddedHouse
 from supervisor.house import Caller, Filter, Frame, House, Subscription
 from supervisor.open import open_supervisor

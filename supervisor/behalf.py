@@ -5,11 +5,15 @@ The authority of the creator is kept beside it, and whether the creator still st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from protocol.authority import Authority, Scope
 
-__all__ = ["StandingOf", "covers", "narrowed", "nothing_known"]
+__all__ = ["EVERYTHING", "StandingOf", "authority_from", "covers", "kept_of", "narrowed", "nothing_known"]
+
+EVERYTHING: Final = Authority(scopes=frozenset({Scope.ADMIN}))
+"""What the embedding program may, which asks without an authority."""
 
 StandingOf = Callable[[str], Authority | None]
 """What the principal of this name may now; None when nothing is known of it. Raises Denied (or Missing) once its
@@ -19,6 +23,17 @@ credentials were revoked, disabled or have expired.
 
 def nothing_known(principal: str) -> None:
     """The standing of everybody where nobody keeps principals."""
+
+
+def kept_of(authority: Authority) -> dict[str, Any]:
+    """The members of a document that keep what the creator may: `scopes` and `pools`."""
+    pools = authority.pools
+    return {"scopes": sorted(authority.scopes), "pools": None if pools is None else sorted(pools)}
+
+
+def authority_from(scopes: Iterable[Scope], pools: Iterable[str] | None) -> Authority:
+    """What `kept_of` kept."""
+    return Authority(scopes=frozenset(scopes), pools=None if pools is None else frozenset(pools))
 
 
 def narrowed(kept: Authority, now: Authority | None) -> Authority:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from supervisor.embedded import EmbeddedHouse
-from supervisor.house import Caller
+from supervisor.house import NOBODY, Caller
 
 __all__ = ["Documents", "HouseDocuments"]
 
-NOBODY = Caller()
-
 
 class Documents(Protocol):
-    """JSON values by id. Everything is durable on return; Unavailable when that is not possible. `caller`: who asked,
-    and whose audit row goes along (None: nobody did).
+    """JSON values by id. Everything is durable on return; Unavailable when that is not possible. A write is ordered
+    when it is called, before its first await; cancelled, it may be durable all the same. `caller`: who asked, and whose
+    audit row goes along (None: nobody did).
     """
 
     async def load(self) -> dict[str, Any]: ...

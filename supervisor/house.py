@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Final, Literal, Protocol, Self
 
 from protocol.authority import Authority
+from protocol.bodies import NewEngine, NewPool, NewRun, PatchPool, PoolCommand, ReplyBody
 from protocol.events import Frame
 from protocol.specs import PauseMode
 from protocol.trace import Trace
@@ -26,16 +27,10 @@ from protocol.wire import (
     EngineInfo,
     HealthInfo,
     KindInfo,
-    NewEngine,
-    NewPool,
-    NewRun,
     Page,
-    PatchPool,
-    PoolCommand,
     PoolInfo,
     PoolResult,
     ProcessRow,
-    ReplyBody,
     RequestInfo,
     RunInfo,
     SliceInfo,
@@ -43,23 +38,29 @@ from protocol.wire import (
 )
 from supervisor.audit import Trail
 
-__all__ = ["Caller", "EventPage", "Filter", "Following", "Frame", "House", "SharedHouse", "Subscription"]
+__all__ = ["NOBODY", "Caller", "EventPage", "Filter", "Following", "Frame", "House", "SharedHouse", "Subscription"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """Who asks, and under which key. `digest`: fingerprint of what is asked (None: made from the body); `standing`:
     what they may, asked when a command is journaled, and raising once that is over (None: the embedding program, which
-    may do everything); `trail`: the audit row that this request owes; `trace`: the trace that what
-    is asked belongs to (a remote house takes that of the span it is called in).
+    may do everything); `asked_by`: other principals who want it too (who runs a schedule by hand); `trail`: the audit
+    row that this request owes; `trace`: the trace that what is asked belongs to (a remote house takes that of the span
+    it is called in).
     """
 
     principal: str | None = None
     key: str | None = None
     digest: str | None = None
+    asked_by: tuple[str, ...] = ()
     standing: Callable[[], Authority] | None = field(default=None, compare=False, repr=False)
     trail: Trail | None = field(default=None, compare=False, repr=False)
     trace: Trace | None = field(default=None, compare=False, repr=False)
+
+
+NOBODY: Final = Caller()
+"""The embedding program itself, without a key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +138,7 @@ class House(Protocol):
     ) -> tuple[Accepted, CommandInfo | None]:
         """Send one of `protocol.commands`' bodies. With `wait_s`, wait that long for its *effect* (paused means
         quiesced, a submit's run has ended): the record when it was reached; None when the time passed first. Raises the
-        problem when it was rejected at delivery, or a later command made the effect unreachable (InvalidState).
+        problem when it was rejected at delivery, or the effect is not to be reached any more (InvalidState).
         """
 
     async def start(self, engine: str, caller: Caller = ...) -> Accepted: ...

@@ -35,7 +35,7 @@ from protocol.writes import Document, Write
 from supervisor.audit import Trail
 from supervisor.house import Caller
 from supervisor.receipts import Receipt
-from supervisor.standing import check_standing
+from supervisor.standing import check_holder, check_standing
 
 if TYPE_CHECKING:
     from supervisor.supervisor import Supervisor
@@ -75,6 +75,7 @@ class Intake:
         spec = cell.spec
         work = isinstance(body, Submit | Signal)
         check_standing(caller, scope_of_command(body.type), pool=spec.pool, uid=spec.uid)
+        check_holder(caller, body)
         try:
             self._house.check_open()
             check(cell, body, caller.principal)
@@ -87,7 +88,8 @@ class Intake:
         command = Command(
             id=self._house.new_id("cmd"), uid=spec.uid, body=body, principal=caller.principal, key=caller.key,
             digest=digest, run_id=self._house.new_id("run") if isinstance(body, Submit) else None, retry_of=retry_of,
-            trace=caller.trace, time=self._house.stamp(), asked_by=self._house.behind(caller.principal, asked_by),
+            trace=caller.trace, time=self._house.stamp(),
+            asked_by=self._house.behind(caller.principal, (*asked_by, *caller.asked_by)),
         )  # fmt: skip
         receipt = Receipt(command, cell, reserved=work, trail=caller.trail)
         rows = (*acceptance(spec, cell.incarnation, command), *more(command), *self._audited(caller, command, spec))

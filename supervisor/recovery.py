@@ -151,7 +151,7 @@ def _command(owed: Owed, view: View) -> Command:
         data["input"] = run.input
     body: Any = adapter(Body).validate_python(data, strict=False)
     assert run is None or isinstance(body, Submit)
-    asked_by = tuple(run.asked_by) if run is not None else ()
+    asked_by = tuple(run.asked_by) if run is not None else (owed.principal,) if owed.principal is not None else ()
     return Command(
         id=owed.id, uid=view.spec.uid, body=body, principal=owed.principal, run_id=owed.run_id, retry_of=retry_of,
         asked_by=asked_by, trace=None if trace is None else load(Trace, trace), time=owed.time, seq=owed.seq,

@@ -7,10 +7,11 @@ went to another pool), so the answer that counts is this one.
 from __future__ import annotations
 
 from protocol.authority import Authority, Scope
-from protocol.errors import NotFound
+from protocol.commands import Pause, Resume
+from protocol.errors import InsufficientScope, NotFound
 from supervisor.house import Caller
 
-__all__ = ["authority_of", "check_standing"]
+__all__ = ["authority_of", "check_holder", "check_standing"]
 
 
 def authority_of(caller: Caller) -> Authority | None:
@@ -30,3 +31,13 @@ def check_standing(caller: Caller, scope: Scope, *, pool: str | None = None, uid
         authority.require_everywhere()
     elif not authority.sees(pool, uid):
         raise NotFound(f"There is no pool {pool!r}." if uid is None else "There is no such engine.")
+
+
+def check_holder(caller: Caller, body: object) -> None:
+    """Raises InsufficientScope for an engine's own token that touches a hold of somebody else: what people have paused
+    does not go on by its own doing.
+    """
+    if isinstance(body, Pause | Resume) and body.holder != caller.principal:
+        authority = authority_of(caller)
+        if authority is not None and authority.engine is not None:
+            raise InsufficientScope("An engine's own token sets and lifts its own hold alone.", scope="operate")

@@ -57,8 +57,8 @@ async def position(house: Supervisor, after: str | None) -> int:
 def visible(
     house: Supervisor, filter: Filter, uid: str | None, authority: Authority | None = None
 ) -> Callable[[Row], bool]:
-    """Whether a row passes the filter, and is there for somebody of this authority. Audit rows are for those alone who
-    ask for them by `types` and may everything.
+    """Whether a row passes the filter, and is there for somebody of this authority. What is of no pool is for those who
+    are bound to none, audit rows for those alone among them who ask for them by `types` and may everything.
     """
     audit = (authority is None or (authority.everywhere and authority.has(Scope.ADMIN))) and any(
         t.partition(".")[0] == "audit" for t in filter.types
@@ -67,7 +67,7 @@ def visible(
     def shows(row: Row) -> bool:
         if row.type.startswith("audit.") and not audit:
             return False
-        if authority is not None and row.uid and not authority.sees(row.pool, row.uid):
+        if authority is not None and not (authority.sees(row.pool, row.uid) if row.uid else authority.everywhere):
             return False
         if uid is not None and row.uid != uid:
             return False

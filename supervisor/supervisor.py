@@ -146,8 +146,14 @@ class Supervisor:
         return self.pools.of(cell).spec
 
     def behind(self, principal: str | None, others: Sequence[str]) -> tuple[str, ...]:
-        """The principals behind a run: who asks for it, who stands behind them, and who asked for it before."""
-        own = () if principal is None else (principal, self.person(principal))
+        """The principals behind a run: who asks for it, who stands behind them, and who asked for it before. Behind an
+        engine's own token stands whoever asked for what that engine has in hand.
+        """
+        kind, _, name = (principal or "").partition(":")
+        cell = self.cells.get(name) if kind == "engine" else None
+        if cell is not None:
+            others = (*others, *cell.asked_by)
+        own = () if principal is None else (principal, *map(self.person, (principal, *others)))
         return tuple(dict.fromkeys((*others, *own)))
 
     def watched(self, request: Request) -> bool:

@@ -35,7 +35,7 @@ from web.auth.rates import FREE, Turn
 from web.bodies import read_body
 from web.guard import respond
 from web.limits import Limits
-from web.metrics import Metrics
+from web.metrics import Metrics, ScheduleFigures, WebhookFigures
 from web.openapi import document
 from web.peer import address_of
 from web.perform import PRINCIPAL, TURN, perform
@@ -191,6 +191,10 @@ def create_app(
         takes_ticket=_takes_ticket,
     )
     services.metrics.include(services.streams.collect)
+    if schedules is not None:
+        services.metrics.include(ScheduleFigures(schedules.statistics).collect)
+    if webhooks is not None:
+        services.metrics.include(WebhookFigures(webhooks.statistics).collect)
     return Api(services)
 
 

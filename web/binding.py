@@ -7,17 +7,16 @@ import os
 import socket
 import sys
 from functools import partial
-from pathlib import Path
 
 import structlog
 
 from web.claim import Refused
 from web.limits import Limits
+from web.loaded import Loaded
 from web.places import Problem
-from web.server import bind_loopback, bind_tcp, bind_unix
-from web.settings import Loaded
+from web.sockets import bind_loopback, bind_tcp, bind_unix
 
-__all__ = ["bind"]
+__all__ = ["bind", "check_socket_folder"]
 
 log = structlog.get_logger("enginehouse.daemon")
 
@@ -31,7 +30,7 @@ def bind(loaded: Loaded, limits: Limits) -> list[socket.socket]:
             sockets += _bind_port(loaded, limits)
         if server.unix_socket is not None:
             path = server.unix_socket.expanduser().absolute()
-            _check_ours(loaded, path.parent)
+            check_socket_folder(loaded)
             sockets.append(bind_unix(path, limits))
     except Problem:
         for sock in sockets:
@@ -46,11 +45,16 @@ def bind(loaded: Loaded, limits: Limits) -> list[socket.socket]:
     return sockets
 
 
-def _check_ours(loaded: Loaded, folder: Path) -> None:
-    """Whoever may write to the folder could put a socket of their own in the place of ours. Raises Problem, OSError."""
-    status = folder.stat()
+def check_socket_folder(loaded: Loaded) -> None:
+    """Whoever may write to the folder could put a socket of their own in the place of ours. Raises Problem."""
+    assert loaded.settings.server.unix_socket is not None
+    folder = loaded.settings.server.unix_socket.expanduser().absolute().parent
+    where = f"{loaded.origin('server.unix_socket')}: server.unix_socket"
+    try:
+        status = folder.stat()
+    except OSError as error:
+        raise Problem(f"{where}: the folder {folder} cannot be used ({error.strerror}); make it, 0700.") from None
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        where = f"{loaded.origin('server.unix_socket')}: server.unix_socket"
         raise Problem(f"{where}: others may write to {folder}; use a folder that is ours alone.")
 
 

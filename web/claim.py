@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from web.loaded import Loaded
 from web.places import DaemonFile, Problem
-from web.settings import Loaded
 
 __all__ = ["Refused", "held", "other", "prepare"]
 

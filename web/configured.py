@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from web.auth import admin_key
+from web.auth import admin_key, read_signing_keys
+from web.binding import check_socket_folder
 from web.guard import LOOPBACK_HOSTS, Policy, hosts_of
 from web.limits import Limits
+from web.loaded import Loaded
 from web.peer import Proxies
-from web.settings import Loaded, Server
+from web.settings import Server
 from web.tls import Tls
+from web.traces import check_exporter
 
-__all__ = ["admin_file", "admin_of", "policy_of", "secret_file", "tls_of"]
+__all__ = ["admin_file", "admin_of", "check_files", "policy_of", "secret_file", "tls_of"]
 
 
 def admin_of(loaded: Loaded, state: Path) -> str:
@@ -47,3 +50,19 @@ def tls_of(server: Server) -> Tls | None:
 def secret_file(loaded: Loaded, state: Path) -> Path:
     """Where the secret is that signs access tokens."""
     return (loaded.settings.server.jwt_secret_file or state / "jwt.secret").expanduser()
+
+
+def check_files(loaded: Loaded) -> None:
+    """What a start would look at beside the settings: certificates, secrets that are there already, folders, the extra
+    for traces. Makes nothing.
+    """
+    settings, server = loaded.settings, loaded.settings.server
+    state = settings.state_dir.expanduser().absolute()
+    tls_of(server)
+    for path, read in ((admin_file(loaded, state), admin_key), (secret_file(loaded, state), read_signing_keys)):
+        if path.exists() or path.is_symlink():
+            read(path)
+    if server.unix_socket is not None:
+        check_socket_folder(loaded)
+    if settings.traces.endpoint is not None:
+        check_exporter()

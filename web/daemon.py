@@ -33,13 +33,14 @@ from supervisor.schedules import open_schedules
 from web import live
 from web.app import create_app
 from web.audit import Audited, Strangers
-from web.auth import Identity, read_signing_keys
+from web.auth import CredentialDocuments, Identity, read_signing_keys
 from web.auth.engine_tokens import EngineTokens
 from web.binding import bind
 from web.claim import Refused, held, other, prepare
 from web.configured import admin_of, policy_of, secret_file, tls_of
 from web.engine_access import EngineAccess
 from web.guard import Guard
+from web.loaded import Loaded
 from web.logs import opened_log
 from web.loopwatch import watch_loop
 from web.metrics import EngineCounts, HouseFigures, LoopLag, Metrics, Requests
@@ -49,11 +50,10 @@ from web.observer import HouseObserver
 from web.people import People
 from web.places import DaemonFile, Problem, house_name
 from web.reload import Reload, Reloaded
-from web.server import serve, url_of
-from web.settings import Loaded
+from web.server import serve
 from web.settings import Webhooks as WebhookSettings
+from web.sockets import url_of
 from web.stop import Stop
-from web.tables import Documents
 from web.traces import exporting
 from web.webhooks import Targets, Webhooks, open_sender, open_webhooks, resolver, webhook_key
 from web.wipe import secretive, wipe
@@ -141,7 +141,7 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify, lag: Lo
         ):
             stop.house, tokens.alive = house, house.incarnation
             identity = Identity(
-                partial(Documents, house),
+                partial(CredentialDocuments, house),
                 admin=admin,
                 signing=signing,
                 secret_file=secret_file(loaded, state),

@@ -9,12 +9,12 @@ from web.app import Api
 from web.auth import Identity, read_signing_keys
 from web.configured import admin_file, admin_of, policy_of, secret_file, tls_of
 from web.guard import Guard
+from web.loaded import Loaded
 from web.logs import set_level
 from web.metrics import Metrics
 from web.observed import Observed
 from web.places import Problem
 from web.reload import Change, Reloadable
-from web.settings import Loaded
 from web.stop import Stop
 from web.tls import Tls
 

@@ -59,7 +59,7 @@ async def perform(
     arguments = query_of(scope["query_string"], route.params) | dict(path)
     principal: Principal | None = scope.get(PRINCIPAL)
     if isinstance(route.scope, Grant) and principal is not None:
-        principal.require(route.scopes.get(getattr(body, "type", ""), route.scope))
+        _check(principal, route.scopes.get(getattr(body, "type", ""), route.scope))
     trail = trail_of(scope)
     if trail is not None:
         _note(trail, services, route, raw, json)
@@ -77,12 +77,28 @@ async def perform(
         return await route.function(call, **arguments)
 
 
+def _check(principal: Principal, scope: Grant) -> None:
+    """Whether this may be asked now: the body may have taken long, and the credential may be over since.
+
+    Raises:
+        Unauthenticated: it is over.
+        InsufficientScope: it is too little; there is one house, and its administration is for nobody's pools.
+
+    """
+    authority = principal.standing()
+    authority.require(scope)
+    if scope is Grant.ADMIN:
+        authority.require_everywhere()
+
+
 def _note(trail: Trail, services: Services, route: Route, raw: bytes, json: Any) -> None:
-    """What of the body the audit row says: its digest, and all of it when that is configured and it holds no secret."""
-    if not raw:
+    """What of the body the audit row says: its digest, and all of it when that is configured. Of the bodies in which
+    people log in nothing at all: a password can be guessed from a digest, a thousand times faster than from its hash.
+    """
+    if not raw or route.tag == "auth":
         return
     trail.note(digest=hashlib.sha256(raw).hexdigest())
-    if services.audit_level == "request" and route.tag != "auth" and len(raw) <= BODY_BYTES:
+    if services.audit_level == "request" and len(raw) <= BODY_BYTES:
         trail.note(body=masked_body(json))
 
 

@@ -16,7 +16,8 @@ from typing import Protocol
 import structlog
 import trio
 
-from web.settings import Loaded, settings_keys
+from web.loaded import Loaded
+from web.settings import settings_keys
 
 __all__ = ["Change", "Reload", "Reloadable", "Reloaded"]
 

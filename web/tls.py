@@ -32,22 +32,15 @@ class Tls:
     """
 
     def __init__(self, cert: Path, key: Path) -> None:
-        self._cert, self._key = cert, key
         self.context, self._digest = _made(cert, key)
-
-    def reload(self) -> bool:
-        """Read the files again; whether something else is in them. Raises Problem, and goes on with what it had."""
-        return self.take(Tls(self._cert, self._key))
 
     def differs(self, other: Tls) -> bool:
         """Whether the other's files hold something else."""
         return self._digest != other._digest
 
-    def take(self, other: Tls) -> bool:
-        """Offer the other's certificate from now on; whether it is another one. Cannot fail."""
-        changed = self.differs(other)
-        self._cert, self._key, self._digest, self.context = other._cert, other._key, other._digest, other.context
-        return changed
+    def take(self, other: Tls) -> None:
+        """Offer the other's certificate from now on. Cannot fail."""
+        self._digest, self.context = other._digest, other.context
 
 
 def _made(cert: Path, key: Path) -> tuple[ssl.SSLContext, bytes]:

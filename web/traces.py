@@ -29,7 +29,7 @@ from protocol.view import View
 from web.asgi import Scope
 from web.places import Problem
 
-__all__ = ["TRACE", "Traces", "current_trace", "exporting", "trace_from"]
+__all__ = ["TRACE", "Traces", "check_exporter", "current_trace", "exporting", "trace_from"]
 
 TRACE: Final = "enginehouse.trace"  # the key in an ASGI scope under which a request's own trace is left
 EXPORT_S: Final = 5.0
@@ -161,17 +161,25 @@ async def exporting(endpoint: str | None, sample: float) -> AsyncIterator[Traces
             await trio.to_thread.run_sync(provider.shutdown, abandon_on_cancel=True)
 
 
-def _provider(endpoint: str, sample: float) -> Any:
+def check_exporter() -> None:
+    """Raises Problem when the extra `traces` is not installed."""
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-        from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+        import opentelemetry.exporter.otlp.proto.http.trace_exporter
+        import opentelemetry.sdk.trace  # noqa: F401 - asked whether it is there
     except ImportError:
         raise Problem(
             "traces.endpoint is set and the SDK of OpenTelemetry is not there; install enginehouse[traces]."
         ) from None
+
+
+def _provider(endpoint: str, sample: float) -> Any:
+    check_exporter()
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+
     about = Resource.create({"service.name": "enginehouse", "service.version": version("enginehouse")})
     # Not at exit: there a collector that does not answer would hold the process; `exporting` ends it, within a bound.
     provider = TracerProvider(resource=about, sampler=ParentBasedTraceIdRatio(sample), shutdown_on_exit=False)

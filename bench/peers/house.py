@@ -19,8 +19,8 @@ import trio
 from actors.context import RunContext
 from actors.engine import Engine, RunInput
 from bench.peers.pace import TICK_S, Pace
+from protocol.bodies import NewEngine, NewPool, NewRun
 from protocol.specs import PauseMode
-from protocol.wire import NewEngine, NewPool, NewRun
 from supervisor import Caller, EmbeddedHouse, SqliteStore, open_supervisor
 from web.app import Api, create_app
 from web.asgi import Receive, Scope, Send
@@ -28,7 +28,8 @@ from web.auth import Identity, SigningKeys
 from web.daemon import GC_THRESHOLDS
 from web.guard import Guard, respond
 from web.problems import Answer
-from web.server import bind_tcp, serve
+from web.server import serve
+from web.sockets import bind_tcp
 
 ADMIN = "a-key-of-the-benches-that-is-long-enough"
 ENGINES = 100
@@ -57,13 +58,13 @@ class Ticker(Engine):
 class NoTable:
     """Nobody but the admin key's holder."""
 
-    async def load(self) -> list[dict[str, Any]]:
-        return []
+    async def load(self) -> dict[str, Any]:
+        return {}
 
-    async def put(self, id: str, doc: dict[str, Any], caller: Caller) -> None:
+    async def put(self, id: str, doc: Any, caller: Caller | None = None) -> None:
         raise NotImplementedError
 
-    async def remove(self, id: str, caller: Caller) -> None:
+    async def remove(self, id: str, caller: Caller | None = None) -> None:
         raise NotImplementedError
 
 

@@ -14,6 +14,7 @@ from protocol.authority import Authority
 from protocol.edge import as_json
 from protocol.errors import EngineDisposed, EnginehouseError, InvalidState, NotFound, ValidationFailed
 from protocol.events import encode
+from protocol.plan import allowed
 from protocol.records import CommandRecord, Record
 from protocol.runs import Run
 from protocol.states import State
@@ -26,9 +27,8 @@ from supervisor.receipts import Receipt
 from supervisor.store.contract import Page as Query
 from supervisor.supervisor import Supervisor
 
-__all__ = ["NOBODY", "Base", "fingerprint", "page_of"]
+__all__ = ["Base", "fingerprint", "page_of"]
 
-NOBODY = Caller()
 T = TypeVar("T")
 
 
@@ -171,18 +171,18 @@ class Base:
         """Wait until the effect of a command is reached; InvalidState when a later one made that impossible."""
         reached, lost = EFFECTS.get(accepted.type, AT_ONCE)
 
-        def look(view: View) -> tuple[bool, State] | None:
+        def look(view: View) -> tuple[bool, State, bool] | None:
             if accepted.command_id in view.owed:  # what it causes is in one write with its settling
                 return None
             there = reached(view)
-            return (there, view.state) if there or lost(view) else None
+            return (there, view.state, bool(view.holds)) if there or lost(view) else None
 
-        there, state = await self.supervisor.watch(uid, look)
+        there, state, held = await self.supervisor.watch(uid, look)
         if not there:
             raise InvalidState(
-                f"A later command made this {accepted.type} unreachable; engine {accepted.engine_id} is {state}.",
+                f"This {accepted.type} is not to be reached any more: engine {accepted.engine_id} is {state}.",
                 state=state.value,
-                allowed=[],
+                allowed=allowed(state, actor=state not in ENDED, held=held),
             )
         record = await self._record("command", accepted.command_id, "command")
         assert isinstance(record, CommandRecord)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import trio
 
 from actors.cell import Cell
 from protocol.audit import Outcome
+from protocol.bodies import NewEngine, NewRun
 from protocol.commands import (
     Answer,
     Approve,
@@ -31,6 +33,7 @@ from protocol.errors import (
     EngineExists,
     EnginehouseError,
     NotFound,
+    UnknownKind,
     UnknownSlice,
     UnsupportedCommand,
     ValidationFailed,
@@ -47,8 +50,6 @@ from protocol.wire import (
     CommandInfo,
     Disposed,
     EngineInfo,
-    NewEngine,
-    NewRun,
     Page,
     PoolResult,
     ProcessRow,
@@ -56,8 +57,8 @@ from protocol.wire import (
     SliceInfo,
     StateInfo,
 )
-from supervisor.embedded.base import NOBODY, Base, cursor_of, fingerprint, page_of
-from supervisor.house import Caller
+from supervisor.embedded.base import Base, cursor_of, fingerprint, page_of
+from supervisor.house import NOBODY, Caller
 from supervisor.infos import command_info, disposed
 
 __all__ = ["Engines"]
@@ -79,7 +80,7 @@ class Engines(Base):
             )
         kind = house.kinds.get(new.kind)
         config = house.kinds.parse_config(new.kind, new.config)
-        house.pools.get(new.pool)
+        self._pool(new.pool)
         on_interrupt = new.on_interrupt or kind.on_interrupt
         if on_interrupt is OnInterrupt.RESUME and not kind.checkpoints:
             raise ValidationFailed(
@@ -142,7 +143,7 @@ class Engines(Base):
                 if cell is not None and cell.aim is Aim.DISPOSED:  # it is going; whoever gets it now would lose it
                     await self.supervisor.watch(view.spec.uid, lambda view: view.state is State.DISPOSED)
                     continue
-                if replace(view.spec, uid="") != replace(wanted, uid=""):
+                if self._compared(view.spec) != self._compared(wanted):
                     raise EngineExists(f"Engine {id} exists with another spec. Choose another id, or dispose of it.")
                 return self._engine(view.spec.uid), False
             try:
@@ -150,6 +151,15 @@ class Engines(Base):
                 return info, True
             except EngineExists:
                 await self.supervisor.intake.born(id)
+
+    def _compared(self, spec: Spec) -> Spec:
+        """A spec as its kind understands it now: what an older version journaled has no members that are new since. A
+        config that the kind does not take any more is nobody else's.
+        """
+        with suppress(UnknownKind, ValidationFailed):
+            config = self.supervisor.kinds.parse_config(spec.kind, spec.config)
+            return replace(spec, uid="", config=config.model_dump(mode="json"))
+        return replace(spec, uid="")
 
     # -- looking -----------------------------------------------------------------------------------------------------
     async def get(self, engine: str) -> EngineInfo:

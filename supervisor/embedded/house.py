@@ -23,12 +23,12 @@ from protocol.writes import Document
 from supervisor.attendance import Attendance
 from supervisor.audit import Trail
 from supervisor.drain import drain_house, how_far, stopped_by_drain
-from supervisor.embedded.base import NOBODY, cursor_of, page_of
+from supervisor.embedded.base import cursor_of, page_of
 from supervisor.embedded.people import People
 from supervisor.embedded.pools import Pools
 from supervisor.embedded.runs import Runs
 from supervisor.health import checks, worst
-from supervisor.house import Caller, EventPage, Filter, House
+from supervisor.house import NOBODY, Caller, EventPage, Filter, House
 from supervisor.standing import authority_of, check_standing
 from supervisor.statistics import HouseStatistics, statistics
 from supervisor.stream import Stream, position, visible

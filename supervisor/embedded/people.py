@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from protocol.authority import Scope
+from protocol.bodies import ReplyBody
 from protocol.commands import Reply, Signal, Submit
 from protocol.edge import load
 from protocol.errors import EnginehouseError, InsufficientScope, InvalidState, NotFound
@@ -12,9 +13,9 @@ from protocol.events import Row
 from protocol.records import DeadLetter
 from protocol.requests import Request, RequestState, closed
 from protocol.runs import Run
-from protocol.wire import Accepted, DeadLetterInfo, Page, ReplyBody, RequestInfo
-from supervisor.embedded.base import NOBODY, Base, fingerprint, page_of
-from supervisor.house import Caller
+from protocol.wire import Accepted, DeadLetterInfo, Page, RequestInfo
+from supervisor.embedded.base import Base, fingerprint, page_of
+from supervisor.house import NOBODY, Caller
 from supervisor.infos import dead_letter_info, request_info
 from supervisor.receipts import Receipt
 from supervisor.standing import check_standing

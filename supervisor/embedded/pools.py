@@ -10,18 +10,18 @@ import trio
 
 from actors.cell import Cell
 from protocol.authority import Scope
+from protocol.bodies import NewEngine, NewPool, PatchPool, PoolCommand
 from protocol.commands import Pause, Resume, Start, Stop
 from protocol.edge import as_json
 from protocol.errors import EngineExists, EnginehouseError, PoolBusy, ValidationFailed
 from protocol.ids import valid_key
 from protocol.specs import PoolSpec, Template
 from protocol.states import Aim, State
-from protocol.wire import EngineInfo, NewEngine, NewPool, PatchPool, PoolCommand, PoolInfo, PoolResult
+from protocol.wire import EngineInfo, PoolInfo, PoolResult
 from protocol.writes import Document
 from supervisor.drain import drain
-from supervisor.embedded.base import NOBODY
 from supervisor.embedded.engines import Engines
-from supervisor.house import Caller
+from supervisor.house import NOBODY, Caller
 from supervisor.pools import DEFAULT, Pool
 from supervisor.standing import check_standing
 
@@ -36,9 +36,11 @@ class Pools(Engines):
     """The part of `House` that is about pools."""
 
     def _info(self, pool: Pool) -> PoolInfo:
-        return PoolInfo.of(
-            pool.spec, engines=pool.engines, running=pool.running, budget=pool.budget(self.supervisor.now())
-        )
+        spec, template = pool.spec, pool.spec.template
+        if template is not None:
+            config = self.supervisor.kinds.masked(template.kind, template.config)
+            spec = replace(spec, template=replace(template, config=config))
+        return PoolInfo.of(spec, engines=pool.engines, running=pool.running, budget=pool.budget(self.supervisor.now()))
 
     async def pools(self) -> Sequence[PoolInfo]:
         return [self._info(pool) for pool in self.supervisor.pools if self._sees(pool.spec.id)]
@@ -88,7 +90,8 @@ class Pools(Engines):
 
     async def delete_pool(self, id: str, caller: Caller = NOBODY, *, force: bool = False) -> None:
         pool = self._pool(id)
-        check_standing(caller, Scope.OPERATE)
+        guarded = any(getattr(pool.spec, name) for name in GUARDED)
+        check_standing(caller, Scope.ADMIN if guarded else Scope.OPERATE)
         if id == DEFAULT:
             raise PoolBusy("The default pool stays.")
         if pool.engines or pool.spawning:

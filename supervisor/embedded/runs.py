@@ -12,8 +12,8 @@ from protocol.commands import Cancel, Submit
 from protocol.errors import InvalidState, RangeNotSatisfiable
 from protocol.runs import Priority, Run, RunStatus
 from protocol.wire import Accepted, Page, RunInfo
-from supervisor.embedded.base import NOBODY, Base, fingerprint, page_of
-from supervisor.house import Caller
+from supervisor.embedded.base import Base, fingerprint, page_of
+from supervisor.house import NOBODY, Caller
 
 __all__ = ["Runs"]
 

@@ -6,7 +6,7 @@ async with open_supervisor() as house, open_schedules(house) as schedules:
 Open them inside the house: they end first.
 """
 
-from supervisor.schedules.schedules import MAX_SCHEDULES, Schedules, open_schedules
+from supervisor.schedules.schedules import MAX_SCHEDULES, Schedules, ScheduleStatistics, open_schedules
 from supervisor.schedules.values import CatchUp, Firing, NewSchedule, Overlap, PatchSchedule, ScheduleInfo
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Overlap",
     "PatchSchedule",
     "ScheduleInfo",
+    "ScheduleStatistics",
     "Schedules",
     "open_schedules",
 ]

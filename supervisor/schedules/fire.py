@@ -6,6 +6,7 @@ the command that was accepted and sends no second one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import trio
@@ -31,25 +32,27 @@ def key_of(info: ScheduleInfo, due_at: str) -> str:
 async def act(
     house: EmbeddedHouse,
     info: ScheduleInfo,
-    authority: Authority,
+    standing: Callable[[], Authority],
     *,
     key: str,
     due_at: str | None,
     last_run: str | None,
+    asked_by: tuple[str, ...] = (),
 ) -> Firing:
-    """Do what the schedule says, once for `key`. What refuses it is told in the firing.
+    """Do what the schedule says, once for `key`. What refuses it is told in the firing. `standing`: what it may, asked
+    when a command is journaled; `asked_by`: who runs it by hand.
 
     Raises Unavailable when the house cannot say; ask again for the same key in its next life. Cancelled: it may have
     been accepted all the same.
     """
-    caller = Caller(principal=f"schedule:{info.id}", key=key, standing=lambda: authority)
+    caller = Caller(principal=f"schedule:{info.id}", key=key, standing=standing, asked_by=asked_by)
     firing = Firing(due_at=due_at, at=house.supervisor.stamp(), result="fired")
     earlier = await _accepted(house, firing, caller)
     if earlier is not None:
         return earlier
     try:
         with trio.fail_after(PATIENCE_S):
-            return await _send(house.seen_by(authority), info, firing, caller, last_run)
+            return await _send(house.seen_by(standing()), info, firing, caller, last_run)
     except Unavailable:
         raise
     except EnginehouseError as refusal:

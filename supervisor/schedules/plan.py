@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from protocol.errors import ValidationFailed
+from protocol.edge import wrong
 from supervisor.schedules.values import CatchUp
 
 __all__ = ["CATCH_UP_MAX", "ON_TIME_MS", "Cron", "Due", "Interval", "Plan", "due", "jitter_of", "plan_of"]
@@ -70,23 +70,23 @@ class Interval:
 def plan_of(*, cron: str | None, every_s: float | None, timezone: str, anchor_ms: int) -> Plan:
     """The plan of a schedule that begins at `anchor_ms`. Raises ValidationFailed."""
     if (cron is None) == (every_s is None):
-        raise _fault("cron", "Give either cron or every_s: when it is due.")
+        raise wrong("cron", "Give either cron or every_s: when it is due.")
     try:
         zone = ZoneInfo(timezone)
     except (KeyError, ValueError, OSError):  # no such name, a path, or a folder of names
-        raise _fault("timezone", f"{timezone!r} is no time zone; use an IANA name such as Europe/Berlin.") from None
+        raise wrong("timezone", f"{timezone!r} is no time zone; use an IANA name such as Europe/Berlin.") from None
     if cron is None:
         assert every_s is not None
         return Interval(max(round(every_s * 1000), 1), anchor_ms)
     if not cron.isascii() or len(cron.split()) != 5:
-        raise _fault("cron", f"{cron!r} is no cron expression; use five fields: minute hour day month weekday.")
+        raise wrong("cron", f"{cron!r} is no cron expression; use five fields: minute hour day month weekday.")
     plan = Cron(cron, zone)
     try:
         plan.after(anchor_ms)
     except CronSimError as error:
-        raise _fault("cron", f"{cron!r} is no cron expression ({error}); see crontab(5).") from None
+        raise wrong("cron", f"{cron!r} is no cron expression ({error}); see crontab(5).") from None
     except (StopIteration, OverflowError):
-        raise _fault("cron", f"{cron!r} is never due; check its day and month.") from None
+        raise wrong("cron", f"{cron!r} is never due; check its day and month.") from None
     return plan
 
 
@@ -128,7 +128,3 @@ def due(plan: Plan, next_ms: int, now_ms: int, catch_up: CatchUp, jitter: Callab
     else:
         fire = ()
     return Due(fire, count - len(fire), latest)
-
-
-def _fault(field: str, sentence: str) -> ValidationFailed:
-    return ValidationFailed(sentence, errors=[{"loc": ["body", field], "msg": sentence, "type": field}])

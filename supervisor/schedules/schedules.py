@@ -19,8 +19,8 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from protocol.authority import Authority, Scope
-from protocol.edge import as_json, load
+from protocol.authority import Authority
+from protocol.edge import as_json, load, wrong
 from protocol.errors import (
     Denied,
     EngineExists,
@@ -35,11 +35,11 @@ from protocol.errors import (
 )
 from protocol.ids import valid_key
 from protocol.times import epoch_ms, rfc3339
-from supervisor.behalf import StandingOf, narrowed, nothing_known
+from supervisor.behalf import EVERYTHING, StandingOf, authority_from, kept_of, narrowed, nothing_known
 from supervisor.beside import beside
 from supervisor.documents import Documents, HouseDocuments
 from supervisor.embedded import EmbeddedHouse
-from supervisor.house import Caller
+from supervisor.house import NOBODY, Caller
 from supervisor.schedules.fire import act, key_of
 from supervisor.schedules.plan import Plan, due, jitter_of, plan_of
 from supervisor.schedules.values import Firing, NewSchedule, ScheduleInfo, StoredSchedule
@@ -51,9 +51,6 @@ LOOK_S = 60.0
 """How long the wall clock goes unseen at most."""
 FAR_MS = 86_400_000
 """A next time further off than this from where the plan has it: the clock was wrong when it was computed."""
-
-EVERYTHING = Authority(scopes=frozenset({Scope.ADMIN}))
-NOBODY = Caller()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +217,11 @@ class Schedules:
             if creators is None:
                 raise InvalidState(f"It is suspended: {kept.info.reason}", state="suspended", allowed=["enable"])
             may = narrowed(creators, authority)
-            firing = await act(self._house, kept.info, may, key=key, due_at=None, last_run=kept.info.last_run_id)
+            asked_by = () if caller.principal is None else (caller.principal,)
+            firing = await act(
+                self._house, kept.info, self._standing(kept, may, caller), key=key, due_at=None,
+                last_run=kept.info.last_run_id, asked_by=asked_by,
+            )  # fmt: skip
             kept.info = _after(kept.info, firing)
             await self._save(kept, caller)
         return firing
@@ -242,8 +243,7 @@ class Schedules:
         """Read what earlier lives of the house kept; call it once, before `run`."""
         for doc in (await self._documents.load()).values():
             stored = load(StoredSchedule, doc)
-            pools = None if stored.pools is None else frozenset(stored.pools)
-            kept = _Kept(stored.info, Authority(scopes=frozenset(stored.scopes), pools=pools), None)
+            kept = _Kept(stored.info, authority_from(stored.scopes, stored.pools), None)
             self._kept[stored.info.id] = kept
             try:
                 kept.plan = self._plan(stored.info)
@@ -328,7 +328,7 @@ class Schedules:
     async def _act(self, kept: _Kept, time: int, authority: Authority) -> None:
         due_at = rfc3339(time)
         firing = await act(
-            self._house, kept.info, authority, key=key_of(kept.info, due_at), due_at=due_at,
+            self._house, kept.info, self._standing(kept, authority), key=key_of(kept.info, due_at), due_at=due_at,
             last_run=kept.info.last_run_id,
         )  # fmt: skip
         kept.info = _after(kept.info, firing)
@@ -370,6 +370,16 @@ class Schedules:
         principal = kept.info.created_by
         return kept.authority if principal is None else narrowed(kept.authority, self._standing_of(principal))
 
+    def _standing(self, kept: _Kept, may: Authority, by_hand: Caller = NOBODY) -> Callable[[], Authority]:
+        """What may be done at the moment of each command: `may`, as far as its creator (and who runs it) still may."""
+        principal = kept.info.created_by
+
+        def standing() -> Authority:
+            found = may if principal is None else narrowed(may, self._standing_of(principal))
+            return found if by_hand.standing is None else narrowed(found, by_hand.standing())
+
+        return standing
+
     async def _pool(self, new: NewSchedule, authority: Authority) -> str:
         """The pool of the target, which is there for the creator."""
         seen = self._house.seen_by(authority)
@@ -377,7 +387,7 @@ class Schedules:
             return (await seen.get(new.engine)).pool
         pool = await seen.pool(new.pool or "")
         if pool.template is None:
-            raise _fault("pool", f"Pool {new.pool} has no template to spawn from; PATCH one in, or name an engine.")
+            raise wrong("pool", f"Pool {new.pool} has no template to spawn from; PATCH one in, or name an engine.")
         return pool.id
 
     @staticmethod
@@ -405,15 +415,15 @@ def _there(kept: _Kept, authority: Authority | None) -> bool:
 def _check(new: NewSchedule) -> None:
     """What is wrong only together."""
     if (new.engine is None) == (new.pool is None):
-        raise _fault("engine", "Give either engine, or pool and key: where it acts.")
+        raise wrong("engine", "Give either engine, or pool and key: where it acts.")
     if (new.pool is None) != (new.key is None):
-        raise _fault("key", "Give pool and key together: which engine of the pool it acts on.")
+        raise wrong("key", "Give pool and key together: which engine of the pool it acts on.")
     if new.key is not None and not valid_key(new.key):
-        raise _fault("key", "A key is 1 to 128 printable characters without '/'.")
+        raise wrong("key", "A key is 1 to 128 printable characters without '/'.")
     if (new.run is None) == (new.command is None):
-        raise _fault("run", "Give either run or command: what it does.")
+        raise wrong("run", "Give either run or command: what it does.")
     if new.every_s is not None and new.jitter_s > new.every_s:
-        raise _fault("jitter_s", "The jitter may not be longer than the interval.")
+        raise wrong("jitter_s", "The jitter may not be longer than the interval.")
 
 
 def _after(info: ScheduleInfo, firing: Firing) -> ScheduleInfo:
@@ -423,13 +433,4 @@ def _after(info: ScheduleInfo, firing: Firing) -> ScheduleInfo:
 
 
 def _document(kept: _Kept) -> object:
-    pools = kept.authority.pools
-    return as_json(
-        StoredSchedule(
-            info=kept.info, scopes=sorted(kept.authority.scopes), pools=None if pools is None else sorted(pools)
-        )
-    )
-
-
-def _fault(field: str, sentence: str) -> ValidationFailed:
-    return ValidationFailed(sentence, errors=[{"loc": ["body", field], "msg": sentence, "type": field}])
+    return as_json(StoredSchedule(info=kept.info, **kept_of(kept.authority)))

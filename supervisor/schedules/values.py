@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field
 
 from protocol.authority import Scope
+from protocol.bodies import NewRun
 from protocol.commands import Cancel, Pause, Restart, Resume, Signal, Start, Stop
 from protocol.specs import STRICT
-from protocol.wire import NewRun
 
 __all__ = ["CatchUp", "Firing", "NewSchedule", "Overlap", "PatchSchedule", "ScheduleInfo", "StoredSchedule"]
 

@@ -17,11 +17,12 @@ import trio
 import trio.testing
 
 from actors import Engine
+from protocol.bodies import NewEngine, NewRun, ReplyBody
 from protocol.errors import EnginehouseError
 from protocol.events import SETTLING
 from protocol.specs import Backoff, PauseMode, Restart
 from protocol.times import epoch_ms
-from protocol.wire import NewEngine, NewRun, ReplyBody, RequestInfo, RunInfo
+from protocol.wire import RequestInfo, RunInfo
 from protocol.writes import Write
 from supervisor import Caller, EmbeddedHouse, MemoryStore, open_supervisor
 from supervisor.store.memory import Journal

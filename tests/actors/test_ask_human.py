@@ -8,11 +8,11 @@ import trio.testing
 from trio.testing import MockClock
 
 from actors import Context, Engine, RequestExpired, RunContext, RunInput
+from protocol.bodies import ReplyBody
 from protocol.commands import Approve, Reject
 from protocol.errors import AlreadyDecided, RequestClosed
 from protocol.requests import APPROVE, REJECT, Option, OptionKind, RequestKind
 from protocol.specs import OnInterrupt
-from protocol.wire import ReplyBody
 from tests.actors.stage import ANN, BOB, OpenStage
 
 YES = Option(id="yes", kind=OptionKind.ALLOW_ONCE, label="Yes")

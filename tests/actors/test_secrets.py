@@ -37,7 +37,7 @@ def test_a_variable_that_is_named_can_be_had(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("DB_PASSWORD", "hunter2hunter2")
     monkeypatch.setenv("OTHER", "x")
     assert sources.read(FromEnv(env="DB_PASSWORD")) == "hunter2hunter2"
-    assert "'OTHER' is not among those" in why(sources, FromEnv(env="OTHER"))
+    assert "'OTHER' is not among those that a config may refer to (secrets.env)" in why(sources, FromEnv(env="OTHER"))
     assert "no variable 'ABSENT'" in why(sources, FromEnv(env="ABSENT"))
 
 

@@ -45,7 +45,8 @@ class Proxy:
             fields |= {"Content-Type": "application/json"} if body else {}
             connection.request(method, path, body, fields | {k.replace("_", "-"): v for k, v in headers.items()})
             answer = connection.getresponse()
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, json.loads(answer.read() or b"null")
+            fields = {name: ", ".join(answer.headers.get_all(name, [])) for name in map(str.lower, answer.headers)}
+            return answer.status, fields, json.loads(answer.read() or b"null")
         finally:
             connection.close()
 

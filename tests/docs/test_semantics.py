@@ -4,8 +4,8 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+from protocol.bodies import NewEngine
 from protocol.specs import Backoff, Restart
-from protocol.wire import NewEngine
 
 NUMBER = re.compile(r"`(\w+)`[ \n]\(([0-9.]+)\)")
 

@@ -59,5 +59,6 @@ async def test_the_programs_of_an_engine_speak_for_it_alone(tmp_path: Path) -> N
         assert await told(house, "mine", keep) == f"[***] {daemon.url}"
         assert token.read_text() != first
         headers = {"authorization": f"Bearer {token.read_text()}"}
-        assert httpx2.get(f"{daemon.url}/api/v1/engines/mine", headers=headers).status_code == 200
+        async with httpx2.AsyncClient(base_url=daemon.url, headers=headers) as plain:
+            assert (await plain.get("/api/v1/engines/mine")).status_code == 200
         assert first.encode() not in (tmp_path / "state/journal.db").read_bytes()

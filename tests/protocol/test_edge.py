@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import pytest
+from pydantic import AfterValidator
 
+from protocol.bodies import NewEngine, NewRun
 from protocol.edge import as_json, dump, load, parse, schema
 from protocol.errors import ValidationFailed
 from protocol.specs import Restart, Spec
-from protocol.wire import NewEngine, NewRun
 
 
 def faults(model: Any, value: Any, **more: Any) -> list[dict[str, Any]]:
@@ -92,3 +93,11 @@ class Plain:
 
 def test_any_dataclass_can_be_a_model() -> None:
     assert parse(Plain, b'{"n": 1}') == Plain(1)
+
+
+def test_a_rule_of_our_own_is_told_in_its_own_words() -> None:
+    def never(value: str) -> str:
+        raise ValueError("say it otherwise")
+
+    (fault,) = faults(Annotated[str, AfterValidator(never)], b'"x"')
+    assert fault["msg"] == "say it otherwise"

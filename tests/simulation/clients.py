@@ -11,6 +11,7 @@ import trio
 
 from actors.envelope import Undelivered
 from protocol.audit import Outcome
+from protocol.bodies import NewEngine, NewPool, NewRun, PoolAction, PoolCommand, ReplyBody
 from protocol.commands import (
     Answer,
     Approve,
@@ -31,7 +32,7 @@ from protocol.errors import EnginehouseError
 from protocol.runs import OnBusy, Priority
 from protocol.specs import Backoff, OnInterrupt, OnStall, PauseMode, Policy, Strategy, Template
 from protocol.specs import Restart as RestartSpec
-from protocol.wire import Accepted, NewEngine, NewPool, NewRun, PoolAction, PoolCommand, ReplyBody
+from protocol.wire import Accepted
 from supervisor.audit import Trail
 from supervisor.embedded import EmbeddedHouse
 from supervisor.house import Caller

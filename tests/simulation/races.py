@@ -22,13 +22,13 @@ import trio
 
 from actors.context import RunContext
 from actors.engine import Engine, RequestExpired, RunInput
+from protocol.bodies import NewEngine, NewRun, ReplyBody
 from protocol.commands import Approve, Cancel, Dispose, Pause, Reject, Restart, Resume, Stop
 from protocol.errors import AlreadyDecided, EnginehouseError, RequestClosed, StoreUnavailable
 from protocol.events import Row
 from protocol.requests import RequestKind
 from protocol.specs import Backoff, OnInterrupt
 from protocol.specs import Restart as RestartSpec
-from protocol.wire import NewEngine, NewRun, ReplyBody
 from supervisor import open_supervisor
 from supervisor.embedded import EmbeddedHouse
 from supervisor.house import Caller

@@ -11,10 +11,10 @@ import trio
 import trio.lowlevel
 
 from actors.engine import Engine, RunInput
+from protocol.bodies import NewEngine, NewPool
 from protocol.errors import StoreUnavailable
 from protocol.fold import fold_all
 from protocol.specs import OnInterrupt, Restart
-from protocol.wire import NewEngine, NewPool
 from protocol.writes import Write
 from supervisor.embedded import EmbeddedHouse
 from supervisor.store.memory import Journal, MemoryStore

@@ -13,7 +13,8 @@ from trio.testing import MockClock
 from actors.engine import Engine, RunInput
 from actors.question import Question
 from protocol.authority import Authority, Scope
-from protocol.commands import Answer, Approve, Reject
+from protocol.bodies import NewPool, NewRun, PatchPool, ReplyBody
+from protocol.commands import Answer, Approve, Reject, Signal
 from protocol.errors import (
     AlreadyDecided,
     ApprovalStale,
@@ -26,7 +27,7 @@ from protocol.events import Row
 from protocol.requests import RequestKind
 from protocol.specs import OnInterrupt
 from protocol.times import epoch_ms
-from protocol.wire import NewPool, NewRun, PatchPool, ReplyBody, RequestInfo
+from protocol.wire import RequestInfo
 from supervisor import Caller, EmbeddedHouse
 from supervisor.store.memory import Journal
 from tests.supervisor.houses import (
@@ -575,6 +576,61 @@ async def test_who_retries_somebody_elses_run_does_not_make_them_a_second_pair_o
             with pytest.raises(InsufficientScope):
                 await house.reply(request.id, YES, refused)
         await house.reply(request.id, YES, Caller(principal="user:carol"))
+
+
+async def test_an_engine_that_asks_itself_asks_for_whoever_set_it_to_work(autojump_clock: MockClock) -> None:
+    """A program of an engine submits with the engine's own token: behind that is who asked for what is in hand."""
+    async with a_house(kinds=[Deployer]) as house:
+        await house.create_pool(NewPool(id="p", four_eyes=True))
+        first = await deploying(house, "v1", pool="p", caller=ALICE)
+        own = Caller(principal=f"engine:{(await house.get('a')).uid}")
+        second = await submit_as(house, "a", {"actions": ["v2"]}, own)
+        await house.reply((await pending(house)).id, YES, BOB)
+        await run_until(house, first, "ended")
+        await run_until(house, second, "waiting")
+        request = await pending(house)
+        assert set(request.asked_by) == {"user:alice", own.principal}
+        with pytest.raises(InsufficientScope):
+            await house.reply(request.id, YES, ALICE)
+        await house.reply(request.id, YES, BOB)
+
+
+class Reactor(Engine):
+    """Asks for approval outside any run, when it is told to."""
+
+    kind = "reactor"
+
+    async def on_signal(self, ctx: Any, name: str, payload: Any) -> None:
+        await ctx.ask_human("Deploy?", kind=RequestKind.APPROVAL, action="v1")
+
+
+async def test_who_sent_the_signal_may_not_approve_what_it_leads_to(autojump_clock: MockClock) -> None:
+    async with a_house(kinds=[Reactor]) as house:
+        await house.create_pool(NewPool(id="p", four_eyes=True))
+        await spawn(house, "a", "reactor", pool="p")
+        await house.command("a", Signal(name="deploy"), ALICE)
+        await trio.sleep(1)
+        request = await pending(house)
+        assert request.asked_by == ["user:alice"]
+        with pytest.raises(InsufficientScope):
+            await house.reply(request.id, YES, ALICE)
+        await house.reply(request.id, YES, BOB)
+
+
+async def test_a_pool_with_rules_of_approvals_is_removed_by_an_admin_alone(autojump_clock: MockClock) -> None:
+    """Or somebody who operates would make it anew without them."""
+
+    def standing(*scopes: Scope) -> Caller:
+        return Caller(principal="user:x", standing=lambda: Authority(scopes=frozenset(scopes)))
+
+    async with a_house() as house:
+        await house.create_pool(NewPool(id="plain"))
+        await house.delete_pool("plain", standing(Scope.OPERATE))
+        for rules in ({"four_eyes": True}, {"require_digest": True}, {"escalate_after_s": (60.0,)}):
+            await house.create_pool(NewPool(id="p", **rules), standing(Scope.OPERATE))
+            with pytest.raises(InsufficientScope):
+                await house.delete_pool("p", standing(Scope.OPERATE, Scope.APPROVE), force=True)
+            await house.delete_pool("p", standing(Scope.ADMIN))
 
 
 async def test_only_an_admin_changes_the_rules_of_approvals(autojump_clock: MockClock) -> None:

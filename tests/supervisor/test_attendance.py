@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from protocol.authority import Authority, Scope
-from protocol.wire import NewPool, NewRun
+from protocol.bodies import NewPool, NewRun
 from supervisor import EmbeddedHouse
 from supervisor.attendance import LOOK_S, LOOKS, Watcher
 from supervisor.house import Filter

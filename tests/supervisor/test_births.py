@@ -1,12 +1,15 @@
 """Spawning, get-or-create, disposing; and ids that are used again."""
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from protocol.bodies import NewPool
+from protocol.commands import Spawn
 from protocol.edge import dump
 from protocol.errors import (
     EngineBusy,
@@ -17,8 +20,7 @@ from protocol.errors import (
     UnknownKind,
     ValidationFailed,
 )
-from protocol.specs import OnInterrupt, Template
-from protocol.wire import NewPool
+from protocol.specs import OnInterrupt, Spec, Template
 from supervisor import Caller, EmbeddedHouse, NewEngine, NewRun
 from supervisor.store.memory import Journal
 from tests.supervisor.houses import ALICE, KINDS, SlowStore, a_house, run_until, spawn, submit, until
@@ -56,6 +58,21 @@ async def test_of_two_puts_of_one_id_one_creates(autojump_clock: MockClock) -> N
         assert len({info.uid for info, _ in answers}) == 1
         with pytest.raises(EngineExists):
             await house.put("a", NewEngine(kind="probe", mailbox_size=5))
+
+
+async def test_a_put_compares_configs_as_their_kind_understands_them(autojump_clock: MockClock) -> None:
+    """An engine that an older version journaled has no members that are new since, and is the same all the same."""
+    old = {"cwd": "/tmp", "fail_on_exit": True}
+    spec = Spec(id="a", uid="eng_old", pool="default", kind="shell", config=old)
+    wanted = NewEngine(kind="shell", config={"cwd": "/tmp"})
+    async with a_house(threads=False) as house:
+        await house.supervisor.intake.spawn(spec, Spawn(start=False), ALICE, digest="")
+        assert (await house.get("a")).config == old
+        found, created = await house.put("a", wanted)
+        assert (found.uid, created) == ("eng_old", False)
+        for other in ({"cwd": "/usr"}, {"cwd": "/tmp", "fail_on_exit": False}, {"cwd": "/tmp", "api": True}):
+            with pytest.raises(EngineExists):
+                await house.put("a", replace(wanted, config=other))
 
 
 async def test_of_two_callers_for_one_key_one_spawns(autojump_clock: MockClock) -> None:

@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from protocol.bodies import NewPool
 from protocol.commands import Dispose, Pause, Restart, Resume, Start, Stop, Submit
 from protocol.errors import (
     EngineDisposed,
@@ -21,7 +22,6 @@ from protocol.errors import (
 from protocol.events import SETTLING, Row
 from protocol.runs import OnBusy
 from protocol.specs import PauseMode, Quotas
-from protocol.wire import NewPool
 from supervisor import Caller, EmbeddedHouse, NewEngine, NewRun, intake
 from supervisor.audit import Trail
 from supervisor.store.memory import Journal
@@ -201,7 +201,7 @@ async def test_a_later_resume_makes_the_pause_unreachable(autojump_clock: MockCl
         async with trio.open_nursery() as nursery:
 
             async def pause() -> None:
-                with pytest.raises(InvalidState, match="later command"):
+                with pytest.raises(InvalidState, match="not to be reached any more"):
                     await house.command("a", Pause(), ALICE, wait_s=30)
                 assert trio.current_time() < 5
 
@@ -264,7 +264,7 @@ async def test_a_start_that_waits_for_a_place_and_is_stopped_was_unreachable(aut
         async with trio.open_nursery() as nursery:
 
             async def start() -> None:
-                with pytest.raises(InvalidState, match="later command"):
+                with pytest.raises(InvalidState, match="not to be reached any more"):
                     await house.command("b", Start(), ALICE, wait_s=60)
 
             nursery.start_soon(start)

@@ -4,8 +4,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from protocol.bodies import NewPool
 from protocol.errors import InvalidState, NotFound, RangeNotSatisfiable, UnknownSlice, ValidationFailed
-from protocol.wire import NewPool
 from supervisor import Caller, NewRun
 from supervisor.store.memory import Journal
 from tests.supervisor.houses import ALICE, BOB, KINDS, a_house, run_until, spawn, submit, until

@@ -7,10 +7,11 @@ import trio
 from trio.testing import MockClock
 
 from actors.engine import Engine, RunInput
+from protocol.bodies import NewPool, PatchPool, PoolCommand
+from protocol.edge import dump
 from protocol.errors import Draining, EngineExists, NotFound, PoolBusy, QuotaExceeded, ValidationFailed
 from protocol.events import Row
 from protocol.specs import Backoff, Quotas, Restart, Strategy, Template
-from protocol.wire import NewPool, PatchPool, PoolCommand
 from protocol.writes import Write
 from supervisor import Caller, EmbeddedHouse, NewEngine, NewRun
 from supervisor.store.memory import Journal, MemoryStore
@@ -364,6 +365,19 @@ async def test_a_changed_template_touches_new_engines_only(autojump_clock: MockC
         again, created = await house.get_or_spawn("p", "1")
         assert (again.uid, created, again.kind) == (first.uid, False, "probe")
         assert (second.kind, second.labels) == ("sleeper", {"new": "yes"})
+
+
+async def test_the_environment_in_a_template_is_shown_to_nobody(autojump_clock: MockClock) -> None:
+    async with a_house(threads=False) as house:
+        template = Template(kind="shell", config={"cwd": "/tmp", "env": {"PASSWORD": "canary"}})
+        made = await house.create_pool(NewPool(id="p", template=template))
+        patched = await house.patch_pool("p", PatchPool(max_engines=3), frozenset({"max_engines"}))
+        for shown in (made, patched, await house.pool("p"), *(await house.pools())):
+            assert b"canary" not in dump(shown)
+        assert made.template is not None
+        assert made.template.config["env"].keys() == {"PASSWORD"}
+        (kept,) = await house.supervisor.store.documents("pool")
+        assert kept.body["template"]["config"]["env"] == {"PASSWORD": "canary"}  # type: ignore[index]  # JSON
 
 
 async def test_only_the_members_that_were_sent_change(autojump_clock: MockClock) -> None:

@@ -8,12 +8,12 @@ import trio
 from trio.testing import MockClock
 
 from actors.engine import Engine, RunInput
+from protocol.bodies import NewPool, PoolCommand, ReplyBody
 from protocol.edge import dump
 from protocol.errors import EngineDisposed, StoreUnavailable
 from protocol.fold import fold_all
 from protocol.runs import OnBusy, Priority
 from protocol.specs import OnInterrupt, Restart
-from protocol.wire import NewPool, PoolCommand, ReplyBody
 from supervisor import Caller, EmbeddedHouse, NewEngine, NewRun
 from supervisor.store.memory import Journal, MemoryStore
 from tests.supervisor.houses import (

@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.engine import Engine, RunInput
+from protocol.bodies import NewPool, ReplyBody
 from protocol.commands import Answer, Approve, Reject, Skip
 from protocol.errors import (
     AlreadyDecided,
@@ -18,7 +19,7 @@ from protocol.errors import (
     ValidationFailed,
 )
 from protocol.requests import APPROVE, REJECT, RequestKind
-from protocol.wire import NewPool, ReplyBody, RequestInfo
+from protocol.wire import RequestInfo
 from supervisor import Caller, EmbeddedHouse
 from tests.supervisor.houses import ALICE, BOB, SlowStore, a_house, journaled, run_until, spawn, submit
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 
+from protocol.bodies import NewPool
 from protocol.commands import Approve, Cancel, Dispose, Pause, Restart, Resume, Signal, Start, Stop, Submit
 from protocol.edge import dump
 from protocol.errors import EnginehouseError, StoreUnavailable
@@ -19,7 +20,6 @@ from protocol.runs import OnBusy, Priority
 from protocol.specs import Backoff, PauseMode, Strategy
 from protocol.specs import Restart as RestartSpec
 from protocol.states import State
-from protocol.wire import NewPool
 from supervisor import Caller, EmbeddedHouse, NewEngine
 from supervisor.store.memory import Journal
 from tests.supervisor.houses import SlowStore, a_house, in_virtual_time, journaled, killed

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from actors.engine import Engine, RunInput
+from protocol.bodies import NewPool
 from protocol.errors import EventIdExpired, InvalidEventId, NotFound
 from protocol.events import Row
-from protocol.wire import NewPool
 from supervisor import EmbeddedHouse, Filter, Frame, NewEngine, NewRun, Subscription, open_supervisor
 from supervisor.rings import ENGINE_ROWS, HOUSE_ROWS
 from supervisor.store.memory import Journal

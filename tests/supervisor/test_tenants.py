@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ import trio
 from trio.testing import MockClock
 
 from protocol.authority import Authority, Scope
+from protocol.bodies import PatchPool, PoolCommand, ReplyBody
 from protocol.commands import Pause, Signal, Start
 from protocol.errors import EngineExists, EnginehouseError, InsufficientScope, NotFound, Unauthenticated
-from protocol.wire import PatchPool, PoolCommand, ReplyBody
+from protocol.specs import PauseMode
 from supervisor import Caller, EmbeddedHouse, NewEngine, NewPool, NewRun
 from supervisor.house import Filter, House
 from supervisor.store.memory import Journal
@@ -166,8 +168,9 @@ async def test_lists_hold_what_is_seen_alone(world: World, autojump_clock: MockC
 
 async def test_streams_and_replays_hold_what_is_seen_alone(world: World, autojump_clock: MockClock) -> None:
     house = world.house.seen_by(OURS)
+    await world.house.note("webhook.disabled", {"webhook": "whk_yours"})  # of the whole house
     page = await house.event_page(after="0", limit=1000)
-    assert {item["engine_id"] for item in page.items} == {"mine"}
+    assert {item.get("engine_id") for item in page.items} == {"mine"}
     async with house.events(after="0") as backlog:
         frames = await backlog.receive()
         assert b"yours" not in b"".join(frame.data for frame in frames)
@@ -190,6 +193,23 @@ async def test_an_id_that_somebody_else_has_is_taken_and_no_more_is_said(
         await house.spawn(NewEngine(kind="probe", id="yours", pool="ours"), caller(OURS))
 
 
+async def test_a_pool_that_is_not_seen_is_told_from_none_by_nobody(world: World, autojump_clock: MockClock) -> None:
+    house = world.house.seen_by(OURS)
+    said = []
+    for pool in ("theirs", "nowhere"):
+        asked: list[Callable[[str], Awaitable[Any]]] = [
+            lambda pool: house.spawn(NewEngine(kind="probe", pool=pool), caller(OURS)),
+            lambda pool: house.put("new", NewEngine(kind="probe", pool=pool), caller(OURS)),
+            lambda pool: house.get_or_spawn(pool, "k", caller(OURS)),
+            house.pool,
+        ]
+        for ask in asked:
+            with pytest.raises(NotFound) as error:
+                await ask(pool)
+            said.append(error.value.detail.replace(pool, "it"))
+    assert len(set(said)) == 1
+
+
 async def test_what_concerns_the_whole_house_is_not_for_tenants(world: World, autojump_clock: MockClock) -> None:
     house = world.house.seen_by(OURS)
     for ask in (
@@ -197,6 +217,7 @@ async def test_what_concerns_the_whole_house_is_not_for_tenants(world: World, au
         lambda: house.patch_pool("ours", PatchPool(max_engines=10_000), frozenset({"max_engines"}), caller(OURS)),
         lambda: house.delete_pool("ours", caller(OURS), force=True),
         lambda: house.drain(caller(OURS)),
+        lambda: house.drain(caller(replace(OURS, scopes=frozenset({Scope.ADMIN})))),
     ):
         with pytest.raises(InsufficientScope):
             await ask()
@@ -219,6 +240,25 @@ async def test_an_engines_own_token_sees_and_operates_its_engine_alone(world: Wo
     ):
         with pytest.raises(NotFound):
             await ask()
+
+
+async def test_an_engines_own_token_does_not_lift_what_people_hold(world: World, autojump_clock: MockClock) -> None:
+    uid = (await world.house.get("mine")).uid
+    own = Authority(scopes=ALL, pools=frozenset({"ours"}), engine=uid)
+    house, itself = world.house.seen_by(own), Caller(principal=f"engine:{uid}", standing=lambda: own)
+    await house.pause("mine", itself)
+    await house.resume("mine", itself)
+    await world.house.pause("mine", caller(OURS))
+    touching: list[Callable[[], Awaitable[Any]]] = [
+        lambda: house.resume("mine", itself, holder="*"),
+        lambda: house.resume("mine", itself, holder="user:eve"),
+        lambda: house.pause("mine", itself, holder="user:eve", mode=PauseMode.INTERRUPT),
+    ]
+    for ask in touching:
+        with pytest.raises(InsufficientScope):
+            await ask()
+    await house.resume("mine", itself)
+    assert [hold.holder for hold in (await world.house.get("mine")).holds] == ["user:eve"]
 
 
 async def test_authority_is_asked_when_the_command_is_journaled(autojump_clock: MockClock) -> None:

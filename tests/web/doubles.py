@@ -98,23 +98,23 @@ class Feed:
 
 
 class MemoryTable:
-    """A Table without a disk. `writes`: how often something was put; `fails`: what is raised instead of writing."""
+    """`Documents` without a disk. `writes`: how often something was put; `fails`: what is raised instead of writing."""
 
     def __init__(self) -> None:
         self.docs: dict[str, dict[str, Any]] = {}
         self.writes = 0
         self.fails: Exception | None = None
 
-    async def load(self) -> list[dict[str, Any]]:
-        return list(self.docs.values())
+    async def load(self) -> dict[str, Any]:
+        return dict(self.docs)
 
-    async def put(self, id: str, doc: dict[str, Any], caller: Caller) -> None:
+    async def put(self, id: str, doc: Any, caller: Caller | None = None) -> None:
         self._check()
         self.docs[id] = doc
         self.writes += 1
         await trio.lowlevel.checkpoint()
 
-    async def remove(self, id: str, caller: Caller) -> None:
+    async def remove(self, id: str, caller: Caller | None = None) -> None:
         self._check()
         del self.docs[id]
         await trio.lowlevel.checkpoint()

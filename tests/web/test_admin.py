@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from protocol.authority import Authority
-from protocol.wire import DrainInfo, NewEngine, NewRun
+from protocol.bodies import NewEngine, NewRun
+from protocol.wire import DrainInfo
 from supervisor.house import Caller
 from tests.web.doubles import Client, RecordingHouse, client, health
 from web.auth.principal import Principal, Scope

@@ -109,6 +109,34 @@ async def test_each_request_leaves_one_row_or_none(
         assert (rows[0]["data"]["status"], rows[0]["data"]["slug"]) == (status, got.json["type"].rpartition("/")[2])
 
 
+async def test_the_row_of_a_login_says_whose_it_is(daemon: Daemon, autojump_clock: MockClock) -> None:
+    asker = daemon.client()
+    new = {"name": "ann", "password": "long enough by far", "scopes": ["read"]}
+    assert (await asker.post("/api/v1/auth/users", new)).status == 201
+    stranger = daemon.client(None)
+    login = {"username": "ann", "password": new["password"]}
+    tokens = (await stranger.post("/api/v1/auth/login", login)).json
+    for status in (200, 401):  # the second time the login is over, and that is what is journaled
+        got = await stranger.post("/api/v1/auth/refresh", {"refresh_token": tokens["refresh_token"]})
+        assert got.status == status
+    said = [(row.get("principal"), row["data"]["operation"]) for row in (await daemon.rows())[1:]]
+    assert said == [("user:ann", "login"), ("user:ann", "refresh"), ("user:ann", "refresh")]
+
+
+@pytest.mark.parametrize("level", ["metadata", "request"])
+async def test_no_row_helps_to_guess_a_password(autojump_clock: MockClock, level: str) -> None:
+    async with a_house(kinds=KINDS, threads=False) as house:
+        daemon = Daemon(house, level)
+        asker = daemon.client()
+        new = {"name": "ann", "password": "long enough by far", "scopes": ["read"]}
+        await asker.post("/api/v1/auth/users", new)
+        await asker.patch("/api/v1/auth/users/ann", {"password": "longer still by far"})
+        login = {"username": "ann", "password": "longer still by far"}
+        assert (await daemon.client(None).post("/api/v1/auth/login", login)).status == 200
+        await asker.post("/api/v1/engines", {"kind": "probe"})
+        assert ["digest" in row["data"] for row in await daemon.rows()] == [False, False, False, True]
+
+
 async def test_a_repeat_is_replayed_and_another_body_under_its_key_refused(
     daemon: Daemon, autojump_clock: MockClock
 ) -> None:
@@ -226,7 +254,8 @@ async def test_the_trail_is_listed_newest_first_filtered_and_paged(daemon: Daemo
         ("until=2026-01-01T00:00:00Z", 0),
     ):  # fmt: skip
         assert len((await asker.get(f"/api/v1/admin/audit?{query}")).json["items"]) == found, query
-    assert (await asker.get("/api/v1/admin/audit?since=yesterday")).status == 422
+    wrong = await asker.get("/api/v1/admin/audit?since=yesterday")
+    assert (wrong.status, "such as 2026-01-31T12:00:00Z" in wrong.json["detail"]) == (422, True)
     for never in ("2026-13-01T00:00:00Z", "8175-60-61T57:76:33Z", "0000-01-01T00:00:00Z"):
         assert (await asker.get(f"/api/v1/admin/audit?until={never}")).status == 422
 

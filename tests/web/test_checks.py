@@ -1,11 +1,14 @@
 """What bad input gets, and in which order: credentials, rate, route, content type, body, schema, scope, key, house."""
 
+from typing import Any
+
 import pytest
 
+from protocol.authority import Authority
 from protocol.errors import NotFound
 from tests.web.doubles import ADMIN, Client, Got, RecordingHouse, client
 from web.auth.keys import NewKey
-from web.auth.principal import Scope
+from web.auth.principal import Principal, Scope
 from web.limits import Limits
 
 RUNS = "/api/v1/engines/a/runs"
@@ -108,6 +111,38 @@ async def test_authority_is_checked_for_the_parsed_command(house: RecordingHouse
         key = await keyed(asker, scope)
         got = await key.post("/api/v1/engines/a/commands", {"type": type})
         assert got.status == (404 if scope is needed else 403), (type, scope)
+
+
+@pytest.mark.parametrize("path", [RUNS, "/api/v1/auth/keys"], ids=["raw", "quart"])
+async def test_a_key_that_is_revoked_while_its_body_comes_does_nothing(house: RecordingHouse, path: str) -> None:
+    """Or whoever holds a stolen key begins a request, waits for the revocation, and makes another key."""
+    asker = client(house)
+    keys = asker.app.services.keys  # type: ignore[attr-defined]
+    made = await keys.create(NewKey(name="k", scopes=[Scope.ADMIN]))
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        async def body() -> Any:
+            if keys.infos():
+                await keys.revoke(made.id)
+            return await receive()
+
+        await asker.app(scope, body, send)
+
+    got = await Client(slow, made.key).post(
+        path, {"name": "k2", "scopes": ["admin"]} if "keys" in path else {"input": 1}
+    )
+    assert refusal(got) == (401, "unauthenticated")
+    assert keys.infos() == []
+    assert house.asked == []
+
+
+async def test_the_administration_of_the_house_is_for_nobodys_pools(house: RecordingHouse) -> None:
+    bound = Authority(scopes=frozenset({Scope.ADMIN}), pools=frozenset({"p"}))
+    asker = client(house)
+    who = asker.app.services.identity  # type: ignore[attr-defined]
+    who.admit = lambda scope, *, takes_ticket: Principal(name="user:x", authority=bound)
+    for path in ("/api/v1/auth/keys", "/api/v1/auth/users", "/api/v1/admin/audit"):
+        assert refusal(await asker.get(path)) == (403, "insufficient-scope")
 
 
 async def test_a_refusal_names_the_scope_that_is_needed(house: RecordingHouse) -> None:

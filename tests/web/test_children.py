@@ -10,11 +10,12 @@ import pytest
 
 from actors.children import PASSED, ChildPolicy, ResourceLimits
 from actors.secrets import Sources
+from protocol.bodies import NewEngine, NewRun
 from protocol.errors import ValidationFailed
-from protocol.wire import NewEngine, NewRun
 from web.client import open_remote
+from web.loaded import load
 from web.places import Problem
-from web.settings import Settings, load
+from web.settings import Settings
 
 Serving = Callable[..., Any]
 Enginehouse = Callable[..., "subprocess.CompletedProcess[str]"]

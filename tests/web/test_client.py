@@ -12,6 +12,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Trace
 from trio.testing import MockClock
 
 from protocol import commands
+from protocol.bodies import NewEngine, NewRun, PatchPool
 from protocol.errors import (
     Draining,
     EngineBusy,
@@ -21,7 +22,6 @@ from protocol.errors import (
     RateLimited,
     StoreUnavailable,
 )
-from protocol.wire import NewEngine, NewRun, PatchPool
 from supervisor.house import Caller, House
 from web.client.connection import Connection, Retry, path, read
 from web.client.errors import Unreachable

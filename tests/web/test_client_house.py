@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from protocol import commands
+from protocol.bodies import NewEngine, NewPool, NewRun, PatchPool, PoolCommand, ReplyBody
 from protocol.errors import (
     AlreadyDecided,
     EngineDisposed,
@@ -21,14 +22,14 @@ from protocol.errors import (
     ValidationFailed,
 )
 from protocol.specs import Template
-from protocol.wire import NewEngine, NewPool, NewRun, PatchPool, PoolCommand, ReplyBody
 from supervisor import open_supervisor
 from supervisor.house import Caller, Filter
 from tests.web.doubles import ADMIN, identity
 from web.app import create_app
 from web.client import RemoteHouse, open_remote
 from web.guard import Guard
-from web.server import bind_tcp, serve
+from web.server import serve
+from web.sockets import bind_tcp
 
 
 @asynccontextmanager

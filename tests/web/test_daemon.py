@@ -14,7 +14,7 @@ import httpx2
 import pytest
 import trio
 
-from protocol.wire import NewEngine, NewRun
+from protocol.bodies import NewEngine, NewRun
 from supervisor.house import Filter, Frame
 from tests.web.certificates import Certificate
 from web.client import open_remote

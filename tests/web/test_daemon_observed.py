@@ -15,7 +15,7 @@ import pytest
 import trio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from protocol.wire import NewEngine, NewRun
+from protocol.bodies import NewEngine, NewRun
 from tests.web.reading import read
 from web.client import open_remote
 from web.client.remote import RemoteHouse

@@ -147,7 +147,7 @@ async def test_a_key_that_is_revoked_while_uses_are_written_stays_revoked() -> N
     class Slow(MemoryTable):
         gate = trio.Event()
 
-        async def put(self, id: str, doc: dict[str, Any], caller: Caller) -> None:
+        async def put(self, id: str, doc: Any, caller: Caller | None = None) -> None:
             await super().put(id, doc, caller)
             await self.gate.wait()
 
@@ -250,6 +250,20 @@ async def test_a_key_that_does_not_fit_is_not_made(body: dict[str, object]) -> N
     asker = client(RecordingHouse())
     assert (await asker.post(KEYS, body)).status == 422
     assert (await asker.get(KEYS)).json["items"] == []
+
+
+async def test_a_key_stands_for_the_user_who_made_it_also_by_way_of_another_key() -> None:
+    who = identity()
+    ours, theirs = Caller(principal="user:ada"), Caller(principal="key:admin")
+    first = await who.keys.create(NewKey(name="k", scopes=[Scope.ADMIN]), ours)
+    second = await who.keys.create(NewKey(name="k", scopes=[Scope.READ]), Caller(principal=f"key:{first.id}"))
+    nobodys = await who.keys.create(NewKey(name="k", scopes=[Scope.READ]), theirs)
+    for made in (first, second):
+        assert who.person_of(f"key:{made.id}") == "user:ada"
+    await who.keys.revoke(first.id)
+    assert who.person_of(f"key:{second.id}") == "user:ada"
+    assert who.person_of(f"key:{nobodys.id}") == f"key:{nobodys.id}"
+    assert who.person_of("key:admin") == "key:admin"
 
 
 # -- the admin key's file ----------------------------------------------------------------------------------------------

@@ -16,9 +16,13 @@ from typing import Any
 
 import pytest
 
+from tests.web.doubles import NOW_S, identity
+from web import live
+from web.auth import admin_key, read_signing_keys, rotate_signing_keys
+from web.loaded import Loaded, load
 from web.places import Problem
 from web.reload import Change, Reload
-from web.settings import Loaded, load, settings_keys
+from web.settings import settings_keys
 
 Serving = Callable[..., Any]
 Enginehouse = Callable[..., Any]
@@ -85,13 +89,22 @@ async def test_live_settings_that_do_not_go_with_what_stays_are_refused(
 ) -> None:
     """Old and new are both good; the old address with the new rest of it would be open to everybody."""
     monkeypatch.setattr(
-        "web.settings.settings_keys",
+        "web.loaded.settings_keys",
         lambda *, live=False: ["server.host", "server.behind_proxy", "server.trusted_proxies"][live:],
     )
     before = loaded(tmp_path, '[server]\nhost = "0.0.0.0"\nbehind_proxy = true\ntrusted_proxies = ["10.0.0.1"]')
     loaded(tmp_path)
     with pytest.raises(Problem, match=r"0\.0\.0\.0"):
         before.taking(before.again())
+
+
+async def test_the_keys_that_sign_are_read_again(tmp_path: Path) -> None:
+    secret = tmp_path / "jwt.secret"
+    who = identity(admin=admin_key(tmp_path / "admin.key"), signing=read_signing_keys(secret))
+    other = rotate_signing_keys(secret, NOW_S)
+    assert who.access.keys != other
+    live.admission(who, tmp_path)(loaded(tmp_path)).take()
+    assert who.access.keys == other
 
 
 def test_the_page_says_which_settings_are_live(root: Path) -> None:

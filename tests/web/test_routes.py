@@ -8,10 +8,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from protocol.bodies import NewRun, PatchPool, PoolCommand
 from protocol.commands import Approve, Pause
 from protocol.errors import EngineBusy, InvalidState, MailboxFull, NotFound, UnknownSlice
 from protocol.specs import Quotas, Strategy
-from protocol.wire import Disposed, NewRun, PatchPool, PoolCommand, PoolInfo, PoolResult, SliceInfo, StateInfo
+from protocol.wire import Disposed, PoolInfo, PoolResult, SliceInfo, StateInfo
 from supervisor.house import Caller
 from tests.web.doubles import Client, RecordingHouse, accepted, client, command, engine, health, page, run
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from protocol.authority import Authority, Scope
-from protocol.wire import NewPool
+from protocol.bodies import NewPool
 from supervisor import EmbeddedHouse
 from supervisor.schedules import Schedules, open_schedules
 from tests.supervisor.houses import KINDS, a_house, journaled, spawn, wall

@@ -30,7 +30,8 @@ from web.guard import Guard
 from web.limits import Limits
 from web.peer import Proxies
 from web.problems import install
-from web.server import bind_tcp, bind_unix, serve, url_of
+from web.server import serve
+from web.sockets import bind_tcp, bind_unix
 from web.tls import Tls
 
 GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n"
@@ -717,22 +718,6 @@ async def test_an_abrupt_reset_leaves_nobody_behind(clock: MockClock) -> None:
 # Where it listens.
 
 
-def test_port_0_is_bound_and_told() -> None:
-    (sock,) = bind_tcp("127.0.0.1", 0)
-    with sock:
-        port = sock.getsockname()[1]
-        assert port > 0
-        assert url_of(sock) == f"http://127.0.0.1:{port}"
-        with pytest.raises(OSError, match="in use"):
-            bind_tcp("127.0.0.1", port)
-
-
-def test_the_kernel_gives_up_on_a_peer_that_takes_nothing() -> None:
-    (sock,) = bind_tcp("127.0.0.1", 0, Limits(send_s=7))
-    with sock, socket.create_connection(sock.getsockname()), sock.accept()[0] as accepted:
-        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_000
-
-
 async def test_a_unix_socket_is_its_owners_alone_and_is_removed_at_the_end(tmp_path: Path, clock: MockClock) -> None:
     path = tmp_path / "house.sock"
     stop = trio.Event()
@@ -770,18 +755,6 @@ async def test_a_unix_path_is_free_again_while_the_last_answer_is_finished(tmp_p
             assert (await read_all(stream)).startswith(b"HTTP/1.1 200")
     with successor:
         assert path.exists()
-
-
-def test_a_dead_unix_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
-    path = tmp_path / "house.sock"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    with bind_unix(path):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    (tmp_path / "file").write_text("precious")
-    with pytest.raises(FileExistsError):
-        bind_unix(tmp_path / "file")
-    assert (tmp_path / "file").read_text() == "precious"
 
 
 def trusting(certificate: Certificate) -> ssl.SSLContext:
@@ -847,7 +820,7 @@ async def test_a_reloaded_certificate_is_offered_to_the_next_client_and_open_con
     tls = Tls(first.cert, first.key)
     async with serving(Guard(quart_app()), tls=tls) as (port, _):
         stream = await secure(port, trusting(first))
-        assert tls.take(Tls(second.cert, second.key))
+        tls.take(Tls(second.cert, second.key))
         await stream.send_all(GET % (b"/constant", b"Connection: close\r\n"))
         assert (await read_all(stream)).startswith(b"HTTP/1.1 200")
         await stream.transport_stream.aclose()

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from web import limits
+from web.loaded import Loaded, load
 from web.places import Problem
-from web.settings import Limits, Loaded, Settings, load
+from web.settings import Limits, Settings
 
 
 @pytest.fixture

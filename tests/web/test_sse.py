@@ -21,7 +21,8 @@ from web.auth.keys import NewKey
 from web.auth.principal import Principal, Scope
 from web.guard import Guard
 from web.limits import Limits
-from web.server import bind_tcp, serve
+from web.server import serve
+from web.sockets import bind_tcp
 from web.sse import encode
 
 EVENTS = "/api/v1/events"
@@ -441,6 +442,19 @@ async def test_a_shutdown_ends_a_long_poll_with_what_there_is(house: RecordingHo
         server.stop.set()
         assert (await reader.head())[0] == 200
         assert trio.current_time() - began < 1
+
+
+async def test_a_long_poll_shows_nothing_to_a_key_that_was_revoked_meanwhile(house: RecordingHouse) -> None:
+    app = api(house)
+    made = await app.services.keys.create(NewKey(name="test", scopes=[Scope.READ]))
+
+    async def poll() -> EventPage:
+        await app.services.keys.revoke(made.id)
+        return EventPage(items=[{"type": "secret"}], next_after="0000abcd.1", latest="0000abcd.1")
+
+    house.gives["event_page"] = poll
+    got = await Client(app, made.key).get(f"{EVENTS}?wait_s=60", accept="application/json")
+    assert (got.status, got.slug) == (401, "unauthenticated")
 
 
 # -- how many ----------------------------------------------------------------------------------------------------------

@@ -62,25 +62,12 @@ def test_links_are_followed_since_that_is_how_certificates_are_renewed(certifica
     Tls(tmp_path / "cert", tmp_path / "key")
 
 
-def test_a_reload_takes_what_is_in_the_files_now(certificate: Make) -> None:
+def test_another_one_is_offered_from_the_next_handshake_on(certificate: Make) -> None:
     made, other = certificate(), certificate()
-    tls = Tls(made.cert, made.key)
-    first = tls.context
-    assert not tls.reload()
-    made.cert.write_bytes(other.cert.read_bytes())
-    made.key.write_bytes(other.key.read_bytes())
-    assert tls.reload()
-    assert tls.context is not first
-    assert not tls.reload()
-
-
-def test_a_reload_of_wrong_files_changes_nothing(certificate: Make) -> None:
-    made, other = certificate(), certificate()
-    tls = Tls(made.cert, made.key)
-    before = tls.context
-    made.cert.write_bytes(other.cert.read_bytes())
-    with pytest.raises(Problem):
-        tls.reload()
-    assert tls.context is before
-    made.key.write_bytes(other.key.read_bytes())
-    assert tls.reload()
+    tls, again, new = Tls(made.cert, made.key), Tls(made.cert, made.key), Tls(other.cert, other.key)
+    assert tls.differs(new)
+    assert not tls.differs(again)
+    tls.take(new)
+    assert tls.context is new.context
+    assert not tls.differs(new)
+    assert tls.differs(again)

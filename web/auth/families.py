@@ -25,9 +25,9 @@ import structlog
 
 from protocol.edge import as_json, load
 from protocol.errors import EnginehouseError, Unauthenticated
-from supervisor.house import Caller
+from supervisor.documents import Documents
+from supervisor.house import NOBODY, Caller
 from web.auth.clock import Forward
-from web.auth.table import NOBODY, Table
 
 __all__ = ["Families", "Family", "Opened"]
 
@@ -77,15 +77,17 @@ class Families:
     time in seconds.
     """
 
-    def __init__(self, table: Table, mark_of: Callable[[str], str | None], *, wall: Callable[[], float]) -> None:
-        self._table = table
+    def __init__(
+        self, documents: Documents, mark_of: Callable[[str], str | None], *, wall: Callable[[], float]
+    ) -> None:
+        self._documents = documents
         self._mark_of = mark_of
         self._now = Forward(wall)
         self._families: dict[str, Family] = {}
 
     async def load(self) -> float:
         """Read what is stored, once, before the first request; the latest time that is written there."""
-        for doc in await self._table.load():
+        for doc in (await self._documents.load()).values():
             family = load(Family, doc)
             self._families[family.id] = family
         return max((family.refreshed for family in self._families.values()), default=0.0)
@@ -121,6 +123,7 @@ class Families:
             raise _over()
         if not _same(match[3], family.current):
             log.warning("a refresh token was used twice: its family is over", subject=family.subject, family=family.id)
+            _known(caller, family)
             await self.revoke(family.id, caller)
             raise _over()
         secret = secrets.token_urlsafe(32)
@@ -151,7 +154,7 @@ class Families:
     async def revoke(self, id: str, caller: Caller = NOBODY) -> None:
         """End a family: at once, and for ever once this returns. Idempotent."""
         if self._families.pop(id, None) is not None:
-            await self._table.remove(id, caller)
+            await self._documents.remove(id, caller)
 
     async def sweep(self) -> None:
         """Remove the documents of those that are over."""
@@ -167,17 +170,23 @@ class Families:
         return sorted(mine, key=lambda family: family.refreshed)
 
     async def _put(self, family: Family, caller: Caller) -> None:
-        """In memory first: nobody else gets what is being given."""
+        """In memory first: nobody else gets what is being given. The audit row says whose it is."""
+        _known(caller, family)
         before = self._families.get(family.id)
         self._families[family.id] = family
         try:
-            await self._table.put(family.id, as_json(family), caller)
+            await self._documents.put(family.id, as_json(family), caller)
         except EnginehouseError:
             if self._families.get(family.id) is family:
                 self._families.pop(family.id)
                 if before is not None:
                     self._families[family.id] = before
             raise
+
+
+def _known(caller: Caller, family: Family) -> None:
+    if caller.trail is not None and caller.trail.principal is None:
+        caller.trail.principal = family.subject
 
 
 def _same(secret: str, digest: str) -> bool:

@@ -20,7 +20,8 @@ import trio
 from protocol.authority import Authority, Scope
 from protocol.errors import Overloaded, Unauthenticated, Unavailable
 from protocol.times import rfc3339
-from supervisor.house import Caller
+from supervisor.documents import Documents
+from supervisor.house import NOBODY, Caller
 from web.asgi import Scope as AsgiScope
 from web.auth.access import AccessTokens
 from web.auth.clock import Forward
@@ -31,8 +32,7 @@ from web.auth.keys import Keys
 from web.auth.logins import Logins
 from web.auth.passwords import Passwords
 from web.auth.principal import Principal
-from web.auth.signing import SigningKeys, read_signing_keys, rotate_signing_keys
-from web.auth.table import NOBODY, Tables
+from web.auth.signing import SigningKeys, rotate_signing_keys
 from web.auth.tickets import Ticket, Tickets
 from web.auth.users import Users
 from web.auth.worker import Worker
@@ -59,7 +59,7 @@ class Identity:
     """Everybody whom this house knows.
 
     Args:
-        tables: where keys, users and families are kept.
+        tables: the table of a name, where keys, users or families are kept.
         admin: the admin key.
         signing: what signs access tokens.
         wall: Unix time in seconds, for expiry alone.
@@ -74,7 +74,7 @@ class Identity:
 
     def __init__(
         self,
-        tables: Tables,
+        tables: Callable[[str], Documents],
         *,
         admin: str,
         signing: SigningKeys,
@@ -177,9 +177,12 @@ class Identity:
         return None
 
     def person_of(self, principal: str) -> str:
-        """Who stands behind a principal: of a key, the user who made it; everybody else stands for themselves."""
-        kind, _, name = principal.partition(":")
-        maker = self.keys.maker_of(name) if kind == "key" else None
+        """Who stands behind a principal: of a key, the user who made it, also by way of other keys; everybody else
+        stands for themselves.
+        """
+        maker: str | None = principal
+        while maker is not None and maker.startswith("key:"):  # each was made by one that was there before it
+            maker = self.keys.maker_of(maker.removeprefix("key:"))
         return maker if maker is not None and maker.startswith("user:") else principal
 
     # -- coming and going --------------------------------------------------------------------------------------------
@@ -226,12 +229,6 @@ class Identity:
         else:
             self.access.keys = await self._worker.run(lambda: rotate_signing_keys(path, now, at_once=at_once))
         return self.access.keys
-
-    async def reload(self) -> None:
-        """Read the file with the signing keys again. Raises Problem; then nothing has changed."""
-        path = self._secret_file
-        if path is not None:
-            self.access.keys = await self._worker.run(lambda: read_signing_keys(path))
 
     # -- what stands behind it ---------------------------------------------------------------------------------------
     def _bearer(self, token: str) -> Principal:

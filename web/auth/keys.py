@@ -26,14 +26,14 @@ from protocol.edge import as_json, load
 from protocol.errors import EnginehouseError, NotFound, QuotaExceeded, Unauthenticated
 from protocol.specs import STRICT
 from protocol.times import rfc3339
-from supervisor.house import Caller
+from supervisor.documents import Documents
+from supervisor.house import NOBODY, Caller
 from web.auth.clock import Forward
 from web.auth.grants import Pools, Rate, Scopes, authority_of, check_grant
 from web.auth.principal import Principal, Scope
-from web.auth.private import create_private, read_private
-from web.auth.table import NOBODY, Table
 from web.limits import Limits
 from web.places import Problem
+from web.private import create_private, read_private
 from web.refusals import TokenExpired
 
 __all__ = ["CreatedKey", "KeyInfo", "Keys", "NewKey", "admin_key"]
@@ -101,9 +101,9 @@ class Keys:
     """
 
     def __init__(
-        self, table: Table, admin: str, *, wall: Callable[[], float], rate_per_min: int = Limits().rate_per_min
+        self, documents: Documents, admin: str, *, wall: Callable[[], float], rate_per_min: int = Limits().rate_per_min
     ) -> None:
-        self._table = table
+        self._documents = documents
         self._admin_digest = _digest(admin)
         self._now = Forward(wall)
         self._keys: dict[str, _Stored] = {}
@@ -113,7 +113,7 @@ class Keys:
 
     async def load(self) -> None:
         """Read what earlier lives of the house created; call it once, before the first request."""
-        for doc in await self._table.load():
+        for doc in (await self._documents.load()).values():
             stored = load(_Stored, doc)
             self._keys[stored.info.id] = stored
             self._makers[stored.info.id] = stored.info.created_by
@@ -193,7 +193,7 @@ class Keys:
             rate_per_min=new.rate_per_min or self.rate_per_min,
         )
         stored = _Stored(info=info, digest=_digest(key))
-        await self._table.put(name, as_json(stored), caller)
+        await self._documents.put(name, as_json(stored), caller)
         self._keys[name], self._makers[name] = stored, caller.principal
         while len(self._makers) > 2 * MOST:  # of keys that were revoked long ago
             del self._makers[next(iter(self._makers))]
@@ -206,7 +206,7 @@ class Keys:
             raise NotFound("Check the id: there is no such key.")
         self._used.pop(id, None)
         try:
-            await self._table.remove(id, caller)
+            await self._documents.remove(id, caller)
         except EnginehouseError:
             self._keys[id] = stored  # it is still in the store, so that a second attempt must find it
             raise
@@ -218,7 +218,7 @@ class Keys:
             stored = self._keys.get(name)
             if stored is not None:  # or it was revoked in the meantime, and must not be written again
                 self._keys[name] = replace(stored, info=replace(stored.info, last_used_at=_stamp(then)))
-                await self._table.put(name, as_json(self._keys[name]), NOBODY)
+                await self._documents.put(name, as_json(self._keys[name]), NOBODY)
 
     def infos(self) -> list[KeyInfo]:
         """The created keys, oldest first; the admin key is not among them."""

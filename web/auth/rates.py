@@ -1,91 +1,34 @@
-"""How often somebody may ask: a window that slides, not one that resets, so that no burst fits around its edge.
+"""How often somebody may ask, in any 60 s (`web/auth/windows.py`).
 
 Two windows per key: one for most requests and one for what must never starve (pause, cancel, dispose, replies), so that
 a client that polls or submits too much can still stop what it started. Where only the body tells which of the two a
 request belongs to, it needs a place in either of them to be read at all, and counts where it belongs once it was. And
 one window per address for credentials that are refused: whoever guesses is told to wait, whoever holds a key is not.
 
-A window remembers the times of the requests that it let in and nothing of the refused ones, so its memory is bounded by
-its rate; a window without any is forgotten. Headers follow the IETF draft "RateLimit header fields for HTTP".
+A window remembers the requests that it let in and nothing of the refused ones, so its memory is bounded by its rate.
+Headers follow the IETF draft "RateLimit header fields for HTTP".
 """
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 import trio
 
 from protocol.errors import RateLimited, Unauthenticated
 from web.asgi import Scope
 from web.auth.principal import Principal
+from web.auth.windows import WINDOW_S, Windows
 from web.peer import address_of, group_of
 
-__all__ = ["ADDRESSES", "FREE", "URGENT_COMMANDS", "WINDOW_S", "Failures", "Rates", "Turn"]
+__all__ = ["ADDRESSES", "FREE", "URGENT_COMMANDS", "Failures", "Rates", "Turn"]
 
-WINDOW_S: Final = 60.0
 ADDRESSES: Final = 4096  # how many failing addresses are told apart
 URGENT_COMMANDS: Final = frozenset(
     {"pause", "resume", "stop", "cancel", "dispose", "drain", "approve", "reject", "skip", "answer"}
 )
-
-K = TypeVar("K", bound=Hashable)
-
-
-class _Windows(Generic[K]):
-    """The times of what was let in during the last 60 s, by key. `most`: of how many keys (None: all)."""
-
-    def __init__(self, most: int | None = None) -> None:
-        self._most = most
-        self._times: OrderedDict[K, deque[float]] = OrderedDict()  # the one that was added to last is last
-
-    def __len__(self) -> int:
-        return len(self._times)
-
-    def count(self, key: K) -> int:
-        """How many there are now. What is too old is forgotten."""
-        self._forget()
-        times = self._times.get(key)
-        if times is None:
-            return 0
-        while times and times[0] <= trio.current_time() - WINDOW_S:
-            times.popleft()
-        return len(times)
-
-    def add(self, key: K) -> float:
-        """One more; the time that `take_back` wants. The key that was silent longest gives way when there are too
-        many.
-        """
-        now = trio.current_time()
-        self._times.setdefault(key, deque()).append(now)
-        self._times.move_to_end(key)
-        if self._most is not None and len(self._times) > self._most:
-            self._times.popitem(last=False)
-        return now
-
-    def take_back(self, key: K, time: float) -> None:
-        times = self._times.get(key)
-        if times is not None and time in times:
-            times.remove(time)
-
-    def wait_s(self, key: K) -> int:
-        """Whole seconds until the oldest is forgotten."""
-        times = self._times.get(key)
-        return max(1, math.ceil(times[0] + WINDOW_S - trio.current_time())) if times else 1
-
-    def drop(self, key: K) -> None:
-        self._times.pop(key, None)
-
-    def _forget(self) -> None:
-        old = trio.current_time() - WINDOW_S
-        while self._times:
-            key, times = next(iter(self._times.items()))
-            if times and times[-1] > old:
-                return
-            del self._times[key]
 
 
 class Turn:
@@ -109,7 +52,7 @@ class Rates:
     """Every limited key's windows. Times are the monotonic clock's."""
 
     def __init__(self) -> None:
-        self._windows: _Windows[tuple[str, bool]] = _Windows()
+        self._windows: Windows[tuple[str, bool]] = Windows()
 
     def __len__(self) -> int:
         """How many windows are remembered."""
@@ -133,7 +76,7 @@ class Rates:
 class _Counted(Turn):
     """The turn of somebody whose rate is limited."""
 
-    def __init__(self, windows: _Windows[tuple[str, bool]], name: str, rate: int) -> None:
+    def __init__(self, windows: Windows[tuple[str, bool]], name: str, rate: int) -> None:
         self._windows = windows
         self._name = name
         self._rate = rate
@@ -144,13 +87,14 @@ class _Counted(Turn):
         """Whether there is a place in this window; it is taken then. Else `refused` says so."""
         self._urgent = urgent
         key = (self._name, urgent)
-        if self._windows.count(key) < self._rate:
-            self._at = self._windows.add(key)
-            self.refused = None
-            return True
-        wait_s = self._windows.wait_s(key)
-        self.refused = RateLimited(f"Wait {wait_s} s, or use a key with a higher rate.", retry_after_s=wait_s)
-        return False
+        wait_s = self._windows.wait_s(key, self._rate)
+        if wait_s:
+            self.refused = RateLimited(f"Wait {wait_s} s, or use a key with a higher rate.", retry_after_s=wait_s)
+            return False
+        self._at = trio.current_time()
+        self._windows.add(key, self._at)
+        self.refused = None
+        return True
 
     def decide(self, *, urgent: bool) -> None:
         if urgent is self._urgent:
@@ -163,7 +107,8 @@ class _Counted(Turn):
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         key = (self._name, self._urgent)
-        left, wait_s = max(0, self._rate - self._windows.count(key)), self._windows.wait_s(key)
+        count = self._windows.count(key)
+        left, wait_s = max(0, self._rate - count), max(1, self._windows.wait_s(key, max(1, count)))
         name = b'"urgent"' if self._urgent else b'"default"'
         return (
             (b"ratelimit-policy", b"%s;q=%d;w=%d" % (name, self._rate, WINDOW_S)),
@@ -181,7 +126,7 @@ class Failures:
 
     def __init__(self, per_min: int) -> None:
         self.per_min = per_min
-        self._windows: _Windows[str] = _Windows(ADDRESSES)
+        self._windows: Windows[str] = Windows(ADDRESSES)
 
     def __len__(self) -> int:
         """How many addresses are remembered; at most ADDRESSES."""
@@ -196,9 +141,9 @@ class Failures:
             yield
         except Unauthenticated as refused:
             address = group_of(address_of(scope))
-            if self._windows.count(address) >= self.per_min:
-                wait_s = self._windows.wait_s(address)
+            wait_s = self._windows.wait_s(address, self.per_min)
+            if wait_s:
                 sentence = f"Wait {wait_s} s, then send good credentials: too many were refused."
                 raise RateLimited(sentence, retry_after_s=wait_s) from refused
-            self._windows.add(address)
+            self._windows.add(address, trio.current_time())
             raise

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from protocol.times import rfc3339
-from web.auth.private import create_private, read_private, replace_private
 from web.places import Problem
+from web.private import create_private, read_private, replace_private
 
 __all__ = ["ACCESS_S", "SigningKey", "SigningKeys", "read_signing_keys", "rotate_signing_keys"]
 

@@ -18,12 +18,13 @@ from protocol.edge import as_json, load
 from protocol.errors import EnginehouseError, NotFound, Overloaded, QuotaExceeded, Unauthenticated, ValidationFailed
 from protocol.specs import STRICT
 from protocol.times import rfc3339
-from supervisor.house import Caller
+from supervisor.documents import Documents
+from supervisor.house import NOBODY, Caller
+from supervisor.standing import authority_of as authority_now
 from web.auth.clock import Forward
 from web.auth.grants import Pools, Rate, Scopes, authority_of, check_grant
 from web.auth.passwords import MAX_BYTES, MIN_BYTES, Passwords
 from web.auth.principal import Principal, Scope
-from web.auth.table import NOBODY, Table
 from web.refusals import UserExists
 
 __all__ = ["NewUser", "PatchUser", "UserInfo", "Users"]
@@ -90,15 +91,15 @@ class _Stored:
 class Users:
     """Every user of this house. `wall`: Unix time in seconds."""
 
-    def __init__(self, table: Table, passwords: Passwords, *, wall: Callable[[], float]) -> None:
-        self._table = table
+    def __init__(self, documents: Documents, passwords: Passwords, *, wall: Callable[[], float]) -> None:
+        self._documents = documents
         self._passwords = passwords
         self._now = Forward(wall)
         self._users: dict[str, _Stored] = {}
 
     async def load(self) -> None:
         """Read what is stored; call it once, before the first request."""
-        for doc in await self._table.load():
+        for doc in (await self._documents.load()).values():
             stored = load(_Stored, doc)
             self._users[stored.info.name] = stored
 
@@ -141,8 +142,11 @@ class Users:
         return stored.mark
 
     async def create(self, new: NewUser, caller: Caller = NOBODY) -> UserInfo:
-        """Make a user. UserExists; ValidationFailed (the password); QuotaExceeded beyond 10,000."""
+        """Make a user. UserExists; ValidationFailed (the password); QuotaExceeded beyond 10,000; Unauthenticated: the
+        caller's credential was over when the password was hashed.
+        """
         password = await self._passwords.hash(new.password)
+        authority_now(caller)
         if new.name in self._users:
             raise UserExists(f"Choose another name: there is a user {new.name}.")
         if len(self._users) >= MOST:
@@ -165,6 +169,7 @@ class Users:
         ValidationFailed.
         """
         password = None if patch.password is None else await self._passwords.hash(patch.password)
+        authority_now(caller)
         stored = self._get(name)
         changes = {field.name: getattr(patch, field.name) for field in fields(PatchUser) if field.name in members}
         changes.pop("password", None)
@@ -189,7 +194,7 @@ class Users:
         stored = self._get(name)
         del self._users[name]
         try:
-            await self._table.remove(name, caller)
+            await self._documents.remove(name, caller)
         except EnginehouseError:
             self._users[name] = stored
             raise
@@ -204,7 +209,7 @@ class Users:
         before = self._users.get(name)
         self._users[name] = stored
         try:
-            await self._table.put(name, as_json(stored), caller)
+            await self._documents.put(name, as_json(stored), caller)
         except EnginehouseError:
             if self._users.get(name) is stored:
                 self._users.pop(name)

@@ -45,14 +45,15 @@ app = typer.Typer(
 )
 for part in (house, engines, runs, events, people, audit):
     part.add(app)
-app.add_typer(pools.app, name="pools")
-app.add_typer(letters.app, name="dead-letters")
+app.add_typer(pools.app, name="pool")
+app.add_typer(letters.app, name="dead-letter")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(webhooks.app, name="webhook")
 app.add_typer(users.app, name="user")
 app.add_typer(keys.app, name="key")
-app.add_typer(keys.app, name="keys", hidden=True)  # as it was called at first
 app.add_typer(tokens.app, name="token")
+for noun, group in (("pools", pools), ("dead-letters", letters), ("keys", keys)):  # as they were called at first
+    app.add_typer(group.app, name=noun, hidden=True)
 app.add_typer(house.config, name="config")
 
 
@@ -99,7 +100,8 @@ def _failed(error: Exception, *, as_json: bool) -> int:
             advice = " Here: --api-key or ENGINEHOUSE_API_KEY, or the daemon's --state-dir, where its key is."
         elif isinstance(error, InvalidState) and isinstance(allowed, list | tuple):
             steering = ("start", "stop", "restart", "pause", "resume", "dispose")
-            advice = f" Possible now: {', '.join(name for name in steering if name in allowed)}."
+            possible = ", ".join(name for name in steering if name in allowed)
+            advice = f" Possible now: {possible}." if possible else ""
             if error.extra.get("state") == "failed":
                 advice += " `enginehouse show` says why it failed."
         show.error(error.detail + advice)

@@ -74,7 +74,7 @@ class Asked:
 
     def _in_process(self) -> AbstractAsyncContextManager[House]:
         from supervisor import SqliteStore, open_supervisor
-        from web.settings import load
+        from web.loaded import load
 
         state = self.place().state.expanduser().absolute()
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -130,8 +130,10 @@ class Asked:
             print(sentence)
 
 
-def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as a command of `app`."""
+def command(
+    app: typer.Typer, name: str | None = None, *, local: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as a command of `app`. `local`: it asks no house, so it is not asked where that is."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
@@ -143,12 +145,13 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
                 ("json_", False, Json), ("url_", None, Url), ("api_key_", None, Key), ("state_", None, State),
                 ("embedded_", False, Embedded),
             )
+            if not (local and annotation in (Url, Key, Embedded))
         ]  # fmt: skip
 
         @functools.wraps(function)
         def run(
-            *args: Any, json_: bool, url_: str | None, api_key_: str | None, state_: Path | None, embedded_: bool,
-            **kwargs: Any,
+            *args: Any, json_: bool, state_: Path | None, url_: str | None = None, api_key_: str | None = None,
+            embedded_: bool = False, **kwargs: Any,
         ) -> None:  # fmt: skip
             function(Asked(json_, url_, api_key_, state_, embedded_), *args, **kwargs)
 

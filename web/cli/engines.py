@@ -13,7 +13,8 @@ from web.cli.asked import Asked, command
 from web.cli.exits import FAILED
 
 if TYPE_CHECKING:
-    from protocol.wire import EngineInfo, NewEngine
+    from protocol.bodies import NewEngine
+    from protocol.wire import EngineInfo
     from supervisor.house import House
 
 __all__ = ["add"]
@@ -57,8 +58,8 @@ def spawn(
     spec: Annotated[str | None, typer.Option(help="Further members of the spec, as a JSON object.")] = None,
 ) -> None:
     """Spawn an engine and print its id; exit 1 when it could not start."""
+    from protocol.bodies import NewEngine
     from protocol.edge import parse
-    from protocol.wire import NewEngine
 
     made = texts.table(config or [])
     if cwd is not None:
@@ -188,10 +189,29 @@ def resume(
     holder: Annotated[str | None, typer.Option(help="Whose hold; yours when absent, '*' for all.")] = None,
     wait: Wait = None,
 ) -> None:
-    """Lift a hold."""
+    """Lift a hold. Others keep theirs, and the engine stands still until the last is lifted; who they are is told."""
     from protocol import commands
 
-    _send(asked, engine, commands.Resume(holder=holder), wait)
+    body = commands.Resume(holder=holder)
+    accepted, reached, holds = asked.house(lambda house: _resumed(house, engine, body, wait))
+    # As JSON it is the same with and without holds of others: nobody asked to wait.
+    _tell(asked, engine, body, accepted, None if wait is None and asked.json else reached, wait)
+    if holds:
+        names = ", ".join(f"{hold.holder} ({hold.reason})" if hold.reason else hold.holder for hold in holds)
+        show.warning(f"{engine} is still held by {names}; lift that with --holder, all with --holder '*'")
+
+
+async def _resumed(house: House, engine: str, body: Any, wait_s: float | None) -> Any:
+    """What became of it, and the holds that are left: seen once it was delivered, so that is waited for a moment."""
+    from protocol.errors import EnginehouseError
+
+    accepted, reached = await house.command(engine, body, wait_s=SEEN_S if wait_s is None else wait_s)
+    if reached is None:
+        return accepted, None, []
+    try:
+        return accepted, reached, (await house.get(engine)).holds
+    except EnginehouseError:  # such as a key that may not read: it was done all the same
+        return accepted, reached, []
 
 
 def dispose(
@@ -230,6 +250,10 @@ def processes(asked: Asked, engine: Engine) -> None:
 
 def _send(asked: Asked, engine: str, body: Any, wait_s: float | None) -> None:
     accepted, reached = asked.house(lambda house: house.command(engine, body, wait_s=wait_s))
+    _tell(asked, engine, body, accepted, reached, wait_s)
+
+
+def _tell(asked: Asked, engine: str, body: Any, accepted: Any, reached: Any, wait_s: float | None) -> None:
     if reached is not None:
         asked.done(reached, f"{engine}: {body.type} {reached.state}{'' if reached.changed else ' (it was so already)'}")
     elif wait_s is not None:

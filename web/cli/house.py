@@ -31,14 +31,14 @@ Log = Annotated[str | None, typer.Option("--log-level", help="debug, info, warni
 
 def add(app: typer.Typer) -> None:
     """Register the commands of this file."""
-    command(app, "serve")(serve)
+    command(app, "serve", local=True)(serve)
     command(app, "status")(status)
     command(app, "kinds")(kinds)
     command(app, "reload")(reload)
     command(app, "drain")(drain)
     command(app, "shutdown")(shutdown)
-    command(config, "show")(show_config)
-    command(config, "check")(check)
+    command(config, "show", local=True)(show_config)
+    command(config, "check", local=True)(check)
 
 
 def serve(
@@ -137,7 +137,10 @@ def show_config(asked: Asked, file: File = None) -> None:
 
 def check(asked: Asked, file: File = None) -> None:
     """Say whether the daemon could start with these settings. Exit code 78 when not."""
+    from web.configured import check_files
+
     loaded = _loaded(asked, file)
+    check_files(loaded)
     for name in loaded.unknown:
         show.warning(f"{name} is in the environment and is no setting")
     asked.done({"ok": True, "unknown": list(loaded.unknown)}, "The configuration is good.")
@@ -151,7 +154,7 @@ def _loaded(
     unix_socket: Path | None = None,
     log_level: str | None = None,
 ) -> Any:
-    from web.settings import load
+    from web.loaded import load
 
     server = {"host": host, "port": port, "unix_socket": unix_socket}
     said: dict[str, Any] = {"server": {name: value for name, value in server.items() if value is not None}}

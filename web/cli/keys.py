@@ -26,7 +26,9 @@ def list_keys(asked: Asked) -> None:
 def create(
     asked: Asked,
     name: Annotated[str, typer.Argument(help="What it is for.", show_default=False)],
-    scope: Annotated[list[str] | None, typer.Option(help="read, operate, approve or admin; repeatable.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="read, operate, approve or admin; repeatable. Without it: read.")
+    ] = None,
     pool: Annotated[list[str] | None, typer.Option(help="Only in this pool; repeatable. Without it: in all.")] = None,
     expires_in: Annotated[
         float | None, typer.Option("--expires-in", "--expires", help="Seconds it is good for.")

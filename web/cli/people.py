@@ -53,7 +53,7 @@ def reply(
     digest: Digest = None,
 ) -> None:
     """Decide a request: with an option, an answer, or both."""
-    from protocol.wire import ReplyBody
+    from protocol.bodies import ReplyBody
 
     if option is None and answer is None:
         raise typer.BadParameter("give --option, --answer, or both")
@@ -65,7 +65,9 @@ def reply(
 
 
 def approve(asked: Asked, request: Request, comment: Comment = None, digest: Digest = None) -> None:
-    """Approve what is asked. Without a digest, what the house shows under this id now is what you saw."""
+    """Approve what is asked. Without a digest, what the house shows under this id now is what you saw. It looks at the
+    request first, so the key needs the scope read too; `reply` does not.
+    """
     from protocol import commands
 
     _decide(
@@ -76,7 +78,7 @@ def approve(asked: Asked, request: Request, comment: Comment = None, digest: Dig
 
 
 def reject(asked: Asked, request: Request, comment: Comment = None) -> None:
-    """Refuse what is asked."""
+    """Refuse what is asked. Needs the scope read too; `reply` does not."""
     from protocol import commands
 
     _decide(asked, request, lambda shown: commands.Reject(request_id=request, feedback=comment))

@@ -37,8 +37,8 @@ def create(
     spec: Annotated[str | None, typer.Option(help="Further members, as a JSON object.")] = None,
 ) -> None:
     """Create a pool."""
+    from protocol.bodies import NewPool
     from protocol.edge import parse
-    from protocol.wire import NewPool
 
     members: dict[str, Any] = texts.json_of(spec, "--spec") if spec else {}
     members |= {"id": pool, "max_engines": max_engines, "max_running": max_running}
@@ -110,7 +110,7 @@ def dispose(
 
 
 def _send(asked: Asked, pool: str, action: Any, reason: str, *, force: bool = False) -> None:
-    from protocol.wire import PoolCommand
+    from protocol.bodies import PoolCommand
 
     sent = PoolCommand(type=action, reason=reason, force=force)
     results = asked.house(lambda house: house.pool_command(pool, sent))

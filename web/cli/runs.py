@@ -142,8 +142,8 @@ def retry(asked: Asked, run: Run) -> None:
 def _new(
     text: str | None, input: str | None, high: bool, timeout: float | None, on_busy: str, label: list[str] | None
 ) -> Any:
+    from protocol.bodies import NewRun
     from protocol.edge import parse
-    from protocol.wire import NewRun
 
     members = {
         "input": texts.text_or_json(text, input),

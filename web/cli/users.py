@@ -28,7 +28,9 @@ def list_users(asked: Asked) -> None:
 def add(
     asked: Asked,
     name: Name,
-    scope: Annotated[list[str] | None, typer.Option(help="read, operate, approve or admin; repeatable.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="read, operate, approve or admin; repeatable. Without it: read.")
+    ] = None,
     pool: Annotated[list[str] | None, typer.Option(help="Only in this pool; repeatable. Without it: in all.")] = None,
     rate: Annotated[int | None, typer.Option(help="Requests they may make in 60 s.")] = None,
 ) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeVar
 import trio
 
 from protocol import commands
+from protocol.bodies import NewEngine, NewPool, NewRun, PatchPool, PoolCommand, ReplyBody
 from protocol.edge import as_json
 from protocol.errors import EnginehouseError, RangeNotSatisfiable
 from protocol.specs import PauseMode
@@ -31,22 +32,16 @@ from protocol.wire import (
     EngineInfo,
     HealthInfo,
     KindInfo,
-    NewEngine,
-    NewPool,
-    NewRun,
     Page,
-    PatchPool,
-    PoolCommand,
     PoolInfo,
     PoolResult,
     ProcessRow,
-    ReplyBody,
     RequestInfo,
     RunInfo,
     SliceInfo,
     StateInfo,
 )
-from supervisor.house import Caller, EventPage, Filter, Subscription
+from supervisor.house import NOBODY, Caller, EventPage, Filter, Subscription
 from web.client.connection import WAIT_S, Answer, Connection, Retry, opened, path, read
 from web.client.errors import Unreachable
 from web.client.following import Following
@@ -56,7 +51,6 @@ __all__ = ["RemoteHouse", "open_remote"]
 
 T = TypeVar("T")
 
-NOBODY: Final = Caller()
 ALL: Final = Filter()
 LONG_S: Final = 3600.0  # how long a dispose may take before the answer is given up
 DISPOSERS: Final = 16

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 from werkzeug.datastructures import MIMEAccept
@@ -26,18 +27,19 @@ section = Section("audit")
 Text = Annotated[str, Field(min_length=1, max_length=256)]
 
 
+_SPELLED: Final = re.compile(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,3})?Z$", re.ASCII)
+
+
 def _real(time: str) -> str:
+    if not _SPELLED.fullmatch(time):
+        raise ValueError("Write a time in RFC 3339, UTC, such as 2026-01-31T12:00:00Z")
     epoch_ms(time)  # ValueError for a 60th month
     return time
 
 
 Time = Annotated[
     str,
-    Field(
-        pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,3})?Z$",
-        description="RFC 3339, UTC.",
-        json_schema_extra={"format": "date-time"},
-    ),
+    Field(description="RFC 3339, UTC.", json_schema_extra={"format": "date-time", "pattern": _SPELLED.pattern}),
     AfterValidator(_real),
 ]
 _PAGE = 1000

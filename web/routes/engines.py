@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from protocol.bodies import NewEngine
 from protocol.errors import (
     EngineBusy,
     EngineDisposed,
@@ -19,17 +20,7 @@ from protocol.errors import (
 )
 from protocol.states import State
 from protocol.view import Why
-from protocol.wire import (
-    Disposed,
-    EngineInfo,
-    NewEngine,
-    Page,
-    ProcessRow,
-    RunInfo,
-    SliceInfo,
-    SpawnedEngine,
-    StateInfo,
-)
+from protocol.wire import Disposed, EngineInfo, Page, ProcessRow, RunInfo, SliceInfo, SpawnedEngine, StateInfo
 from web.auth import Scope
 from web.call import Call
 from web.params import Cursor, Flag, Limit, Seq

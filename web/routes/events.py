@@ -106,6 +106,8 @@ async def _page(call: Call, filter: Filter, after: str | None, limit: int, wait_
     """A shutdown ends the wait, not the answer."""
     with call.services.streams.waiting(wait_s + 1) as wait:
         page = await call.house.event_page(filter, after=after, limit=limit, wait_s=wait_s)
+    assert call.principal is not None
+    call.principal.check()  # it may be over since
     call.services.attendance.look(call.watcher(filter))
     return await call.house.event_page(filter, after=after, limit=limit) if wait.cancelled_caught else page
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from protocol.bodies import NewPool, PatchPool, PoolCommand
 from protocol.errors import (
     EngineExists,
     IdempotencyInFlight,
@@ -13,7 +14,7 @@ from protocol.errors import (
     UnknownKind,
     ValidationFailed,
 )
-from protocol.wire import EngineInfo, NewPool, Page, PatchPool, PoolCommand, PoolInfo, PoolResult
+from protocol.wire import EngineInfo, Page, PoolInfo, PoolResult
 from web.auth import Scope
 from web.auth.rates import URGENT_COMMANDS
 from web.call import Call

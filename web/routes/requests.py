@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from protocol.bodies import ReplyBody
 from protocol.errors import AlreadyDecided, ApprovalStale, NotFound, RequestClosed, ValidationFailed
-from protocol.wire import Page, ReplyBody, RequestInfo
+from protocol.wire import Page, RequestInfo
 from supervisor.house import Filter
 from web.auth import Scope
 from web.call import Call

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from protocol.bodies import NewRun
 from protocol.errors import (
     Draining,
     EngineDisposed,
@@ -21,7 +22,7 @@ from protocol.errors import (
 )
 from protocol.runs import RunStatus
 from protocol.specs import STRICT
-from protocol.wire import NewRun, Page, RunInfo
+from protocol.wire import Page, RunInfo
 from web.auth import Scope
 from web.call import Call
 from web.params import Cursor, Flag, Limit

@@ -4,7 +4,7 @@ from web.webhooks.key_file import webhook_key
 from web.webhooks.sender import Attempt, HttpSender, Sender, open_sender
 from web.webhooks.targets import Targets, resolver
 from web.webhooks.values import NewWebhook, PatchWebhook, WebhookInfo
-from web.webhooks.webhooks import MAX_WEBHOOKS, Webhooks, open_webhooks
+from web.webhooks.webhooks import MAX_WEBHOOKS, Webhooks, WebhookStatistics, open_webhooks
 
 __all__ = [
     "MAX_WEBHOOKS",
@@ -15,6 +15,7 @@ __all__ = [
     "Sender",
     "Targets",
     "WebhookInfo",
+    "WebhookStatistics",
     "Webhooks",
     "open_sender",
     "open_webhooks",

@@ -11,6 +11,7 @@ import trio
 from protocol.authority import Authority
 from protocol.edge import as_json
 from protocol.times import rfc3339
+from supervisor.behalf import authority_from
 from supervisor.house import Filter
 from web.webhooks.values import DeadDelivery, Delivery, StoredWebhook, WebhookInfo, WebhookState
 
@@ -37,8 +38,7 @@ class Hook:
     @property
     def authority(self) -> Authority:
         """Of its owner, when they last decided about it."""
-        pools = None if self.stored.pools is None else frozenset(self.stored.pools)
-        return Authority(scopes=frozenset(self.stored.scopes), pools=pools)
+        return authority_from(self.stored.scopes, self.stored.pools)
 
     @property
     def filter(self) -> Filter:

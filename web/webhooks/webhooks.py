@@ -7,16 +7,16 @@ credentials stand. Once these are revoked it is disabled, and whoever enables it
 from __future__ import annotations
 
 import secrets as random_secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import structlog
 import trio
 
 from protocol.authority import Authority, Scope
-from protocol.edge import as_json, load
+from protocol.edge import as_json, load, wrong
 from protocol.errors import (
     Denied,
     EnginehouseError,
@@ -26,16 +26,15 @@ from protocol.errors import (
     NotFound,
     QuotaExceeded,
     Unavailable,
-    ValidationFailed,
 )
 from protocol.events import Frame, encode
 from protocol.ids import event_id, parse_event_id
 from protocol.times import rfc3339
-from supervisor.behalf import StandingOf, covers, narrowed, nothing_known
+from supervisor.behalf import EVERYTHING, StandingOf, covers, kept_of, narrowed, nothing_known
 from supervisor.beside import beside
 from supervisor.documents import Documents, HouseDocuments
 from supervisor.embedded import EmbeddedHouse
-from supervisor.house import Caller, Filter
+from supervisor.house import NOBODY, Caller, Filter
 from web.webhooks.courier import Courier, is_for
 from web.webhooks.hook import Hook
 from web.webhooks.message import event_message, own_message
@@ -62,9 +61,6 @@ log = structlog.get_logger("enginehouse.webhooks")
 MAX_WEBHOOKS: Final = 100
 DEAD_MAX: Final = 200
 """How many dead deliveries of one webhook are kept; beyond it the oldest is forgotten."""
-
-EVERYTHING: Final = Authority(scopes=frozenset({Scope.ADMIN}))
-NOBODY: Final = Caller()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +159,7 @@ class Webhooks:
             raise QuotaExceeded(f"There are {self._max} webhooks already; delete one, or raise webhooks.max.")
         stored = StoredWebhook(
             id=f"whk_{random_secrets.token_hex(6)}", filter=new, state="active" if new.enabled else "disabled",
-            reason=None, owner=caller.principal, created_at=self.house.supervisor.stamp(), **_reach(given),
+            reason=None, owner=caller.principal, created_at=self.house.supervisor.stamp(), **kept_of(given),
         )  # fmt: skip
         hook = Hook(stored, WebhookState(cursor=self._present()))
         self._hooks[hook.id] = hook
@@ -187,7 +183,7 @@ class Webhooks:
         given = authority or EVERYTHING
         for name in members - {"engine"}:
             if getattr(patch, name) is None:
-                raise _fault(name, f"{name} cannot be null.")
+                raise wrong(name, f"{name} cannot be null.")
         enabled = patch.enabled if patch.enabled is not None else hook.stored.state == "active"
         changes = {name: getattr(patch, name) for name in members} | {"enabled": enabled}
         wanted = replace(hook.stored.filter, **changes)
@@ -197,7 +193,7 @@ class Webhooks:
             hook,
             replace(
                 hook.stored, filter=wanted, state="active" if enabled else "disabled", reason=None,
-                owner=caller.principal, **_reach(given),
+                owner=caller.principal, **kept_of(given),
             ),
             caller,
         )  # fmt: skip
@@ -345,7 +341,7 @@ class Webhooks:
             hook.stored = replace(hook.stored, state="disabled", reason=reason)
             await self._tables.hooks.put(hook.id, hook.document())
         log.warning("webhook disabled", webhook=hook.id, cause=cause)
-        # An event of the whole house is seen by every tenant, so the sentence is not in it.
+        # An event of the whole house is seen by all who are bound to no pool, so the sentence is not in it.
         await self.house.note("webhook.disabled", {"webhook": hook.id, "reason": cause})
         self._stop(hook)
         await trio.lowlevel.checkpoint()
@@ -382,15 +378,21 @@ class Webhooks:
         try:
             await self._targets.check(new.url)
         except TargetRefused as refused:
-            raise _fault("url", str(refused)) from None
+            raise wrong("url", str(refused)) from None
 
     async def _change(self, hook: Hook, stored: StoredWebhook, caller: Caller) -> None:
-        """Its courier is stopped first, so that nothing is sent to the old place under the new terms."""
+        """Its courier is stopped first, so that nothing is sent to the old place under the new terms, nor to a new one
+        that is refused when it is journaled.
+        """
         self._stop(hook)
-        hook.stored = stored
+        before, hook.stored = hook.stored, stored
         try:
             if self._hooks.get(hook.id) is hook:
                 await self._tables.hooks.put(hook.id, hook.document(), caller)
+        except EnginehouseError:
+            if hook.stored is stored:
+                hook.stored = before
+            raise
         finally:
             self._start(hook)
 
@@ -399,16 +401,6 @@ def _there(hook: Hook, authority: Authority | None) -> bool:
     return authority is None or covers(authority, hook.authority)
 
 
-def _reach(authority: Authority) -> Mapping[str, Any]:
-    """What of an authority is stored with a webhook."""
-    pools = authority.pools
-    return {"scopes": sorted(authority.scopes), "pools": None if pools is None else sorted(pools)}
-
-
 def _seq(event: str) -> int:
     """The number of an event (or of the one that a gap begins behind), which its id ends in."""
     return int(event.rpartition(".")[2])
-
-
-def _fault(field: str, sentence: str) -> ValidationFailed:
-    return ValidationFailed(sentence, errors=[{"loc": ["body", field], "msg": sentence, "type": field}])

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import trio
 
+from protocol.bodies import NewEngine, NewRun
 from protocol.commands import Start
 from protocol.specs import Policy, Restart
-from protocol.wire import EngineInfo, NewEngine, NewRun, RunInfo
+from protocol.wire import EngineInfo, RunInfo
 from supervisor import EmbeddedHouse, Filter, open_supervisor
 
 NEVER = Restart(policy=Policy.TEMPORARY)

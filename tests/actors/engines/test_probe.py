@@ -5,10 +5,10 @@ from typing import Any, cast
 import pytest
 import trio
 
+from protocol.bodies import NewRun, ReplyBody
 from protocol.commands import Signal
 from protocol.errors import ValidationFailed
 from protocol.specs import PauseMode, Policy, Restart
-from protocol.wire import NewRun, ReplyBody
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import trio
 
+from protocol.bodies import NewEngine, ReplyBody
 from protocol.commands import Signal, Start
 from protocol.errors import InvalidState, UnsupportedCommand, ValidationFailed
 from protocol.specs import PauseMode
-from protocol.wire import NewEngine, ReplyBody
 from supervisor import EmbeddedHouse
 
 HELLO = """echo '{"type":"hello","protocol":1}'; """

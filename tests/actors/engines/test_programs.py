@@ -15,9 +15,9 @@ from actors.children import ChildPolicy, ResourceLimits, Sandbox
 from actors.processes import linux
 from actors.processes.sandbox import lacking
 from actors.secrets import Sources
+from protocol.bodies import NewEngine, NewPool
 from protocol.errors import ValidationFailed
 from protocol.specs import Spec, Template
-from protocol.wire import NewEngine, NewPool
 from supervisor import EmbeddedHouse, MemoryStore, open_supervisor
 from supervisor.store.memory import Journal
 from tests.actors.engines.conftest import Driver

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import trio
 
+from protocol.bodies import NewEngine
 from protocol.errors import ValidationFailed
 from protocol.specs import PauseMode
-from protocol.wire import NewEngine
 from supervisor import EmbeddedHouse
 
 

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from protocol.authority import Authority, Scope
+from protocol.bodies import NewPool
 from protocol.commands import Pause, Resume
 from protocol.errors import (
     EngineExists,
@@ -20,7 +21,6 @@ from protocol.errors import (
 )
 from protocol.events import Row
 from protocol.specs import Template
-from protocol.wire import NewPool
 from supervisor import Caller, EmbeddedHouse, NewRun
 from supervisor.documents import HouseDocuments
 from supervisor.schedules import CatchUp, NewSchedule, Overlap, Schedules, open_schedules
@@ -370,6 +370,32 @@ async def test_who_runs_it_by_hand_reaches_no_further_than_themselves(autojump_c
         await spawn(house, "e", pool="b")
         assert (await schedules.run_now("s", BOB, authority=OF_A)).result == "refused"
         assert (await schedules.run_now("s", ALICE)).result == "fired"
+
+
+async def test_who_runs_it_by_hand_has_asked_for_the_run_too(autojump_clock: Any) -> None:
+    async with at_work() as (house, schedules):
+        await spawn(house, "e")
+        await schedules.create(hourly(), ALICE)
+        house.identify(lambda principal: "user:alice" if principal == "schedule:s" else principal)
+        await schedules.run_now("s", BOB)
+        (row,) = await runs(house)
+        assert set(row.data["asked_by"]) == {"schedule:s", "user:alice", "user:bob"}
+
+
+async def test_a_creator_who_is_revoked_just_before_the_command_is_journaled_does_nothing(autojump_clock: Any) -> None:
+    asked: list[str] = []
+
+    def standing(principal: str) -> Authority | None:
+        asked.append(principal)
+        if len(asked) > 2:  # it stood when it was due, and when the engine was looked for
+            raise Unauthenticated("It was revoked.")
+        return None
+
+    async with at_work(standing_of=standing) as (house, schedules):
+        await spawn(house, "e")
+        await schedules.create(hourly(), ALICE)
+        assert (await schedules.run_now("s", BOB)).result == "refused"
+        assert await runs(house) == []
 
 
 async def test_a_revoked_creator_suspends_the_schedule_until_somebody_else_answers_for_it(autojump_clock: Any) -> None:

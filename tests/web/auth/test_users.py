@@ -1,5 +1,6 @@
 """Users: who may be one, what is kept of a password, and what changes when."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -228,3 +229,27 @@ async def test_a_login_that_is_overtaken_by_a_change_opens_nothing() -> None:
     opened = await house.who.families.open("user:ada", mark)
     with pytest.raises(Unauthenticated):
         house.who.families.get(opened.family.id)
+
+
+class Slow(Passwords):
+    """Somebody else is faster than a hash. `meanwhile`: what they do, once."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def hash(self, password: str) -> str:
+        if self.meanwhile is not None:
+            todo, self.meanwhile = self.meanwhile, None
+            await todo()
+        return await super().hash(password)
+
+
+async def test_an_admin_who_is_removed_while_a_password_is_hashed_makes_nobody() -> None:
+    passwords = Slow(CHEAP, threads=False)
+    house = House(passwords=passwords)
+    await house.user("eve", "admin")
+    token = (await house.login("eve")).json["access_token"]
+    passwords.meanwhile = lambda: house.who.users.remove("eve")
+    body = {"name": "mallory", "password": PASSWORD, "scopes": ["admin"]}
+    got = await house.stranger.post(USERS, body, authorization=f"Bearer {token}")
+    assert (got.status, got.slug) == (401, "unauthenticated")
+    assert house.who.users.infos() == []

@@ -187,8 +187,8 @@ def test_people_answer(cli: Cli, probe: str, daemon: Any) -> None:
 
 def test_an_approval_names_the_digest_that_is_shown(cli: Cli, daemon: Any) -> None:
     spec = json.dumps({"require_digest": True, "template": {"kind": "probe"}})
-    cli("pools", "create", "careful", "--spec", spec)
-    engine = cli("pools", "get", "careful", "one")[1].strip()
+    cli("pool", "create", "careful", "--spec", spec)
+    engine = cli("pool", "get", "careful", "one")[1].strip()
     ask = {"steps": 1, "ask_at": 1, "ask": {"kind": "approval", "title": "Deploy?"}}
     run = cli("submit", engine, "--input", json.dumps(ask))[1].strip()
     trio.run(asked_in, daemon, run)
@@ -198,20 +198,20 @@ def test_an_approval_names_the_digest_that_is_shown(cli: Cli, daemon: Any) -> No
 
 
 def test_pools_are_made_and_commanded(cli: Cli) -> None:
-    assert cli("pools", "create", "crew", "--kind", "probe", "--max-engines", "5")[:2] == (0, "crew\n")
-    engine = cli("pools", "get", "crew", "issue-7")[1].strip()
-    assert cli("pools", "get", "crew", "issue-7")[1].strip() == engine
-    code, out, _ = cli("pools", "pause", "crew", "--reason", "night")
+    assert cli("pool", "create", "crew", "--kind", "probe", "--max-engines", "5")[:2] == (0, "crew\n")
+    engine = cli("pool", "get", "crew", "issue-7")[1].strip()
+    assert cli("pool", "get", "crew", "issue-7")[1].strip() == engine
+    code, out, _ = cli("pool", "pause", "crew", "--reason", "night")
     assert (code, engine in out) == (0, True)
-    assert json.loads(cli("pools", "show", "crew", "--json")[1])["max_engines"] == 5
-    assert cli("pools", "delete", "crew")[0] == 4
-    assert cli("pools", "delete", "crew", "--force")[0] == 0
-    assert "crew" not in cli("pools", "list")[1]
+    assert json.loads(cli("pool", "show", "crew", "--json")[1])["max_engines"] == 5
+    assert cli("pool", "delete", "crew")[0] == 4
+    assert cli("pool", "delete", "crew", "--force")[0] == 0
+    assert "crew" not in cli("pool", "list")[1]
 
 
 def test_keys_are_shown_once_and_revoked(cli: Cli) -> None:
     key = cli("key", "create", "bot", "--scope", "read")[1].strip()
-    listed = cli("keys", "list")[1]
+    listed = cli("key", "list")[1]
     assert ("bot" in listed, key in listed) == (True, False)
     assert cli("list", "--api-key", key)[0] == 0
     code, _, err = cli("spawn", "probe", "--api-key", key)
@@ -279,9 +279,16 @@ def test_logs_tell_what_an_engine_logged(cli: Cli, probe: str) -> None:
 
 
 def test_dead_letters_and_kinds(cli: Cli) -> None:
-    assert cli("dead-letters", "list")[0] == 0
-    assert cli("dead-letters", "redeliver", "nothing")[0] == 3
+    assert cli("dead-letter", "list")[0] == 0
+    assert cli("dead-letter", "redeliver", "nothing")[0] == 3
     assert {"probe", "shell", "process"} <= {kind["kind"] for kind in json.loads(cli("kinds", "--json")[1])}
+
+
+@pytest.mark.parametrize("noun", ["pools", "dead-letters", "keys"])
+def test_nouns_are_singular_and_what_they_were_called_at_first_still_works(cli: Cli, noun: str) -> None:
+    assert cli(noun, "list")[1:] == cli(noun[:-1], "list")[1:]
+    code, out, _ = cli("--help")
+    assert (code, f" {noun} " in out, f" {noun[:-1]} " in out) == (0, False, True)
 
 
 def test_an_error_is_one_line_for_people_and_json_for_programs(cli: Cli) -> None:
@@ -308,7 +315,13 @@ def test_wrong_usage_is_2_and_help_tells_the_exit_codes(cli: Cli) -> None:
     assert cli("run")[0] == 2
     code, out, _ = cli("--help")
     assert (code, "69: nobody answers" in out) == (0, True)
-    assert "--api-key" in cli("pools", "create", "--help")[1]
+    assert "--api-key" in cli("pool", "create", "--help")[1]
+
+
+def test_what_asks_no_house_is_not_asked_where_one_is(cli: Cli) -> None:
+    for words in (("serve",), ("config", "check"), ("config", "show")):
+        assert not re.search("--(url|api-key|embedded)", cli(*words, "--help")[1])
+        assert cli(*words, "--embedded")[0] == 2
 
 
 def test_config_shows_origins_and_checks(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -322,6 +335,50 @@ def test_config_shows_origins_and_checks(cli: Cli, monkeypatch: pytest.MonkeyPat
     (tmp_path / "c.toml").write_text("[server]\ngrace_s = -3")
     code, _, err = cli("config", "check", "--config", str(tmp_path / "c.toml"))
     assert (code, "server.grace_s: -3 is not allowed" in err) == (78, True)
+
+
+@pytest.mark.parametrize(
+    "settings, wrong",
+    [
+        ('tls_cert = "{here}/absent.pem"\ntls_key = "{here}/absent.key"', "absent.pem cannot be read"),
+        ('jwt_secret_file = "{here}/c.toml"', "c.toml: others may read the secret that signs"),
+        ('admin_key_file = "{here}/c.toml"', "c.toml: others may read the admin key"),
+        ('unix_socket = "{here}/absent/house.sock"', "absent cannot be used (No such file or directory)"),
+    ],
+)
+def test_config_check_looks_at_the_files_that_a_start_would_look_at(
+    cli: Cli, tmp_path: Path, settings: str, wrong: str
+) -> None:
+    (tmp_path / "c.toml").write_text("[server]\n" + settings.format(here=tmp_path))
+    (tmp_path / "c.toml").chmod(0o644)
+    code, _, err = cli("config", "check", "--config", str(tmp_path / "c.toml"))
+    assert (code, wrong in err) == (78, True), err
+
+
+def test_config_check_makes_nothing(cli: Cli, tmp_path: Path) -> None:
+    state = tmp_path / "never"
+    assert cli("config", "check", "--state-dir", str(state))[0] == 0
+    assert not state.exists()
+
+
+def test_a_resume_that_leaves_other_holds_names_them(cli: Cli, probe: str) -> None:
+    cli("pause", probe, "--holder", "deploy", "--reason", "until six", "--wait", "10")
+    code, _, err = cli("resume", probe)
+    assert (code, f"{probe} is still held by deploy (until six)" in err) == (0, True), err
+    assert json.loads(cli("resume", probe, "--json")[1])["command_id"]
+    code, _, err = cli("resume", probe, "--holder", "*")
+    assert (code, err) == (0, "")
+
+
+def test_a_restart_that_ends_in_failure_says_so_and_what_is_possible(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "goes"
+    folder.mkdir()
+    assert cli("spawn", "shell", "--id", "goes", "--cwd", str(folder))[0] == 0
+    folder.rmdir()
+    code, _, err = cli("restart", "goes", "--wait", "20")
+    assert code == 4
+    assert "This restart is not to be reached any more: engine goes is failed. Possible now: start" in err
+    cli("dispose", "goes")
 
 
 def test_somebody_elses_supervisor_is_told_in_one_sentence(

@@ -41,7 +41,7 @@ def test_a_spawn_that_cannot_start_says_why(tmp_path: Path, enginehouse: Engineh
 
 
 def test_keys_are_the_daemons(tmp_path: Path, enginehouse: Enginehouse) -> None:
-    refused = enginehouse(tmp_path, "keys", "list", "--embedded", "--state-dir", str(tmp_path / "state"))
+    refused = enginehouse(tmp_path, "key", "list", "--embedded", "--state-dir", str(tmp_path / "state"))
     assert refused.returncode == 78
     assert "--embedded" in refused.stderr
 

@@ -13,9 +13,11 @@ from actors import Engine, RunContext, RunInput
 from protocol.authority import Authority, Scope
 from protocol.specs import OnInterrupt
 from supervisor import EmbeddedHouse, MemoryStore, NewEngine, NewPool, NewRun, open_supervisor
+from supervisor.schedules import open_schedules
 from supervisor.store.memory import Journal
 from tests.web.doubles import Client, Got, identity
 from tests.web.reading import Reading, read
+from tests.web.webhooks.test_delivery import Receiver, hooks_of
 from web.app import create_app
 from web.auth import Keys
 from web.auth.keys import NewKey
@@ -58,13 +60,18 @@ async def measured(*, public: bool = False, journal: Journal | None = None) -> A
     """A house that is observed as the daemon's is."""
     requests, counts, lag, traces = Requests(), EngineCounts(), LoopLag(), Traces()
     observer = HouseObserver(counts, traces)
-    async with open_supervisor(
-        store=MemoryStore(journal), kinds=[Worker], observer=observer, threads=False, grace_s=1
-    ) as house:
+    async with (
+        open_supervisor(
+            store=MemoryStore(journal), kinds=[Worker], observer=observer, threads=False, grace_s=1
+        ) as house,
+        open_schedules(house) as schedules,
+        hooks_of(house, Receiver()) as webhooks,
+    ):
         metrics = Metrics(requests.collect, lag.collect, HouseFigures(house.summary, counts).collect, public=public)
         known = identity(wall=lambda: 0.0)
-        app = Observed(Guard(create_app(house, identity=known, metrics=metrics)), requests, traces, access=False)
+        api = create_app(house, identity=known, metrics=metrics, schedules=schedules, webhooks=webhooks)
         lag.beat(0.002)
+        app = Observed(Guard(api), requests, traces, access=False)
         yield Measured(house, metrics, Client(app, guard=None), known.keys)
 
 

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from protocol.authority import Authority, Scope
+from protocol.bodies import NewPool
 from protocol.errors import (
     EventIdExpired,
     InsufficientScope,
@@ -18,7 +19,6 @@ from protocol.errors import (
     Unauthenticated,
     ValidationFailed,
 )
-from protocol.wire import NewPool
 from supervisor import Caller, EmbeddedHouse
 from supervisor.audit import Trail
 from supervisor.store.audit import verify_records
@@ -95,6 +95,25 @@ async def work(house: EmbeddedHouse, *engines: str) -> None:
 async def durable(house: EmbeddedHouse, after: str = "0") -> list[str]:
     """The ids of all events that a stream shows behind `after`."""
     return [event["id"] for event in (await house.event_page(after=after, limit=1000)).items]
+
+
+async def test_a_change_that_is_refused_when_it_is_journaled_changed_nothing(autojump_clock: Any) -> None:
+    receiver = Receiver()
+    async with at_work(receiver) as (house, hooks):
+        made = await hooks.create(NewWebhook(url=URL), ALICE)
+
+        def over() -> Authority:
+            raise Unauthenticated("It was revoked while the name of the new place was looked up.")
+
+        thief = Caller(principal="user:eve", standing=over)
+        with pytest.raises(Unauthenticated):
+            await hooks.patch(made.id, PatchWebhook(url="https://eve.example/"), frozenset({"url"}), thief)
+        shown = hooks.get(made.id)
+        assert (shown.url, shown.owner, shown.state) == (URL, "user:alice", "active")
+        await spawn(house, "e")
+        await trio.sleep(1)
+        assert receiver.types()
+        assert {url for _, url, _ in receiver.tried} == {URL}
 
 
 async def test_everything_that_happens_from_then_on_is_sent_once_in_order_and_signed(autojump_clock: Any) -> None:
