@@ -29,7 +29,7 @@ Cursor = Annotated[str, Field(max_length=512, description="`next_cursor` of the 
 Flag = Annotated[bool, Field(strict=True)]
 Seq = Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
 
-_LITERAL: Final = re.compile(r"true|false|-?(?:0|[1-9][0-9]{0,18})(?:\.[0-9]{1,18})?")
+_LITERAL: Final = re.compile(r"true|false|-?(?:0|[1-9][0-9]{0,18})(?:\.[0-9]{1,24})?(?:[eE][+-]?[0-9]{1,3})?")
 _MAX_FIELDS: Final = 100
 
 

@@ -94,7 +94,7 @@ ROWS: Final[Mapping[str, Row]] = {
     "spawn_engine": Row(needs="operate", own=404, ok=201, body=NEW),
     "list_engines": Row(needs="read", foreign=200),
     "get_engine": Row(needs="read"),
-    "put_engine": Row(needs="operate", ok=409, foreign=409, body={**NEW, "mailbox_size": 7}),
+    "put_engine": Row(needs="operate", ok=409, own=404, body={**NEW, "mailbox_size": 7}),
     "dispose_engine": Row(needs="operate", own=404),
     "get_state": Row(needs="read"),
     "get_slice": Row(needs="read", own=404),

@@ -60,7 +60,7 @@ def map_path_parameters(context: Any, path_parameters: Any) -> Any:
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
     """What would be an unknown kind mostly is the probe; a pool that drained would take nothing for the rest."""
-    if isinstance(body, dict) and isinstance(body.get("kind"), str) and chance(body, 4):
+    if isinstance(body, dict) and isinstance(body.get("kind"), str) and body["kind"] and chance(body, 4):
         body["kind"] = "probe"
     if isinstance(body, dict) and body.get("type") == "drain":
         body["type"] = "resume"

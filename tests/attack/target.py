@@ -35,6 +35,9 @@ their own."""
 NO_BUGS: Final = {"an engine was given up"}
 """What the house logs as an error although it is an engine's."""
 
+BLOCKED_S: Final = 5.0
+"""For how long a busy machine may keep the loop from running; the log calls it an error from one second on."""
+
 _numbers = count(1)
 
 
@@ -140,7 +143,13 @@ class Target:
     def bugs(self) -> list[dict[str, Any]]:
         """What the log calls a fault of ours."""
         lines = [json.loads(line) for line in self.log.splitlines()]
-        return [line for line in lines if line["level"] in {"error", "critical"} and line["event"] not in NO_BUGS]
+        return [
+            line
+            for line in lines
+            if line["level"] in {"error", "critical"}
+            and line["event"] not in NO_BUGS
+            and line.get("blocked_s", BLOCKED_S) >= BLOCKED_S
+        ]
 
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.daemon.pid}/fd").iterdir()))

@@ -25,7 +25,7 @@ LATE_S: Final = 20.0
 """What a loaded machine may add to a deadline. The deadline itself is checked from the other side."""
 
 HEALTH_S: Final = 5.0
-"""In which 99 of 100 others are answered meanwhile, however busy the machine; what was measured is in docs/security.md."""
+"""In which 99 of 100 others are answered meanwhile, on any machine; what was measured is in docs/security.md."""
 
 HEAD: Final = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "
 BODY: Final = (
