@@ -677,11 +677,11 @@ DEFENCES: Final = [
     off("any pool in events", stream, "visible", "if authority is not None and not (", "if False and not (", looking(f"{EVENTS}?limit=1000&after=0", '"theirs"')),
     off("any pool in streams", stream.Stream, "_sees", "return self._authority is None or", "return True or", listening),
     off("bound keys for the whole house", standing, "check_standing", "authority.require_everywhere()", "pass", founding),
-    off("keys that are revoked on the way", perform, "_check", "principal.standing()", "principal.authority", revoked_on_the_way),
+    off("keys that are revoked on the way", perform, "_check", "principal.check()", "pass", revoked_on_the_way),
     off("commands without their rows", Intake, "_taken", "() if trail is None else", "() if trail is None or not setattr(trail, 'taken', True) else", unseen(b'{"type":"pause"}', (Scope.OPERATE,))),
     off("refusals without their rows", Audited, "_settle", "if trail.taken:", "if True:", unseen(b'{"type":"pause"}', (Scope.READ,))),
     off("two keys", presented, "presented_key", "if len(found) > 1 or", "if", two_keys),
-    off("any scope", perform, "_check", "authority.require(scope)", "pass", climbing),
+    off("any scope", perform, "_check", "principal.require(scope)", "pass", climbing),
     off("any rate", _Counted, "enter", "if wait_s:", "if False:", polling),
     off("any number of streams", Streams, "admit", "if self._open[principal.name] >= most:", "if False:", hoarding),
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
@@ -12,11 +13,19 @@ import trio
 
 from tests.attack.forge import Forge, encoded, other_spelling
 from tests.attack.matrix import OWN, World
-from tests.attack.target import Target
+from tests.attack.target import Target, ended, started
 from web.auth.signing import SigningKey
 from web.routes import ROUTES
 
 EVENTS: Final = "/api/v1/events"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A daemon of these tests alone: elsewhere many logins fail, and after ten of them nobody logs in from here."""
+    target = started(tmp_path_factory.mktemp("tokens") / "state")
+    yield target
+    ended(target)
 
 
 def forged(forge: Forge) -> dict[str, str]:
