@@ -15,10 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from joserfc import jws, jwt
-from joserfc.errors import ExpiredTokenError, JoseError
-from joserfc.jwk import OctKey
-
 from protocol.errors import InvalidJson, Unauthenticated
 from web import strict_json
 from web.auth.signing import ACCESS_S, SigningKey, SigningKeys
@@ -52,6 +48,12 @@ class AccessTokens:
         self.keys = keys
         self._wall = wall
 
+    @staticmethod
+    def warm_up() -> None:
+        """Import what reads and signs tokens: 30 ms that a start need not wait for, and no request should."""
+        import joserfc.jws
+        import joserfc.jwt  # noqa: F401 - for its being there
+
     def mint(self, subject: str, family: str) -> str:
         """A token that is good for `ACCESS_S`."""
         now = int(self._wall())
@@ -61,6 +63,9 @@ class AccessTokens:
             "iat": now, "nbf": now, "exp": now + ACCESS_S,
         }  # fmt: skip
         header = {"alg": _ALGORITHM, "typ": _TYPE, "kid": key.kid}
+        from joserfc import jwt
+        from joserfc.jwk import OctKey
+
         return jwt.encode(header, claims, OctKey.import_key(key.secret), algorithms=[_ALGORITHM])
 
     def verify(self, token: str) -> Bearer:
@@ -73,6 +78,10 @@ class AccessTokens:
         """
         if _SHAPE.fullmatch(token) is None:
             raise _refused()
+        from joserfc import jws
+        from joserfc.errors import ExpiredTokenError, JoseError
+        from joserfc.jwk import OctKey
+
         try:
             key = self._key(token.partition(".")[0])
             signed = jws.deserialize_compact(token, OctKey.import_key(key.secret), algorithms=[_ALGORITHM])
@@ -109,8 +118,10 @@ class AccessTokens:
             type(claims[name]) is not str for name in _TEXTS
         ):
             raise _refused()
+        from joserfc.jwt import JWTClaimsRegistry
+
         now = int(self._wall())
-        jwt.JWTClaimsRegistry(
+        JWTClaimsRegistry(
             now=now, iss={"essential": True, "value": _ISSUER}, aud={"essential": True, "value": _AUDIENCE},
             exp={"essential": True},
         ).validate(claims)  # fmt: skip

@@ -108,6 +108,7 @@ class Identity:
         """Note once a minute which keys were used, and remove logins that are over; until cancelled, or until nothing
         can be written any more, which the house says itself.
         """
+        await self._worker.run(self.access.warm_up)
         with suppress(Unavailable):
             while True:
                 await self.families.sweep()
