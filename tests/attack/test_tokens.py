@@ -13,7 +13,7 @@ import trio
 
 from tests.attack.forge import Forge, encoded, other_spelling
 from tests.attack.matrix import OWN, World
-from tests.attack.target import Target, ended, started
+from tests.attack.target import PROBES_ONLY, Target, ended, started
 from web.auth.signing import SigningKey
 from web.routes import ROUTES
 
@@ -21,9 +21,9 @@ EVENTS: Final = "/api/v1/events"
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """A daemon of these tests alone: elsewhere many logins fail, and after ten of them nobody logs in from here."""
-    target = started(tmp_path_factory.mktemp("tokens") / "state")
+    target = started(tmp_path_factory.mktemp("tokens") / "state", program=PROBES_ONLY)
     yield target
     ended(target)
 
