@@ -9,6 +9,7 @@ gate last; otherwise a hold that is placed during the barrier would let code thr
 from __future__ import annotations
 
 import os
+from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,7 @@ class Context:
         self._incarnation = incarnation
         self._run = run
         self._emitted = 0
+        self._delta: tuple[tuple[str, int], Masking, IncrementalDecoder] | None = None
 
     # -- who and when ------------------------------------------------------------------------------------------------
     @property
@@ -137,6 +139,20 @@ class Context:
         cell = self._speaking()
         self._progressed()
         cell.transient("run.progress", dict(data or {}), run_id=self._run_id)
+
+    def delta(self, text: str, *, type: str = "text", message: int = 0) -> None:
+        """Show a piece of what is just being said (transient `message.delta`), and reset the stall watch.
+
+        `type`: `text` or `thought`; `message`: counts messages, so that readers see where one ends. What may be the
+        beginning of a secret is held back until more of the same message comes; the whole message says it all.
+        """
+        cell = self._speaking()
+        self._progressed()
+        if self._delta is None or self._delta[0] != (type, message):
+            self._delta = ((type, message), cell.secrets.stream(), getincrementaldecoder("utf-8")(errors="replace"))
+        _, masking, decoder = self._delta
+        if shown := decoder.decode(masking.feed(text.encode(errors="replace"))):
+            cell.transient("message.delta", {"message": message, "type": type, "text": shown}, run_id=self._run_id)
 
     def usage(self, **amounts: float) -> None:
         """Add to what this run has used (`tokens`, `cost_usd`, ...)."""
