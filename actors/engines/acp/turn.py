@@ -117,7 +117,7 @@ class Turn:
                     nursery.start_soon(self._serve, item, scope)
                 case _:
                     await self._taken(self._ctx, item)
-                    if Story.ends_a_step(item.params.get("update") or {}):
+                    if Story.ends_a_step(item.params.get("update")):
                         await self._ctx.pause_point()
 
     async def _next(self) -> Heard | None:
