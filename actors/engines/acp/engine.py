@@ -93,7 +93,7 @@ class Acp(Engine):
         self._facts: Facts
         self._story: Story
         self._turn: Turn | None = None
-        self._serving: dict[Any, trio.CancelScope] = {}  # what it asks outside of turns
+        self._serving: list[tuple[Request, trio.CancelScope]] = []  # what it asks outside of turns
         self._up = False
         self._held = False
         self._lost: str | None = None  # the run that the session was doing which could not be found again
@@ -170,7 +170,7 @@ class Acp(Engine):
         program, turn = self._program, self._turn
         if turn is not None and not turn.over.is_set() and not self._held:
             left_s = trio.current_effective_deadline() - trio.current_time()
-            self._connection.tell("session/cancel", {"sessionId": self._facts.session_id})
+            turn.stop()
             with trio.move_on_after(left_s / 2):
                 await turn.over.wait()
         program.process.signal(signal.SIGTERM)
@@ -203,40 +203,42 @@ class Acp(Engine):
             if self._turn is not None:
                 await self._turn.hear(item)
             return
-        if not isinstance(item, Request) and item.method == "$/cancel_request":
-            self._drop(item.params.get("requestId"))
-            return
         if self._turn is not None and await self._turn.hear(item):
             return
         if isinstance(item, Request):
-            ctx.nursery.start_soon(self._serve, ctx, item)
+            served = item, trio.CancelScope()
+            self._serving.append(served)
+            ctx.nursery.start_soon(self._serve, ctx, served)
         else:
             await self._taken(ctx, item)
 
-    def _drop(self, request_id: Any) -> None:
-        if not isinstance(request_id, str | int | float | None):
-            return
-        if request_id in self._serving:
-            self._serving[request_id].cancel()
-        elif self._turn is not None:
-            self._turn.drop(request_id)
-
-    async def _serve(self, ctx: Context, request: Request) -> None:
+    async def _serve(self, ctx: Context, served: tuple[Request, trio.CancelScope]) -> None:
         """What the agent asks outside of a turn."""
-        scope = self._serving[request.id] = trio.CancelScope()
+        request, scope = served
         try:
             with scope:
                 self._connection.answer(request, await self._client.serve(ctx, request))
         except Refused as refused:
             self._connection.refuse(request, refused)
         finally:
-            del self._serving[request.id]
+            self._serving.remove(served)
         if scope.cancelled_caught:
             self._connection.refuse(request, Refused(CANCELLED, "nobody wants the answer any more"))
+            ctx.drop_questions()
+
+    def _drop(self, request_id: object) -> None:
+        """The agent does not want the answer any more."""
+        if self._turn is None or not self._turn.drop(request_id):
+            for request, scope in self._serving:
+                if request.id == request_id:
+                    scope.cancel()
 
     async def _taken(self, ctx: Context, item: Heard) -> None:
         """A notification: an update of our session, or something that we do not know."""
         assert not isinstance(item, Request | Answer)
+        if item.method == "$/cancel_request":
+            self._drop(item.params.get("requestId"))
+            return
         update = item.params.get("update")
         if item.method != "session/update" or not isinstance(update, dict):
             data = {"method": shortened(item.method, 200), "params": brief(item.params, NOTIFICATION_BYTES)}
@@ -258,13 +260,15 @@ class Acp(Engine):
         if self._turn is not None and not self._turn.over.is_set():
             await self._let_go(self._turn)
         prompt = self._prompt(run)
-        turn = self._turn = Turn(ctx, self._connection, self._client, taken=self._taken)
+        turn = self._turn = Turn(
+            ctx, self._connection, self._client, session_id=self._facts.session_id, taken=self._taken
+        )
         self._client.run_id = run.id
         self._facts.prompt(run.id)
         await tell(ctx, [self._facts.slice, *self._story.begin(run.id, "\n".join(map(text_of, prompt)))])
         await ctx.flush()
         try:
-            answer = await turn.take({"sessionId": self._facts.session_id, "prompt": prompt})
+            answer = await turn.take(prompt)
             usage, said = self._story.spent(answer.result.get("usage") if isinstance(answer.result, dict) else None)
             await tell(ctx, said)
         finally:
@@ -293,7 +297,7 @@ class Acp(Engine):
         """The turn is over, or made to be; a frozen agent hears of it later, and the next run waits for that."""
         if not turn.over.is_set() and not self._program.ended.is_set():
             self._terminals.end_of(run_id)
-            over = await turn.cancel({"sessionId": self._facts.session_id}, 0 if self._held else CANCEL_S)
+            over = await turn.cancel(0 if self._held else CANCEL_S)
             if not over and not self._held:
                 self._give_up()
         turn.close()

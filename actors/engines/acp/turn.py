@@ -39,12 +39,13 @@ class Turn:
         connection: Connection,
         client: Client,
         *,
+        session_id: str | None,
         taken: Callable[[RunContext, Heard], Awaitable[None]],
     ) -> None:
         self._ctx, self._connection, self._client, self._taken = ctx, connection, client, taken
         self._told, self._said = trio.open_memory_channel[Heard | None](AHEAD)
-        self._serving: dict[Any, tuple[Request, trio.CancelScope]] = {}
-        self._number = -1
+        self._serving: list[tuple[Request, trio.CancelScope]] = []
+        self._number, self._session_id, self._stopped = -1, session_id, False
         self.over = trio.Event()
         """The agent has answered the prompt, or was never asked."""
         self.over.set()
@@ -61,22 +62,27 @@ class Turn:
             return False
         return True
 
-    async def take(self, params: dict[str, Any]) -> Answer:
+    async def take(self, prompt: list[dict[str, Any]]) -> Answer:
         """Prompt the agent, and follow it to its answer. Raises what an update may raise (RunFailed).
 
         Cancelled, or left with an error: the agent goes on until `cancel`.
         """
         ended: list[Answer] = []
-        self._number = self._connection.prompt(params)
+        self._number = self._connection.prompt({"sessionId": self._session_id, "prompt": prompt})
         self.over = trio.Event()
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             nursery.start_soon(self._follow, nursery, ended)
         return ended[0]
 
-    async def cancel(self, params: dict[str, Any], within_s: float) -> bool:
+    def stop(self) -> None:
+        """Ask the agent to end the turn, once."""
+        if not self._stopped and not self.over.is_set():
+            self._connection.tell("session/cancel", {"sessionId": self._session_id})
+            self._stopped = True
+
+    async def cancel(self, within_s: float) -> bool:
         """Have the agent end the turn; whatever it still asks is answered as cancelled. False: it did not in time."""
-        if not self.over.is_set():
-            self._connection.tell("session/cancel", params)
+        self.stop()
         with trio.move_on_after(within_s):
             while not self.over.is_set() or self._said.statistics().current_buffer_used:
                 item = await self._said.receive()
@@ -95,10 +101,12 @@ class Turn:
                     self._answer_cancelled(item)
         self._said.close()
 
-    def drop(self, request_id: Any) -> None:
-        """The agent does not want the answer any more."""
-        if request_id in self._serving:
-            self._serving[request_id][1].cancel()
+    def drop(self, request_id: object) -> bool:
+        """The agent does not want the answer any more. False: the request is none of this turn's."""
+        found = next((scope for request, scope in self._serving if request.id == request_id), None)
+        if found is not None:
+            found.cancel()
+        return found is not None
 
     # -- within ------------------------------------------------------------------------------------------------------
     async def _follow(self, nursery: trio.Nursery, ended: list[Answer]) -> None:
@@ -112,31 +120,34 @@ class Turn:
                     nursery.cancel_scope.cancel()
                     return
                 case Request():
-                    scope = trio.CancelScope()
-                    self._serving[item.id] = item, scope
-                    nursery.start_soon(self._serve, item, scope)
+                    served = item, trio.CancelScope()
+                    self._serving.append(served)
+                    nursery.start_soon(self._serve, served)
                 case _:
                     await self._taken(self._ctx, item)
                     if Story.ends_a_step(item.params.get("update")):
                         await self._ctx.pause_point()
 
     async def _next(self) -> Heard | None:
-        if any(request.method != LONG for request, _ in self._serving.values()):  # the agent waits for us
+        if any(request.method != LONG for request, _ in self._serving):  # the agent waits for us
             return await self._ctx.wait(self._said.receive)
         async with self._ctx.process_wait():
             return await self._said.receive()
 
-    async def _serve(self, request: Request, scope: trio.CancelScope) -> None:
+    async def _serve(self, served: tuple[Request, trio.CancelScope]) -> None:
+        request, scope = served
         try:
             with scope:
                 self._connection.answer(request, await self._client.serve(self._ctx, request))
         except Refused as refused:
             self._connection.refuse(request, refused)
         finally:
-            del self._serving[request.id]
+            self._serving.remove(served)
             self._answer_cancelled(request)  # nothing, when it has an answer
             with suppress(trio.WouldBlock, trio.BrokenResourceError):
                 self._told.send_nowait(None)  # the follower may not be at rest any more
+        if scope.cancelled_caught:
+            self._ctx.drop_questions()
 
     def _answer_cancelled(self, request: Request) -> None:
         try:

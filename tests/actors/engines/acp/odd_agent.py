@@ -84,12 +84,13 @@ def begin(method: str, **params: Any) -> int:
 def end(number: int) -> Any:
     """The result, or the whole error; what else comes meanwhile waits."""
     while True:
+        for message in list(waiting):
+            if message.get("id") == number and "method" not in message:
+                waiting.remove(message)
+                return message.get("result", message.get("error"))
         message = heard()
-        if noted(message):
-            continue
-        if message.get("id") == number and "method" not in message:
-            return message.get("result", message.get("error"))
-        waiting.append(message)
+        if not noted(message):
+            waiting.append(message)
 
 
 def ask(method: str, **params: Any) -> Any:
