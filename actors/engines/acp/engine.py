@@ -25,7 +25,6 @@ from actors.engines.acp.facts import Facts
 from actors.engines.acp.files import Files
 from actors.engines.acp.rpc import (
     AUTH_REQUIRED,
-    CANCELLED,
     INVALID_PARAMS,
     LINE_BYTES,
     Answer,
@@ -33,6 +32,7 @@ from actors.engines.acp.rpc import (
     Refused,
     Request,
 )
+from actors.engines.acp.serving import Serving
 from actors.engines.acp.session import Session
 from actors.engines.acp.story import Delta, Event, Output, Said, Slice, Story, unknown
 from actors.engines.acp.terminals import Terminals
@@ -93,7 +93,7 @@ class Acp(Engine):
         self._facts: Facts
         self._story: Story
         self._turn: Turn | None = None
-        self._serving: list[tuple[Request, trio.CancelScope]] = []  # what it asks outside of turns
+        self._outside: Serving  # what it asks when there is no turn
         self._up = False
         self._held = False
         self._lost: str | None = None  # the run that the session was doing which could not be found again
@@ -159,6 +159,8 @@ class Acp(Engine):
             asking=Asking(permissions, cwd=place.path, timeout_s=config.ask_timeout_s),
         )  # fmt: skip
 
+        self._outside = Serving(ctx, self._connection, self._client)
+
     async def on_pause(self, ctx: Context) -> None:
         self._held = True
 
@@ -206,38 +208,17 @@ class Acp(Engine):
         if self._turn is not None and await self._turn.hear(item):
             return
         if isinstance(item, Request):
-            served = item, trio.CancelScope()
-            self._serving.append(served)
-            ctx.nursery.start_soon(self._serve, ctx, served)
+            self._outside.begin(ctx.nursery, item)
         else:
             await self._taken(ctx, item)
-
-    async def _serve(self, ctx: Context, served: tuple[Request, trio.CancelScope]) -> None:
-        """What the agent asks outside of a turn."""
-        request, scope = served
-        try:
-            with scope:
-                self._connection.answer(request, await self._client.serve(ctx, request))
-        except Refused as refused:
-            self._connection.refuse(request, refused)
-        finally:
-            self._serving.remove(served)
-        if scope.cancelled_caught:
-            self._connection.refuse(request, Refused(CANCELLED, "nobody wants the answer any more"))
-            ctx.drop_questions()
-
-    def _drop(self, request_id: object) -> None:
-        """The agent does not want the answer any more."""
-        if self._turn is None or not self._turn.drop(request_id):
-            for request, scope in self._serving:
-                if request.id == request_id:
-                    scope.cancel()
 
     async def _taken(self, ctx: Context, item: Heard) -> None:
         """A notification: an update of our session, or something that we do not know."""
         assert not isinstance(item, Request | Answer)
         if item.method == "$/cancel_request":
-            self._drop(item.params.get("requestId"))
+            name = item.params.get("requestId")
+            if self._turn is None or not self._turn.drop(name):
+                self._outside.drop(name)
             return
         update = item.params.get("update")
         if item.method != "session/update" or not isinstance(update, dict):

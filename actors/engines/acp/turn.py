@@ -1,9 +1,9 @@
 """One turn: a prompt, what the agent says and asks until it answers, and how the two are brought to an end early.
 
-Two sorts of task. One follows what the agent says, in order; and each request of the agent has one of its own, so that
-a question to people holds up nothing else. A soft pause is complete when all of them rest: the follower does while the
-agent waits for an answer of ours, and after the end of a tool call; the others rest where they wait for people, or
-before they do what they were asked and before they answer. Then the runtime stops the agent's processes.
+One task follows what the agent says, in order; each request of the agent has one of its own (`serving.py`). A soft
+pause is complete when all of them rest: the follower does while the agent waits for an answer of ours, and after the
+end of a tool call; the others rest where they wait for people, and where they would act or answer. Then the runtime
+stops the agent's processes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 import trio
 
 from actors.context import RunContext
-from actors.engines.acp.client import LONG, Client, cancelled
+from actors.engines.acp.client import Client
 from actors.engines.acp.connection import Connection, Heard
-from actors.engines.acp.rpc import Answer, Refused, Request
+from actors.engines.acp.rpc import Answer, Request
+from actors.engines.acp.serving import Serving, answer_cancelled
 from actors.engines.acp.story import Story
 
 __all__ = ["Turn"]
@@ -42,9 +43,9 @@ class Turn:
         session_id: str | None,
         taken: Callable[[RunContext, Heard], Awaitable[None]],
     ) -> None:
-        self._ctx, self._connection, self._client, self._taken = ctx, connection, client, taken
+        self._ctx, self._connection, self._taken = ctx, connection, taken
         self._told, self._said = trio.open_memory_channel[Heard | None](AHEAD)
-        self._serving: list[tuple[Request, trio.CancelScope]] = []
+        self._serving = Serving(ctx, connection, client, changed=self._look_again)
         self._number, self._session_id, self._stopped = -1, session_id, False
         self.over = trio.Event()
         """The agent has answered the prompt, or was never asked."""
@@ -87,7 +88,7 @@ class Turn:
             while not self.over.is_set() or self._said.statistics().current_buffer_used:
                 item = await self._said.receive()
                 if isinstance(item, Request):
-                    self._answer_cancelled(item)
+                    answer_cancelled(self._connection, item)
                 elif item is not None and not isinstance(item, Answer):
                     await self._taken(self._ctx, item)
         return self.over.is_set()
@@ -98,15 +99,12 @@ class Turn:
             while True:
                 item = self._said.receive_nowait()
                 if isinstance(item, Request):
-                    self._answer_cancelled(item)
+                    answer_cancelled(self._connection, item)
         self._said.close()
 
     def drop(self, request_id: object) -> bool:
         """The agent does not want the answer any more. False: the request is none of this turn's."""
-        found = next((scope for request, scope in self._serving if request.id == request_id), None)
-        if found is not None:
-            found.cancel()
-        return found is not None
+        return self._serving.drop(request_id)
 
     # -- within ------------------------------------------------------------------------------------------------------
     async def _follow(self, nursery: trio.Nursery, ended: list[Answer]) -> None:
@@ -120,37 +118,19 @@ class Turn:
                     nursery.cancel_scope.cancel()
                     return
                 case Request():
-                    served = item, trio.CancelScope()
-                    self._serving.append(served)
-                    nursery.start_soon(self._serve, served)
+                    self._serving.begin(nursery, item)
                 case _:
                     await self._taken(self._ctx, item)
                     if Story.ends_a_step(item.params.get("update")):
                         await self._ctx.pause_point()
 
     async def _next(self) -> Heard | None:
-        if any(request.method != LONG for request, _ in self._serving):  # the agent waits for us
+        if self._serving.waited_for:
             return await self._ctx.wait(self._said.receive)
         async with self._ctx.process_wait():
             return await self._said.receive()
 
-    async def _serve(self, served: tuple[Request, trio.CancelScope]) -> None:
-        request, scope = served
-        try:
-            with scope:
-                self._connection.answer(request, await self._client.serve(self._ctx, request))
-        except Refused as refused:
-            self._connection.refuse(request, refused)
-        finally:
-            self._serving.remove(served)
-            self._answer_cancelled(request)  # nothing, when it has an answer
-            with suppress(trio.WouldBlock, trio.BrokenResourceError):
-                self._told.send_nowait(None)  # the follower may not be at rest any more
-        if scope.cancelled_caught:
-            self._ctx.drop_questions()
-
-    def _answer_cancelled(self, request: Request) -> None:
-        try:
-            self._connection.answer(request, cancelled(request))
-        except Refused as refused:
-            self._connection.refuse(request, refused)
+    def _look_again(self) -> None:
+        """Whether the follower is at rest may be otherwise now."""
+        with suppress(trio.WouldBlock, trio.BrokenResourceError):
+            self._told.send_nowait(None)

@@ -147,7 +147,7 @@ async def test_what_is_always_allowed_outlives_the_daemon(tmp_path: Path, odd: O
     async with opened(tmp_path) as (house, drive):
         await house.spawn(NewEngine(kind="acp", id="a", config=odd(script)))
         async with drive.seen("a", "request.opened"):
-            run, _ = await house.submit("a", NewRun(input="x"))
+            await house.submit("a", NewRun(input="x"))
         [request] = (await house.requests()).items
         assert request.action["command"] == "make"
         async with drive.seen("a", "run.completed"):
