@@ -11,8 +11,9 @@ What it is told to remember is in files of its directory, so that it can be resu
 
 import json
 import os
+import select
+import signal
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,8 +36,15 @@ def raw(text: str | bytes) -> None:
 
 
 def silence() -> NoReturn:
+    """Hang."""
     while True:
-        time.sleep(1000)  # an agent that hangs, not a test that waits
+        signal.pause()
+
+
+def until(name: str) -> None:
+    """Go on when the test has made this file."""
+    while not Path(name).exists():
+        select.select([], [], [], 0.01)
 
 
 def heard() -> dict[str, Any]:

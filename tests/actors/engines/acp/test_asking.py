@@ -158,7 +158,7 @@ async def test_a_request_that_the_agent_gives_up_is_withdrawn(drive: Any, odd: O
     def prompt(params):
         options = [{"optionId": "yes", "kind": "allow_once", "name": "Yes"}]
         number = begin("session/request_permission", sessionId=SESSION, options=options, toolCall={"toolCallId": "c"})
-        while not os.path.exists("go"): time.sleep(0.01)
+        until("go")
         for id in (4711, [1], number): send(method="$/cancel_request", params={"requestId": id})
         say(json.dumps(end(number)))
     serve(prompt)

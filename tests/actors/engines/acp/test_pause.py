@@ -27,7 +27,7 @@ STEPS = """
 def prompt(params):
     for n in range(2):
         call(f"c{n}", title=f"Step {n}", kind="edit")
-        while not os.path.exists(f"go-{n}"): time.sleep(0.01)
+        until(f"go-{n}")
         changed(f"c{n}", status="completed")
     say("done")
 serve(prompt)
@@ -74,7 +74,7 @@ async def test_soft_does_nothing_that_the_agent_asks_for_while_held(drive: Any, 
     script = """
     def prompt(params):
         Path("asking").touch()
-        while not os.path.exists("go"): time.sleep(0.01)
+        until("go")
         say(str(ask("fs/write_text_file", path=os.path.abspath("made"), content="x")))
     serve(prompt)
     """
