@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import json
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
