@@ -43,7 +43,7 @@ class Timer(Protocol):
 
 
 class Siblings(Protocol):
-    """The other engines of an engine's pool, as that engine may use them. Raises EnginehouseError for what is refused."""
+    """The other engines of an engine's pool, as it may use them. Raises EnginehouseError for what is refused."""
 
     async def give(self, engine: str, run: NewRun, key: str) -> tuple[str, str]:
         """Give a run, once for the key: the uid of the engine, and the id of the run."""

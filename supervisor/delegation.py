@@ -1,8 +1,8 @@
 """Work that an engine gives to another one: a run like any other, in that engine's queue and in the journal.
 
 The one who gives acts as itself (`engine:<uid>`), in its own pool alone, and behind it stand those who asked for what
-it has in hand: what the other then asks people is asked in their name, and four eyes stay four. It can give runs and take
-them back, nothing else.
+it has in hand: what the other then asks people is asked in their name, and four eyes stay four. It can give runs and
+take them back, nothing else.
 """
 
 from __future__ import annotations
