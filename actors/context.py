@@ -23,12 +23,14 @@ from actors.output import Output
 from actors.processes import Process
 from actors.question import Question
 from actors.secrets import Masking, Reference
+from protocol.bodies import NewRun
 from protocol.commands import Pause
 from protocol.edge import as_json
 from protocol.events import is_reserved
 from protocol.requests import Decided, Option, Request, RequestKind, RequestState
 from protocol.specs import PauseMode
 from protocol.trace import Trace
+from protocol.wire import RunInfo
 
 if TYPE_CHECKING:
     from actors.cell import Cell
@@ -265,6 +267,39 @@ class Context:
                 raise RequestExpired(f"Nobody decided {request.title!r}: {request.reason or 'its deadline passed'}.")
             await self._quietly(use)  # only now: an answer given while held outlives a restart
             return used[-1] and cell.requests.holds(request)
+
+    async def delegate(
+        self,
+        engine: str,
+        input: Any,
+        *,
+        key: str,
+        timeout_s: float | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> RunInfo:
+        """Have another engine of this pool do a run, and wait for its end, whatever that is. In a run alone.
+
+        It is given once for each `key` of this run: the next attempt, after a restart of actor or daemon, finds it
+        again. It is asked for in the name of this engine, and of those who asked for what it has in hand. While this
+        engine is paused the other one goes on.
+
+        Raises EnginehouseError for what is refused (no such engine in this pool, its mailbox is full, its input is
+        wrong). Cancelled: so is the other run, unless this one is to be tried again.
+        """
+        assert self._run is not None, "only a run delegates"
+        cell, siblings = self._speaking(), self._cell.host.siblings(self._cell)
+        self._progressed()
+        run = NewRun(input=as_json(input), timeout_s=timeout_s, labels=dict(labels or {}))
+        await cell.barrier()
+        await self._quietly(None)
+        with trio.CancelScope(shield=True):  # what was given can be taken back; it is durable in a moment, or refused
+            uid, given = await siblings.give(engine, run, f"{self._run.id}:{key}")
+        try:
+            return await self.wait(partial(siblings.ended, uid, given))
+        except trio.Cancelled:
+            if not self._incarnation.comes_back:
+                siblings.take_back(given)
+            raise
 
     async def environment(
         self, env: Mapping[str, str | Reference] | None = None, *, api: bool = False

@@ -14,16 +14,18 @@ import trio
 
 from actors.children import ChildPolicy
 from actors.observer import Observer
+from protocol.bodies import NewRun
 from protocol.decide import Decision, Exit
 from protocol.events import Row
 from protocol.requests import Request
 from protocol.specs import PoolSpec, Spec
+from protocol.wire import RunInfo
 
 if TYPE_CHECKING:
     from actors.cell import Cell
     from actors.journaling import Journaling
 
-__all__ = ["EngineEnv", "Host", "Timer"]
+__all__ = ["EngineEnv", "Host", "Siblings", "Timer"]
 
 EngineEnv = Callable[[Spec, int], Mapping[str, str]]
 """What the programs of an incarnation get in their environment that asked for access to the house (`api`)."""
@@ -38,6 +40,19 @@ class Timer(Protocol):
 
     def cancel(self) -> None:
         """O(1) and idempotent."""
+
+
+class Siblings(Protocol):
+    """The other engines of an engine's pool, as it may use them. Raises EnginehouseError for what is refused."""
+
+    async def give(self, engine: str, run: NewRun, key: str) -> tuple[str, str]:
+        """Give a run, once for the key: the uid of the engine, and the id of the run."""
+
+    async def ended(self, uid: str, run: str) -> RunInfo:
+        """The run, once it has ended."""
+
+    def take_back(self, run: str) -> None:
+        """Have a run that was given cancelled, as far as it has not ended. Does not wait."""
 
 
 class Host(Protocol):
@@ -112,6 +127,9 @@ class Host(Protocol):
 
     def idle_s(self, cell: Cell) -> float | None:
         """After how much idleness the engine goes dormant: its own setting, else its pool's."""
+
+    def siblings(self, cell: Cell) -> Siblings:
+        """The other engines of its pool."""
 
     def late(self, cell: Cell) -> None:
         """An answer came after its asker had gone: counted as a dead letter, never an exception in the actor."""

@@ -23,7 +23,7 @@ from actors.envelope import Envelope
 from actors.host import Timer
 from actors.processes import Tree
 from protocol.specs import PauseMode
-from protocol.states import State
+from protocol.states import Aim, State
 
 if TYPE_CHECKING:
     from actors.cell import Cell
@@ -148,6 +148,20 @@ class Incarnation:
         if self.nursery is None:
             raise RuntimeError("the nursery opens with the first callback")
         return self.nursery
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether the run in hand, which is being cancelled, is to be tried again; False too when it was not the run
+        that was cancelled but something within it.
+        """
+        cell, cut = self.cell, self.run.cut if self.run is not None else None
+        if cut in (Cut.CANCELLED, Cut.TIMED_OUT):
+            return False
+        if cell.ending:
+            return cell.aim is None or cell.aim < Aim.STOPPED
+        if cut is not None:
+            return True
+        return self.scope.cancel_called or (self.nursery is not None and self.nursery.cancel_scope.cancel_called)
 
     # -- the gate ----------------------------------------------------------------------------------------------------
     async def gate(self) -> None:

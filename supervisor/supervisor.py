@@ -19,7 +19,7 @@ from actors.cell import Cell
 from actors.children import ChildPolicy
 from actors.delivery import deliver
 from actors.engine import Config
-from actors.host import EngineEnv
+from actors.host import EngineEnv, Siblings
 from actors.journaling import Journaling
 from actors.kinds import Kinds
 from actors.observer import Observer, Unobserved
@@ -207,6 +207,11 @@ class Supervisor:
 
     def idle_s(self, cell: Cell) -> float | None:
         return cell.spec.idle_s if cell.spec.idle_s is not None else self.pools.of(cell).spec.idle_s
+
+    def siblings(self, cell: Cell) -> Siblings:
+        from supervisor.delegation import Delegation  # it uses the house as its callers do, so it comes after it
+
+        return Delegation(self, cell)
 
     def late(self, cell: Cell) -> None:
         self.late_answers += 1
