@@ -1,4 +1,4 @@
-"""The kinds of engine a house knows: the built-in three, classes handed to it, and what installed packages register.
+"""The kinds of engine a house knows: the built-in ones, classes handed to it, and what installed packages register.
 
 A kind is loaded when somebody first asks for it: a command line that only lists engines imports none of them, and a
 package whose kind is broken costs that kind alone. Of two of one name the class handed over wins, then the built-in
@@ -26,6 +26,7 @@ GROUP = "enginehouse.kinds"
 """The entry point group in which a package registers its kinds: `name = "module:Class"`."""
 
 BUILT_IN = {
+    "agent": "actors.engines.agent.agent:Agent",
     "probe": "actors.engines.probe:Probe",
     "process": "actors.engines.process:ProcessEngine",
     "shell": "actors.engines.shell:Shell",
