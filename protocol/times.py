@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
-__all__ = ["epoch_ms", "rfc3339"]
+__all__ = ["epoch_ms", "retry_after_s", "rfc3339"]
 
 
 def epoch_ms(time: str) -> int:
@@ -16,6 +17,19 @@ def epoch_ms(time: str) -> int:
 def rfc3339(ms: int) -> str:
     """The time so many milliseconds after the epoch."""
     return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+def retry_after_s(text: str, now: float) -> float | None:
+    """The seconds from `now` (since the epoch) that a `Retry-After` asks for: seconds or a date (RFC 9110 10.2.3); None
+    for anything else.
+    """
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return float(text)
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now)
 
 
 @lru_cache(maxsize=16)  # rows come many to a second, and the second is what costs

@@ -170,14 +170,19 @@ class Endpoint:
 async def open_endpoint(default: Reply | str = "Done.", *, port: int = 0) -> AsyncIterator[Endpoint]:
     """An endpoint on loopback; `port` 0: any that is free. All its connections are cut on leaving."""
     endpoint = Endpoint(default)
+    error: BaseException | None = None
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
         endpoint.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
         await nursery.start(trio.serve_listeners, endpoint.serve, listeners)
         try:
             yield endpoint
+        except BaseException as raised:  # noqa: BLE001, ASYNC103 - raised below, not in a group
+            error = raised
         finally:
             nursery.cancel_scope.cancel()
+    if error is not None:
+        raise error
 
 
 def _models(id: str, anthropic_wants: bool) -> tuple[int, Any]:

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from ssl import SSLContext
 from typing import Final, Protocol
 
 import httpx2
 import trio
 
+from protocol.times import retry_after_s
 from web.webhooks.targets import Target, TargetRefused, Targets
 
 __all__ = ["Attempt", "HttpSender", "Sender", "open_sender"]
@@ -89,18 +88,8 @@ class HttpSender:
         return Attempt(
             status=status,
             error=f"The receiver answered {status}; {what}.",
-            retry_after_s=self._retry_after_s(response.headers.get("retry-after", "")),
+            retry_after_s=retry_after_s(response.headers.get("retry-after", ""), self._wall()),
         )
-
-    def _retry_after_s(self, text: str) -> float | None:
-        """Seconds or a date (RFC 9110 10.2.3); None for anything else."""
-        if text.isascii() and text.isdigit() and len(text) < 10:
-            return float(text)
-        try:
-            at = parsedate_to_datetime(text)
-        except ValueError:
-            return None
-        return max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - self._wall())
 
 
 @asynccontextmanager

@@ -32,7 +32,7 @@ WORDS: Final = 500
 
 
 class ModelError(Exception):
-    """See the module. `slug`: a stable name, for a run that fails of it; `status`: the HTTP status, if there was one."""
+    """`slug`: a stable name, for a run that fails of it; `status`: the HTTP status, if there was one."""
 
     slug: ClassVar[str] = "model-error"
 

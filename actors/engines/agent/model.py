@@ -3,7 +3,8 @@
     model = Model(config, key)
     reply = await model.ask(system, turns, tools, on_text=show)
 
-What may go wrong is `faults.py`, what is said `turns.py`, how it looks on the wire a file for each shape.
+What may go wrong is `faults.py`, what is said `turns.py`, one attempt `attempt.py`, how it looks on the wire a file for
+each shape.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 import httpx2
+import trio
 from pydantic import AfterValidator, Field, model_validator
 
 from actors.engine import Config
+from actors.engines.agent.attempt import OnText, Upstream
 from actors.engines.agent.faults import (
     Failed,
     Garbled,
@@ -31,7 +34,7 @@ from actors.engines.agent.faults import (
     Unavailable,
     Unreachable,
 )
-from actors.engines.agent.shape import Shape
+from actors.engines.agent.shape import Asking, Shape
 from actors.engines.agent.turns import Part, Reply, Stop, Text, Thought, Tool, ToolCall, ToolResult, Turn, Usage
 from actors.secrets import Reference
 
@@ -61,8 +64,11 @@ __all__ = [
     "Usage",
 ]
 
-OnText = Callable[[str], Awaitable[None]]
 OnRetry = Callable[[Unavailable, float], Awaitable[None]]
+
+MIN_S: Final = 0.5
+MAX_S: Final = 30.0
+"""The first delay between attempts, and the longest that nobody asked for."""
 
 _HOMES = {"anthropic": "anthropic", "openai-chat": "openai_chat", "openai-responses": "openai_responses"}
 _OURS = frozenset({"authorization", "x-api-key", "host", "content-length", "content-type", "transfer-encoding"})
@@ -154,9 +160,13 @@ class Model:
         rng: random.Random | None = None,
     ) -> None:
         self.config = config
-        self._key = key or ""
-        shape: Shape = import_module(f"actors.engines.agent.{_HOMES[config.shape]}").SHAPE
-        self._shape = shape
+        self._rng = rng or random.Random()  # noqa: S311 - keeps clients apart, keeps no secret
+        self._shape: Shape = import_module(f"actors.engines.agent.{_HOMES[config.shape]}").SHAPE
+        base = config.base_url or self._shape.home
+        self._upstream = Upstream(
+            self._shape, base, key or "", headers=config.headers, timeout_s=config.timeout_s, transport=transport,
+            wall=wall,
+        )  # fmt: skip
 
     async def ask(
         self,
@@ -185,7 +195,35 @@ class Model:
         Cancelled: the connection is closed, which ends the model's work too; nothing is left.
 
         """
-        raise NotImplementedError
+        config = self.config
+        asking = Asking(
+            model=config.model, system=system, turns=turns, tools=tools, max_output_tokens=config.max_output_tokens,
+            temperature=config.temperature, effort=config.effort, official=config.base_url in (None, self._shape.home),
+        )  # fmt: skip
+        last: Unavailable | None = None
+        with trio.move_on_after(config.deadline_s) as scope:
+            for failures in range(config.attempts):
+                if last is not None:
+                    await self._wait(last, failures, scope.deadline, on_retry)
+                try:
+                    return await self._upstream.ask(asking, on_text, on_thought)
+                except Unavailable as error:
+                    last = error
+        if last is None or scope.cancelled_caught:
+            why = f"; before that: {last}" if last is not None else "."
+            raise Silent(f"The model gave no whole answer within {config.deadline_s:g} s{why}")
+        raise last
 
     async def aclose(self) -> None:
         """Close what connections there are."""
+        await self._upstream.aclose()
+
+    async def _wait(self, error: Unavailable, failures: int, deadline: float, on_retry: OnRetry | None) -> None:
+        """Raises the error when the next attempt could not begin before the deadline."""
+        delay_s = min(MAX_S, MIN_S * 2.0 ** (failures - 1)) * (0.5 + self._rng.random() / 2)
+        delay_s = max(delay_s, error.retry_after_s or 0.0)
+        if trio.current_time() + delay_s >= deadline:
+            raise error
+        if on_retry is not None:
+            await on_retry(error, delay_s)
+        await trio.sleep(delay_s)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
 
-from actors.engines.agent.turns import Reply, Tool, ToolCall, Turn
+from actors.engines.agent.faults import Garbled
+from actors.engines.agent.turns import Part, Reply, Text, Thought, Tool, ToolCall, Turn
 
-__all__ = ["Asking", "Piece", "Reader", "Shape", "call"]
+__all__ = ["CONTENT_CHARS", "Asking", "Block", "Blocks", "Piece", "Reader", "Shape", "sound"]
+
+CONTENT_CHARS: Final = 8 << 20
+"""The most that one answer may say; a model that does not stop is cut off there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +44,12 @@ class Reader(Protocol):
     reply: Reply | None
 
     def read(self, data: Mapping[str, Any]) -> Iterable[Piece]:
-        """What an event adds. Raises KeyError, TypeError or ValueError for one that is none of this shape, ModelError for
-        one that tells of an error. Kinds of events that are not known are passed over.
+        """What an event adds. Events of a kind that is not known are passed over.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it is none of this shape.
+            ModelError: it tells of an error.
+
         """
 
     def ended(self) -> None:
@@ -64,10 +72,82 @@ class Shape(Protocol):
         """For one answer. `secret`: is masked in what errors say."""
 
 
-def call(id: str, name: str, arguments: str) -> ToolCall:
+@dataclass(slots=True)
+class Block:
+    """One piece of an answer, as it grows. `other`: something that is not ours to understand."""
+
+    kind: Literal["text", "thought", "call", "redacted", "other"]
+    id: str = ""
+    name: str = ""
+    said: list[str] = field(default_factory=list)
+    signature: str = ""
+
+    @property
+    def text(self) -> str:
+        return sound("".join(self.said))
+
+    def part(self) -> Part | None:
+        match self.kind:
+            case "text" if self.said:
+                return Text(self.text)
+            case "thought" if self.said or self.signature:
+                return Thought(self.text, self.signature)
+            case "redacted":
+                return Thought("", self.signature, redacted=True)
+            case "call":
+                return _call(self.id, sound(self.name), self.text)
+        return None
+
+
+class Blocks:
+    """The blocks of one answer by whatever its shape numbers them with, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[object, Block] = {}
+        self._chars = 0
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._blocks
+
+    def __getitem__(self, key: object) -> Block:
+        return self._blocks[key]
+
+    def __setitem__(self, key: object, block: Block) -> None:
+        self._grown(64)  # so that a million empty ones end too
+        self._blocks[key] = block
+
+    def add(self, key: object, text: str) -> Piece | None:
+        """Let the block grow. What people can read of it is given back. Raises Garbled past `CONTENT_CHARS`."""
+        block = self._blocks[key]
+        self._grown(len(text))
+        block.said.append(text)
+        if block.kind not in ("text", "thought") or not text:
+            return None
+        return Piece(sound(text), block.kind == "thought")
+
+    def parts(self) -> tuple[Part, ...]:
+        return tuple(part for block in self._blocks.values() if (part := block.part()) is not None)
+
+    def _grown(self, chars: int) -> None:
+        self._chars += chars
+        if self._chars > CONTENT_CHARS:
+            raise Garbled(f"The model's answer has more than {CONTENT_CHARS} characters and was cut off.")
+
+
+def sound(text: str) -> str:
+    """Text that can be encoded: halves of characters that belong together are joined, others replaced."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _call(id: str, name: str, arguments: str) -> ToolCall:
     """A call whose input came as text; no text is no input."""
     try:
-        input = json.loads(arguments or "{}")
-    except ValueError:
-        input = None
-    return ToolCall(id, name, input) if isinstance(input, dict) else ToolCall(id, name, {}, broken=arguments)
+        given = json.loads(arguments or "{}", parse_constant=_refuse)
+        json.dumps(given, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):  # a lone half of a character is a UnicodeEncodeError, which is a ValueError
+        given = None
+    return ToolCall(id, name, given) if isinstance(given, dict) else ToolCall(id, name, {}, broken=arguments)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

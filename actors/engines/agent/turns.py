@@ -1,4 +1,4 @@
-"""What is said to a model and by it, in words that no provider owns; each wire shape has a file that translates them."""
+"""What is said to a model and by it, in words that no provider owns; each wire shape has a file that translates."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Text:
 class Thought:
     """What the model thought before it spoke. It is given back to the model as it came, or not at all.
 
-    `signature`: the model's own proof of it, opaque to everybody else and worth something to that model alone; a thought
-    without one is not sent back. `redacted`: only the model can read it; `text` is empty.
+    `signature`: the model's own proof of it, opaque to everybody else and worth something to that model alone; a
+    thought without one is not sent back. `redacted`: only the model can read it; `text` is empty.
     """
 
     text: str
