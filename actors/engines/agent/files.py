@@ -109,8 +109,10 @@ class Files:
         try:
             with self._above(steps) as (above, name):
                 return self._found(above, name, path)
-        except FileNotFoundError:
-            return Found(None, None)
+        except Refused as refused:
+            if refused.missing:  # its directory will be made
+                return Found(None, None)
+            raise
 
     def write(self, path: str, text: str, *, over: str | None) -> None:
         """Have the file hold this text, its directory made where it is not there. `over`: the digest of what it held
@@ -143,18 +145,9 @@ class Files:
 
     @contextmanager
     def _above(self, steps: Sequence[str]) -> Iterator[tuple[int, str]]:
-        """The directory of what the steps lead to, and its name there. FileNotFoundError: that is not there."""
-        if not steps:
-            with self.directory(()) as found:
-                yield found, "."
-            return
-        try:
-            with self.directory(steps[:-1]) as found:
-                yield found, steps[-1]
-        except Refused as refused:
-            if refused.missing:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from refused
-            raise
+        """The directory of what the steps lead to, and its name there."""
+        with self.directory(steps[:-1]) as found:
+            yield found, steps[-1] if steps else "."
 
     def _found(self, above: int, name: str, path: str) -> Found:
         try:
