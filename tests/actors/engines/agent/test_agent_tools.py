@@ -70,7 +70,7 @@ async def test_nothing_outside_is_read_or_written_and_no_link_is_followed(agents
     outside, link, nothing = "is outside of", "links are not followed", "Nothing was found."
     for text, wanted in zip(
         got,
-        [outside, outside, link, link, link, link, outside, "is no file", "is binary", "is binary", "no file none",
+        [outside, outside, link, link, link, link, outside, "is no file", "is binary", "is binary", "No such file",
          "No such file", nothing],
         strict=True,
     ):  # fmt: skip
