@@ -19,9 +19,10 @@ from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Any
 
+import httpx2
 import trio
 
-from tests.models import anthropic, checks, openai_chat, openai_responses
+from tests.models import anthropic, checks, memory, openai_chat, openai_responses
 from tests.models.line import Line, Request
 from tests.models.script import Asked, Condition, Cut, Fail, Hold, Outcome, Reply, Rule, Say, Script, Shape, Tokens
 from tests.models.spoken import rules_of, told
@@ -39,7 +40,8 @@ MODELS = ("test-model", "test-model-small")
 class Endpoint:
     """`url`: its address on loopback, without a path. `asked`: what was asked for, in order, side requests too."""
 
-    def __init__(self, default: Reply | str = "Done.") -> None:
+    def __init__(self, nursery: trio.Nursery, default: Reply | str = "Done.") -> None:
+        self._nursery = nursery
         self.url = "http://127.0.0.1"
         self.script = Script(Say(default) if isinstance(default, str) else default)
         self.asked: list[Asked] = []
@@ -57,6 +59,10 @@ class Endpoint:
         rule = Rule([Say(one) if isinstance(one, str) else one for one in replies], when, tools, repeat)
         self.script.rules.append(rule)
         return rule
+
+    def transport(self) -> httpx2.AsyncBaseTransport:
+        """Connections in memory, for clients on virtual time: give it to `Model`."""
+        return memory.transport(self._nursery, self.serve)
 
     async def held(self, gate: str) -> None:
         """Wait until some reply stands before this gate."""
@@ -169,9 +175,9 @@ class Endpoint:
 @asynccontextmanager
 async def open_endpoint(default: Reply | str = "Done.", *, port: int = 0) -> AsyncIterator[Endpoint]:
     """An endpoint on loopback; `port` 0: any that is free. All its connections are cut on leaving."""
-    endpoint = Endpoint(default)
     error: BaseException | None = None
     async with trio.open_nursery() as nursery:
+        endpoint = Endpoint(nursery, default)
         listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
         endpoint.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
         await nursery.start(trio.serve_listeners, endpoint.serve, listeners)

@@ -4,7 +4,7 @@
         engine, _ = await house.spawn(NewEngine(kind="probe"))
 
 `connection` sends requests and turns problems back into exceptions, `remote` is the `House` on top of it,
-`subscription` and `sse` are the events; `errors` and `locate` (where the house of this machine is) are light and used
+`subscription` is the events; `errors` and `locate` (where the house of this machine is) are light and used
 by the command line before anything else is imported, so the names below are loaded when they are first asked for.
 """
 

@@ -14,7 +14,7 @@ import ssl
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -24,6 +24,7 @@ import httpx2
 import trio
 from pydantic import ValidationError
 
+from actors.reading import reading
 from protocol.edge import adapter, dump
 from protocol.errors import Busy, EnginehouseError, IdempotencyInFlight, Unavailable
 from web.client.errors import Unreachable, error_of, unreachable
@@ -36,7 +37,6 @@ Query = Iterable[tuple[str, object]]
 
 API: Final = "/api/v1"
 READ_S: Final = 30.0
-CLOSE_S: Final = 5.0
 WAIT_S: Final = 60  # the longest `Prefer: wait` that a house grants
 
 
@@ -182,12 +182,8 @@ class Connection:
             if response.status_code >= 400:
                 body = await response.aread()
                 raise error_of(response.status_code, response.headers, body)
-            chunks = response.aiter_raw()
-            try:
+            async with reading(response) as chunks:
                 yield response.status_code, chunks
-            finally:
-                with trio.move_on_after(CLOSE_S, shield=True):
-                    await _end(chunks)
         finally:
             await response.aclose()
 
@@ -256,19 +252,6 @@ def traced() -> dict[str, str]:
     if trace is None:
         return {}
     return {"traceparent": trace.parent} | ({"tracestate": trace.state} if trace.state else {})
-
-
-async def _end(chunks: AsyncIterator[bytes]) -> None:
-    """End an iteration that may stand in the middle (httpx2 2.16).
-
-    It is a chain of generators, and closing the outermost leaves the others to the garbage collector, which complains.
-    A read that is cancelled ends them all; what was in the buffers comes first.
-    """
-    left: bytes | None = b""
-    with suppress(httpx2.StreamError, httpx2.TransportError), trio.CancelScope() as scope:
-        scope.cancel()
-        while left is not None:
-            left = await anext(chunks, None)
 
 
 def _again(error: EnginehouseError | httpx2.TransportError, repeatable: bool) -> bool:

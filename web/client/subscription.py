@@ -16,9 +16,9 @@ import httpx2
 import trio
 
 from protocol.errors import Busy, EnginehouseError, Unavailable
+from protocol.sse import SseParser
 from supervisor.house import Frame
 from web.client.connection import Connection, Retry
-from web.client.sse import SseParser
 
 __all__ = ["RemoteSubscription"]
 

@@ -7,16 +7,19 @@ stops working (and charging). No proxy, no `.netrc` and no redirect: each would 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
-from typing import Any, Final, NoReturn, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Final, NoReturn
 
 import httpx2
 import trio
 
 from actors.engines.agent.faults import Garbled, ModelError, Silent, Unreachable, answered, words
-from actors.engines.agent.shape import Asking, Reader, Shape
+from actors.engines.agent.shape import Asking, Piece, Reader, Shape
 from actors.engines.agent.turns import Reply
+from actors.reading import reading
+from protocol.errors import EnginehouseError
+from protocol.sse import SseEvent, SseParser
 from protocol.times import retry_after_s
 
 __all__ = ["OnText", "Upstream"]
@@ -68,13 +71,13 @@ class Upstream:
             async with self._client.stream("POST", self._url, content=body, headers=self._headers) as response:
                 if response.status_code != 200:
                     raise await self._refused(response)
+                if response.headers.get("content-type", "").partition(";")[0].strip().lower() != "text/event-stream":
+                    self._garbled(ValueError(f"its type is {response.headers.get('content-type', '')!r}"))
                 return await self._read(response, on_text, on_thought)
         except httpx2.ConnectTimeout:
             raise Unreachable(f"The model's API at {self._url} took no connection in time.") from None
         except httpx2.TimeoutException:
             raise Silent(f"The model's API said nothing for {self._timeout_s:g} s.") from None
-        except httpx2.SSEError as error:
-            self._garbled(error)
         except httpx2.ConnectError as error:
             raise Unreachable(f"Nobody answers at {self._url}: {self._said(error)}") from None
         except httpx2.RemoteProtocolError as error:
@@ -86,31 +89,34 @@ class Upstream:
         await self._client.aclose()
 
     async def _read(self, response: httpx2.Response, on_text: OnText | None, on_thought: OnText | None) -> Reply:
-        reader = self._shape.reader(self._key)
-        source = httpx2.EventSource(response, max_event_size=EVENT_BYTES)
-        stream = cast("AsyncGenerator[httpx2.ServerSentEvent]", source.__aiter__())
-        async with aclosing(stream) as events:
-            async for event in events:
-                if event.data == "[DONE]":
-                    reader.ended()
-                else:
+        reader, parser = self._shape.reader(self._key), SseParser(EVENT_BYTES)
+        async with reading(response) as chunks:
+            async for chunk in chunks:
+                for event in self._events(parser, chunk):
                     for piece in self._pieces(reader, event.data):
                         say = on_thought if piece.thought else on_text
                         if say is not None:
                             await say(piece.text)
-                if reader.reply is not None:
-                    with trio.move_on_after(REST_S):
-                        async for _ in events:
-                            pass
-                    return reader.reply
+                    if reader.reply is not None:
+                        await _rest(chunks)
+                        return reader.reply
             reader.ended()
         if reader.reply is None:
             raise Unreachable("The model's answer ended in the middle.")
         return reader.reply
 
-    def _pieces(self, reader: Reader, data: str) -> Any:
+    def _events(self, parser: SseParser, chunk: bytes) -> list[SseEvent]:
+        try:
+            return parser.feed(chunk)
+        except EnginehouseError as error:
+            self._garbled(error)
+
+    def _pieces(self, reader: Reader, data: bytes) -> list[Piece]:
         """What one event adds; whatever is not of the shape is told as such."""
         try:
+            if data == b"[DONE]":
+                reader.ended()
+                return []
             value = json.loads(data)
             if not isinstance(value, dict):
                 raise TypeError(f"{type(value).__name__} is no event")
@@ -122,14 +128,12 @@ class Upstream:
 
     async def _refused(self, response: httpx2.Response) -> ModelError:
         body = bytearray()
-        try:
-            async with aclosing(response.aiter_bytes()) as chunks:
+        with suppress(httpx2.TransportError):  # the status alone says enough
+            async with reading(response) as chunks:
                 async for chunk in chunks:
                     body += chunk
                     if len(body) >= ERROR_BYTES:
                         break
-        except httpx2.TransportError:
-            pass  # the status says enough
         status, headers = response.status_code, response.headers
         if 300 <= status < 400:
             body[:] = b"redirects are not followed; name the right base_url."
@@ -146,3 +150,10 @@ class Upstream:
 
     def _said(self, error: Exception) -> str:
         return words(str(error) or type(error).__name__, self._key)
+
+
+async def _rest(chunks: AsyncIterator[bytes]) -> None:
+    """Read what is left of a stream whose answer is whole, within the bound."""
+    with trio.move_on_after(REST_S):
+        async for _ in chunks:
+            pass

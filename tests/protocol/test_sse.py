@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import EnginehouseError
-from web.client.sse import SseEvent, SseParser
+from protocol.sse import SseEvent, SseParser
 
 
 def parsed(raw: bytes, *cuts: int) -> list[SseEvent]:
