@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -103,7 +103,8 @@ class Endpoint:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_gone, line, nursery.cancel_scope)
-                asked.outcome = await self._model(line, request, asked, module)
+                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it went in the middle of a write
+                    asked.outcome = await self._model(line, request, asked, module)
                 nursery.cancel_scope.cancel()
         finally:
             asked.outcome = "gone" if asked.outcome == "open" else asked.outcome

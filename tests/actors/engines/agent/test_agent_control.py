@@ -157,9 +157,7 @@ async def test_stop_ends_a_run_in_the_middle_of_an_answer_at_once(agents: Any) -
 
 
 async def test_a_restart_goes_on_where_the_conversation_was(agents: Any) -> None:
-    agents.endpoint.reply(
-        Say(Call("shell", {"command": "echo x >> count"})), Say("x", Hold("gate")), Say("done")
-    )
+    agents.endpoint.reply(Say(Call("shell", {"command": "echo x >> count"})), Say("x", Hold("gate")), Say("done"))
     engine = await agents.spawn(permissions=ALLOWED, spec={"grace_s": 1000})
     run = await agents.submit(engine)
     await agents.endpoint.held("gate")
