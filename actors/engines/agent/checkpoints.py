@@ -101,12 +101,9 @@ class Checkpoints:
     def back(self, id: str) -> tuple[Conversation, dict[str, Any], int]:
         """Make the workspace what it was then: what was said then, the slices, how many files changed.
 
-        Raises KeyError for one that is not there (any more), and what `go_back` raises.
+        `id`: of one that is there. Raises what `go_back` raises.
         """
-        number = int(id.removeprefix("cp-")) if id.removeprefix("cp-").isdigit() else -1
-        if number not in self._numbers():
-            raise KeyError(id)
-        found = self._load(number)
+        found = self._load(int(id.removeprefix("cp-")))
         with self._files.directory(()) as root:
             changed = go_back(
                 root, self._contents, [Item.load(item) for item in found["items"]],

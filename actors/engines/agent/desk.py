@@ -71,13 +71,12 @@ class Desk:
         this can be undone. Raises NoCheckpoint, or OSError when the disk fails.
         """
         assert self.checkpoints is not None
+        known = [one.id for one in await ctx.blocking(self.checkpoints.all)]
+        if id not in known:
+            raise NoCheckpoint(f"There is no checkpoint {id!r}; there are: {', '.join(known) or 'none'}.")
         undo = await self.save(ctx, "before going back", keep=id)
         self.console.close()
-        try:
-            earlier, slices, changed = await ctx.blocking(partial(self.checkpoints.back, id))
-        except KeyError:
-            known = ", ".join(one.id for one in await ctx.blocking(self.checkpoints.all)) or "none"
-            raise NoCheckpoint(f"There is no checkpoint {id!r}; there are: {known}.") from None
+        earlier, slices, changed = await ctx.blocking(partial(self.checkpoints.back, id))
         await self.notebook.become(self.said.back_at(earlier))
         self.showing.back(ctx, slices)
         self.saved_for = ""

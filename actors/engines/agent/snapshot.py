@@ -248,10 +248,9 @@ class _Back:
         return 1
 
     def _folder(self, above: int, name: str, item: Item, path: str) -> int:
-        changed = 0
-        if not _exists(above, name):
+        changed, made = 0, not _exists(above, name)
+        if made:
             os.mkdir(name, 0o700, dir_fd=above)
-            changed = 1
         with _opened(name, FOLDER, above) as deeper:
             mode = stat.S_IMODE(os.fstat(deeper).st_mode)
             if mode & 0o700 != 0o700:
@@ -259,8 +258,8 @@ class _Back:
             changed += self.folder(deeper, f"{path}{name}/")
             if stat.S_IMODE(os.fstat(deeper).st_mode) != item.mode:
                 os.fchmod(deeper, item.mode)
-                changed += 1
-        return changed
+            made = made or mode != item.mode
+        return changed + made
 
     def _link(self, above: int, name: str, item: Item) -> int:
         if _exists(above, name):
