@@ -23,6 +23,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,8 +31,8 @@ __all__ = ["Contents", "Item", "TooLarge", "go_back", "take"]
 
 FICLONE = 0x40049409
 """ioctl_ficlonerange(2)."""
-CLONED_BYTES = 1 << 16
-"""Smaller files are copied: that costs less than asking."""
+SMALL_BYTES = 1 << 16
+"""Such files are read, and copied only when nobody has their content yet; larger ones are cloned."""
 RACY_NS = 2 * 10**9
 """A file that changed so shortly before a look may change again and not show it (git calls such "racily clean")."""
 
@@ -76,24 +77,40 @@ class Contents:
 
     def keep(self, source: int, most_bytes: int) -> str:
         """Keep what this open file holds; its digest. Raises TooLarge."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        small = b""
+        if os.fstat(source).st_size <= SMALL_BYTES:
+            small = os.read(source, SMALL_BYTES + 1)
+            if len(small) <= SMALL_BYTES:
+                sha256 = hashlib.sha256(small).hexdigest()
+                if not self.path(sha256).exists():
+                    with self._new() as kept:
+                        kept.write(small)
+                        self._name(kept, sha256)
+                return sha256
+            os.lseek(source, 0, os.SEEK_SET)  # it grew meanwhile
+        with self._new() as kept:
+            _copy(source, kept, most_bytes)
+            sha256 = _digest(kept)
+            self._name(kept, sha256)
+        return sha256
+
+    @contextlib.contextmanager
+    def _new(self) -> Iterator[BinaryIO]:
+        """A file that is gone afterwards, unless it was named."""
         new = self._folder / f"{secrets.token_hex(8)}.new"
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with open(new, "x+b", opener=_private) as kept:
-                _copy(source, kept, most_bytes)
-                kept.flush()
-                kept.seek(0)
-                sha256 = hashlib.file_digest(kept, "sha256").hexdigest()
-            path = self.path(sha256)
-            if path.exists():
-                new.unlink()
-            else:
-                path.parent.mkdir(mode=0o700, exist_ok=True)
-                new.replace(path)
+                yield kept
         except BaseException:
             new.unlink(missing_ok=True)
             raise
-        return sha256
+
+    def _name(self, kept: BinaryIO, sha256: str) -> None:
+        kept.flush()
+        path = self.path(sha256)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        Path(kept.name).replace(path)
 
     def sync(self) -> None:
         """Have all of it on the disk: one call, where one for each file would take minutes (syncfs(2))."""
@@ -270,21 +287,26 @@ class _Back:
         return 1
 
     def _file(self, above: int, name: str, item: Item) -> int:
-        with contextlib.suppress(FileNotFoundError):
-            looked = os.stat(name, dir_fd=above, follow_symlinks=False)
+        with contextlib.suppress(FileNotFoundError), _opened(name, READ, above) as descriptor:
+            looked = os.fstat(descriptor)
             same = _seen(looked) == item.seen and looked.st_ctime_ns < self.taken_ns - RACY_NS
-            if same and stat.S_IMODE(looked.st_mode) == item.mode:
-                return 0
+            if not same and looked.st_size == item.seen[1]:
+                with open(descriptor, "rb", closefd=False) as file:
+                    same = _digest(file) == item.sha256
+            if same:
+                if stat.S_IMODE(looked.st_mode) == item.mode:
+                    return 0
+                os.fchmod(descriptor, item.mode)
+                return 1
         new = f".{secrets.token_hex(8)}.new"
+        opener = partial(_private, above=above)
         try:
             with (
                 self.contents.path(item.sha256).open("rb") as kept,
-                open(new, "x+b", opener=lambda path, flags: os.open(path, flags, 0o600, dir_fd=above)) as file,
+                open(new, "x+b", opener=opener) as file,
             ):
                 _copy(kept.fileno(), file, sys.maxsize)
-                file.flush()
-                file.seek(0)
-                if hashlib.file_digest(file, "sha256").hexdigest() != item.sha256:
+                if _digest(file) != item.sha256:
                     raise OSError(errno.EIO, "the snapshot is damaged", item.path)
                 os.fchmod(file.fileno(), item.mode)
                 os.utime(file.fileno(), ns=(item.seen[2], item.seen[2]))
@@ -335,13 +357,20 @@ def _opened(name: str, flags: int, above: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+def _private(path: str, flags: int, *, above: int | None = None) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=above)
+
+
+def _digest(file: BinaryIO) -> str:
+    """Of all that it holds, whatever was written or read before."""
+    file.flush()
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # it reads, and that is all
 
 
 def _copy(source: int, into: BinaryIO, most_bytes: int) -> None:
     """All that a file holds, into an empty one. It may grow meanwhile. Raises TooLarge."""
-    if os.fstat(source).st_size >= CLONED_BYTES:
+    if os.fstat(source).st_size > SMALL_BYTES:
         with contextlib.suppress(OSError):
             fcntl.ioctl(into.fileno(), FICLONE, source)
             return

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.actors.engines.agent.conftest import ALLOWED
 from tests.models.script import Call, Hold, Say
 
@@ -141,8 +143,9 @@ async def test_clear_forgets_what_was_said_and_nothing_else(agents: Any) -> None
     assert (agents.place / "a.txt").exists()
 
 
-async def test_a_rollback_of_5000_files_takes_seconds(agents: Any) -> None:
-    """The promise is 30 s; what it took is in docs/agent.md. The bound here is what a busy machine needs."""
+@pytest.mark.torture  # what it takes is a matter of the disk, and of who else uses it
+async def test_a_rollback_of_5000_files_takes_less_than_30_s(agents: Any) -> None:
+    """What it took is in docs/agent.md."""
     for n in range(50):
         (agents.place / f"{n}").mkdir()
         for m in range(100):

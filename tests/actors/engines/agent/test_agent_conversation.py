@@ -1,6 +1,7 @@
 """The fold of a conversation: whatever came, both rules of the model APIs hold. And the file that it is written to."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,10 @@ def test_a_run_is_told_from_prompt_to_end() -> None:
     found = folded(prompt("r1"), said(text("I look"), call("a"), call("b"), stop="tools"))
     assert [open_call.id for open_call in found.open_calls] == ["a", "b"]
     assert not found.done
-    for entry in (result("a"), result("b"), said(text("done"))):
-        found.take(entry)
+    found = folded(
+        prompt("r1"), said(text("I look"), call("a"), call("b"), stop="tools"), result("a"), result("b"),
+        said(text("done")),
+    )  # fmt: skip
     assert found.done
     assert found.last_text == "done"
     assert found.turns == [
@@ -74,9 +77,9 @@ def test_a_new_prompt_answers_what_is_still_open_and_says_what_had_begun() -> No
 
 
 def test_steers_wait_until_the_model_is_told_and_come_after_results() -> None:
-    found = folded(prompt("r1"), said(call("a"), stop="tools"), {"type": "steer", "text": "be quick"}, result("a"))
-    assert found.turns[-1].parts == (ToolResult("a", "ok"),)
-    found.take({"type": "heard"})
+    so_far = [prompt("r1"), said(call("a"), stop="tools"), {"type": "steer", "text": "be quick"}, result("a")]
+    assert folded(*so_far).turns[-1].parts == (ToolResult("a", "ok"),)
+    found = folded(*so_far, {"type": "heard"})
     assert found.turns[-1].parts == (ToolResult("a", "ok"), Text("be quick"))
     assert found.steers == []
 
@@ -114,7 +117,7 @@ entries = strategies.one_of(
     strategies.lists(ids, max_size=3, unique=True).map(lambda some: said(text("so"), *map(call, some), stop="tools")),
     strategies.just(said()),
     ids.map(result),
-    ids.map(lambda id: {"type": "began", "call": id}),
+    ids.map(lambda one: {"type": "began", "call": one}),
     strategies.just({"type": "steer", "text": "wait"}),
     strategies.just({"type": "heard"}),
     strategies.just({"type": "granted"}),
@@ -123,7 +126,7 @@ entries = strategies.one_of(
 
 def check(turns: list[Turn]) -> None:
     """What both APIs demand of a conversation that is sent."""
-    assert all(one.role != two.role for one, two in zip(turns, turns[1:], strict=False))
+    assert all(one.role != two.role for one, two in pairwise(turns))
     for number, turn in enumerate(turns):
         calls = [part.id for part in turn.parts if isinstance(part, ToolCall)]
         answers = [part.id for part in turn.parts if isinstance(part, ToolResult)]
@@ -159,8 +162,10 @@ def test_compaction_keeps_the_last_exchange_when_it_is_short() -> None:
     ]  # fmt: skip
     found = compacted(turns, "they began", task="go on")
     assert found[1:] == turns[3:]
-    assert "they began" in found[0].parts[0].text
-    assert "go on" in found[0].parts[0].text
+    (told,) = found[0].parts
+    assert isinstance(told, Text)
+    assert "they began" in told.text
+    assert "go on" in told.text
     large = [*turns[:4], Turn("user", (ToolResult("a", "y" * 100_000), Text("quick")))]
     assert [turn.role for turn in compacted(large, "they began", task="")] == ["user"]
     assert compacted(large, "they began", task="")[0].parts[1] == Text("quick")

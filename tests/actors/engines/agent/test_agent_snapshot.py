@@ -89,7 +89,12 @@ def test_what_has_not_changed_is_not_read_again(folder: Folder, monkeypatch: pyt
     monkeypatch.setattr("actors.engines.agent.snapshot.RACY_NS", -(10**18))
     items = folder.take()
     kept: list[int] = []
-    monkeypatch.setattr(Contents, "keep", lambda *_: kept.append(1) or "0" * 64)
+
+    def keep(*_: object) -> str:
+        kept.append(1)
+        return "0" * 64
+
+    monkeypatch.setattr(Contents, "keep", keep)
     assert folder.take(items) == items
     assert kept == []
     (folder.path / "a/one.txt").write_text("eno")
