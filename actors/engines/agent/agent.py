@@ -32,6 +32,7 @@ from actors.engines.agent.showing import Showing
 from actors.engines.agent.work import compact, work
 from actors.engines.permitting import Permissions
 from actors.engines.programs import Text, refuse
+from protocol.errors import ValidationFailed
 from protocol.specs import OnInterrupt, PauseMode
 
 __all__ = ["Agent"]
@@ -65,6 +66,12 @@ class Agent(Engine):
     @classmethod
     def refuse(cls, config: AgentConfig, children: ChildPolicy) -> None:
         refuse(config, children)
+        if config.model.key is not None:
+            try:
+                children.secrets.check(config.model.key)
+            except ValueError as error:
+                fault = {"loc": ["config", "model", "key"], "msg": str(error), "type": "not_allowed_here"}
+                raise ValidationFailed(f"config.model.key: {error}.", errors=[fault]) from None
 
     async def on_start(self, ctx: Context) -> None:
         """CannotStart: the directory or the key cannot be had, or what was written down is damaged."""
