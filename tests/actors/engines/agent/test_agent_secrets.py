@@ -59,7 +59,7 @@ async def test_a_secret_is_nowhere_but_in_the_header(agents: Any, tmp_path: Path
 async def test_a_key_that_may_not_be_referred_to_is_refused_at_once(agents: Any) -> None:
     with pytest.raises(ValidationFailed) as refused:
         await agents.spawn(model={"key": {"env": "NO_SUCH_KEY"}})
-    assert refused.value.extra["errors"][0]["loc"] == ["config", "model", "key"]
+    assert "config.model.key" in refused.value.detail
 
 
 async def test_a_key_that_is_not_there_fails_the_engine_with_a_sentence(agents: Any, tmp_path: Path) -> None:
