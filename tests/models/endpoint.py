@@ -195,7 +195,8 @@ async def open_endpoint(default: Reply | str = "Done.", *, port: int = 0) -> Asy
 def _models(id: str, anthropic_wants: bool) -> tuple[int, Any]:
     def one(name: str) -> dict[str, Any]:
         if anthropic_wants:
-            return {"type": "model", "id": name, "display_name": name, "created_at": "2025-10-01T00:00:00Z"}
+            made = {"created_at": "2025-10-01T00:00:00Z", "lifecycle": "active"}
+            return {"type": "model", "id": name, "display_name": name, **made}
         return {"id": name, "object": "model", "created": openai_chat.CREATED, "owned_by": "tests"}
 
     if id:

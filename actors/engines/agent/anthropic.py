@@ -44,7 +44,7 @@ class Anthropic:
         body: dict[str, Any] = {
             "model": asking.model, "max_tokens": asking.max_output_tokens, "stream": True, "messages": messages
         }  # fmt: skip
-        if asking.system:
+        if asking.system.strip():
             body["system"] = [{"type": "text", "text": asking.system, "cache_control": CACHED}]
         if asking.tools:
             body["tools"] = [
@@ -52,8 +52,6 @@ class Anthropic:
                 for tool in asking.tools
             ]
             body["tools"][-1]["cache_control"] = CACHED
-        if asking.temperature is not None:
-            body["temperature"] = asking.temperature
         if asking.effort is not None:
             body |= {"thinking": {"type": "adaptive"}, "output_config": {"effort": asking.effort}}
         return body

@@ -115,6 +115,7 @@ class ModelConfig(Config):
 
     `base_url`: None is the shape's own provider; below it are `/v1/messages`, or `/chat/completions` and `/responses`
     (so OpenAI's ends in `/v1`). `key`: a secret by reference; None: none is sent. `effort`: how much it should think.
+    `temperature`: not for `anthropic`, whose API has none.
     `timeout_s`: how long it may say nothing; `deadline_s`: for a whole answer, with all attempts.
     """
 
@@ -132,7 +133,9 @@ class ModelConfig(Config):
     headers: Annotated[dict[str, str], AfterValidator(_own), Field(max_length=32)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _private(self) -> Self:
+    def _meant(self) -> Self:
+        if self.shape == "anthropic" and self.temperature is not None:
+            raise ValueError("the Messages API takes no temperature; effort is what it has")
         parts = urlsplit(self.base_url or "https://")
         if self.key is not None and parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
             raise ValueError("a key is sent over https, or to this machine")

@@ -388,6 +388,7 @@ async def test_what_the_model_says_can_be_written(autojump_clock: Any) -> None:
         {"base_url": "ftp://x"}, {"base_url": "https://u:p@x"}, {"base_url": "https://x/?k=1"}, {"base_url": "https://"},
         {"base_url": "http://elsewhere.example", "key": {"env": "K"}}, {"headers": {"x-api-key": "k"}},
         {"headers": {"a": "b\r\nc: d"}}, {"headers": {"a b": "c"}}, {"key": "sk-inline"}, {"attempts": 0},
+        {"temperature": 0.5},
     ],
     ids=str,
 )  # fmt: skip
