@@ -9,21 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from actors.canonical import canonical
 from actors.engine import RunFailed
-from actors.engines.agent.conversation import INTERRUPTED
+from actors.engines.agent.conversation import INTERRUPTED, plain
 from actors.engines.agent.desk import Desk, NoCheckpoint
 from actors.engines.agent.files import Refused
 from actors.engines.agent.tool import Call, Tool, Workplace
 from actors.engines.agent.tools import TOOLS, Plan
 from actors.engines.agent.tools.plan import PlanInput
 from actors.engines.agent.turns import ToolCall
+from actors.engines.conversing import shortened
 from actors.engines.permitting import ALWAYS, OPTIONS
 from actors.permissions import Verdict
+from actors.question import ACTION_BYTES
 from protocol.edge import parse
 from protocol.errors import ValidationFailed
 from protocol.requests import OptionKind, RequestKind
 
 __all__ = ["answer"]
+
+NAME_BYTES = 64
 
 PLAN_FIRST = (
     "Not done: in this engine a plan has to be approved before anything is written or executed. Look around as much as "
@@ -33,12 +38,14 @@ PLAN_FIRST = (
 
 async def answer(desk: Desk, at: Workplace, run_id: str, call: ToolCall) -> None:
     """Carry out a call, or refuse it: the model has its result afterwards. Cancelled: it has none; see the module."""
-    show = {"name": call.name, "title": call.name, "status": "pending", "input": dict(call.input)}
+    name = shortened(call.name, NAME_BYTES)
+    show = {"name": name, "title": name, "status": "pending", "input": dict(call.input)}
     await desk.showing.tool(at.ctx, run_id, call.id, **show)
     try:
         text, error = await _carried_out(desk, at, run_id, call), False
     except Refused as refused:
         text, error = str(refused), True
+    text = plain(text)
     await desk.notebook.note("result", call=call.id, text=text, error=error)
     status = "failed" if error else "completed"
     await desk.showing.tool(at.ctx, run_id, call.id, status=status, output=text)
@@ -51,7 +58,9 @@ async def _carried_out(desk: Desk, at: Workplace, run_id: str, call: ToolCall) -
         raise Refused(INTERRUPTED)
     tool = TOOLS.get(call.name)
     if tool is None or call.name not in desk.config.tools:
-        raise Refused(f"There is no tool {call.name!r}; there are: {', '.join(desk.config.tools)}.")
+        raise Refused(
+            f"There is no tool {shortened(call.name, NAME_BYTES)!r}; there are: {', '.join(desk.config.tools)}."
+        )
     given = _input(tool, call.input)
     if isinstance(tool, Plan):
         return await _planned(desk, at, given)
@@ -86,6 +95,7 @@ async def _allowed(desk: Desk, at: Workplace, call: Call) -> None:
         raise Refused("Not done: a rule of this engine forbids it. Find another way, or ask.")
     if verdict is Verdict.ALLOW:
         return
+    _seen_whole(call.action)
     decided = await at.ctx.ask_human(
         call.title, kind=RequestKind.PERMISSION, detail=call.detail, options=OPTIONS, action=call.action
     )
@@ -105,12 +115,19 @@ async def _planned(desk: Desk, at: Workplace, given: PlanInput) -> str:
         return "Noted."
     await desk.showing.plan(at.ctx, steps, approved=False)
     action = {"plan": given.contents}
+    _seen_whole(action)
     decided = await at.ctx.ask_human("Approve this plan?", kind=RequestKind.APPROVAL, action=action)
     if decided.option != "approve":
         raise Refused(f"The plan is not approved.{_comment(decided.comment)} Think again, and call `plan` once more.")
     await desk.notebook.note("planned", steps=given.contents)
     await desk.showing.plan(at.ctx, steps, approved=True)
     return f"The plan is approved.{_comment(decided.comment)} Go on."
+
+
+def _seen_whole(action: Any) -> None:
+    """People approve what they see. Raises Refused for more than a request can show."""
+    if len(canonical(action)) > ACTION_BYTES:
+        raise Refused("Not done: this is more than people can be shown. Do it in smaller steps.")
 
 
 def _comment(comment: str | None) -> str:

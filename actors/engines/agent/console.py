@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import trio
 
 from actors.context import Context, RunContext
@@ -29,7 +31,7 @@ class Console:
         ended it). Raises Refused when there is no shell. Cancelled: the command is brought to its end.
         """
         session = await self._idle()
-        job = Job(masking=ctx.masking())
+        job = Job(partial(_alive, ctx), masking=ctx.masking())
         session.begin(job, command, trace=ctx.trace)
         try:
             async with trio.open_nursery(strict_exception_groups=True) as nursery:
@@ -92,6 +94,10 @@ class Console:
         if not ready:
             raise Refused(f"The shell {self._shell!r} does not take commands.")
         return session
+
+
+async def _alive(ctx: RunContext, output: bytes) -> None:
+    ctx.progress({"command_output_bytes": len(output)})
 
 
 async def _limit(ctx: RunContext, seconds: float, scope: trio.CancelScope) -> None:

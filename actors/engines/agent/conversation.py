@@ -20,15 +20,19 @@ next turn, before anything else is said there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from actors.engines.agent.turns import Part, Text, Thought, ToolCall, ToolResult, Turn
 
-__all__ = ["INTERRUPTED", "Conversation", "Entry", "Used", "from_json", "to_json"]
+__all__ = ["INTERRUPTED", "Conversation", "Entry", "Used", "from_json", "plain", "to_json"]
 
 Entry = Mapping[str, Any]
+
+DEPTH = 32
+"""How deep what a model gives a tool is nested at most; tools take less."""
 
 INTERRUPTED = (
     "Interrupted: the work ended while this was under way, and nobody knows how far it came. Nothing was tried again. "
@@ -254,6 +258,23 @@ def from_json(part: Mapping[str, Any]) -> Part:
             return ToolResult(part["id"], part["text"], part["error"])
         case other:
             raise ValueError(f"{other!r} is no part of a turn")
+
+
+def plain(value: Any, *, depth: int = 0) -> Any:
+    """A JSON value from outside as one that can be written down: no lone surrogates, no NaN, and not too deep."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode()
+        case float() if not math.isfinite(value):
+            return str(value)
+        case dict() | list() if depth == DEPTH:
+            return "[too deep]"
+        case dict():
+            return {plain(str(name)): plain(member, depth=depth + 1) for name, member in value.items()}
+        case list() | tuple():
+            return [plain(member, depth=depth + 1) for member in value]
+        case _:
+            return value
 
 
 def _used(entry: Entry, *, turns: int = 0) -> Used:

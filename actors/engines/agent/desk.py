@@ -27,7 +27,9 @@ class NoCheckpoint(Exception):
 
 @dataclass(slots=True)
 class Desk:
-    """`saved_for`: the run before which a checkpoint was made last, in this incarnation."""
+    """`saved_for`: the run before which a checkpoint was made last, in this incarnation. `messages`: how many the model
+    has begun in it.
+    """
 
     config: AgentConfig
     model: Model
@@ -38,6 +40,7 @@ class Desk:
     permissions: Permissions
     checkpoints: Checkpoints | None
     saved_for: str = ""
+    messages: int = 0
 
     @property
     def said(self) -> Conversation:

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from actors.context import Context
-from actors.engines.agent.conversation import Conversation
+from actors.engines.agent.conversation import Conversation, plain
 from actors.engines.agent.record import Record
 
 __all__ = ["Notebook"]
@@ -27,7 +27,7 @@ class Notebook:
         self._writing = trio.Lock()
 
     async def note(self, type: str, **members: Any) -> None:
-        entry = self._ctx.masked({"type": type, **members})
+        entry = self._ctx.masked(plain({"type": type, **members}))
         with trio.CancelScope(shield=True):
             async with self._writing:
                 self.conversation.take(entry)

@@ -89,7 +89,8 @@ def write_new(path: Path, value: Any) -> None:
     new = path.with_name(f"{path.name}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-        file.write(encode(value) + b"\n")
+        # In ASCII: the names of files need not be text, and their other bytes are lone surrogates here (PEP 383).
+        file.write(json.dumps(value, allow_nan=False, separators=(",", ":")).encode() + b"\n")
         file.flush()
         os.fsync(descriptor)
     new.replace(path)

@@ -9,7 +9,7 @@ from actors.context import Context, RunContext
 from actors.engine import RunFailed, RunInput
 from actors.engines.agent.budget import exceeded, nearly
 from actors.engines.agent.calls import answer
-from actors.engines.agent.compaction import SYSTEM, compacted, request
+from actors.engines.agent.compaction import SYSTEM, compacted, request, shown
 from actors.engines.agent.conversation import to_json
 from actors.engines.agent.desk import Desk, NoCheckpoint
 from actors.engines.agent.model import ModelError, Reply, Stop, TooLong, Unavailable, Usage
@@ -17,7 +17,6 @@ from actors.engines.agent.tool import Workplace
 from actors.engines.agent.tools import TOOLS
 from actors.engines.agent.turns import Tool
 from actors.engines.conversing import TEXT_BYTES, shortened
-from protocol.edge import as_json
 
 __all__ = ["compact", "work"]
 
@@ -36,12 +35,15 @@ STOPS = {
 """In the words of ACP."""
 
 HOLDER = "budget"
+RESULT_CHARS = 200_000
 CHARS_PER_TOKEN = 3
 """Few, so that what is meant to fit does."""
 
 
 async def work(desk: Desk, ctx: RunContext, run: RunInput, text: str) -> dict[str, Any]:
     """The run's result. A run that was in hand before goes on where its conversation is."""
+    if run.attempt > 1 and ctx.output_bytes:
+        await ctx.output("\n")
     at = Workplace(ctx, desk.files, desk.console, desk.config.bounds)
     if desk.said.run_id != run.id:
         await desk.showing.ended(ctx, desk.said.run_id)
@@ -64,7 +66,7 @@ async def work(desk: Desk, ctx: RunContext, run: RunInput, text: str) -> dict[st
             await compact(desk, ctx)
         await _ask(desk, ctx, run.id)
     await _save_after(desk, ctx)
-    return {"text": desk.said.last_text, "stop_reason": STOPS[Stop(desk.said.stop)], **_used(desk)}
+    return {"text": shown(desk.said.last_text, RESULT_CHARS), "stop_reason": STOPS[Stop(desk.said.stop)], **_used(desk)}
 
 
 async def compact(desk: Desk, ctx: Context) -> None:
@@ -92,7 +94,7 @@ async def _ask(desk: Desk, ctx: RunContext, run_id: str) -> None:
     config = desk.config
     system = PREFACE.format(root=desk.files.root) + (f"\n\n{config.system}" if config.system else "")
     tools = [Tool(name, TOOLS[name].description, TOOLS[name].schema()) for name in config.tools]
-    telling = _Telling(ctx, desk.said.total.turns)
+    telling = _Telling(ctx, desk)
 
     async def ask() -> Reply:
         return await desk.model.ask(
@@ -115,30 +117,33 @@ async def _ask(desk: Desk, ctx: RunContext, run_id: str) -> None:
 
 
 async def _said(desk: Desk, ctx: RunContext, run_id: str, reply: Reply) -> None:
-    parts = [as_json(to_json(part)) for part in reply.turn.parts]
+    parts = [to_json(part) for part in reply.turn.parts]
     await desk.notebook.note("said", parts=parts, stop=reply.stop.value, **_cost(desk, reply.usage))
     _count(desk, ctx, reply.usage)
-    await desk.showing.reply(ctx, run_id, reply.turn)
+    if reply.turn.parts:
+        await desk.showing.reply(ctx, run_id, desk.said.turns[-1])  # as it was written down
     await desk.showing.usage(ctx, desk.said)
 
 
 class _Telling:
     """Passes on what the model says while it says it."""
 
-    def __init__(self, ctx: RunContext, message: int) -> None:
-        self._ctx, self._message = ctx, message
+    def __init__(self, ctx: RunContext, desk: Desk) -> None:
+        self._ctx, self._desk = ctx, desk
+        self._desk.messages += 1
         self._last = ""
 
     async def text(self, piece: str) -> None:
-        self._ctx.delta(piece, message=self._message)
+        self._ctx.delta(piece, message=self._desk.messages)
         await self._ctx.output(piece)
         self._last = piece or self._last
 
     async def thought(self, piece: str) -> None:
-        self._ctx.delta(piece, type="thought", message=self._message)
+        self._ctx.delta(piece, type="thought", message=self._desk.messages)
 
     async def retry(self, error: Unavailable, after_s: float) -> None:
         self._ctx.log(f"The model is asked again in {after_s:.1f} s. {error}", level="warning")
+        self._desk.messages += 1
         if self._last:
             await self._ctx.output("\n[it broke off here, and is asked again]\n")
             self._last = ""
