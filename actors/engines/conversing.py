@@ -35,8 +35,13 @@ TURNS, CONVERSATION_BYTES = 200, 256 << 10
 TEXT_BYTES = 32 << 10
 """How long one text is in a slice and in an event; whole texts are in the run's output."""
 
-TOOLS, TOOL_BYTES, PATHS, DIFFS = 100, 4 << 10, 20, 10
-"""How many tool calls are shown; how much of each input, output and text of a diff, how many paths and diffs."""
+TOOLS, TOOLS_BYTES = 100, 256 << 10
+TOOL_BYTES, PATHS, DIFFS = 4 << 10, 20, 10
+"""How much is shown of a call's input, its output and each text of a diff; how many paths and diffs."""
+
+TITLE_BYTES = 1 << 10
+LEVELS = 16
+"""What is nested more deeply is shown as a text."""
 
 ToolStatus = Literal["pending", "in_progress", "completed", "failed"]
 
@@ -137,6 +142,7 @@ class Tools:
 
     def __init__(self, kept: Iterable[Tool] | None = None) -> None:
         self._tools: dict[tuple[str, str], Tool] = {(tool["run_id"], tool["id"]): tool for tool in kept or ()}
+        self._sizes = {key: _json_size(tool) for key, tool in self._tools.items()}
 
     @property
     def value(self) -> list[Tool]:
@@ -152,8 +158,8 @@ class Tools:
             "id": id, "run_id": run_id, "name": "", "kind": "other", "title": "", "status": "pending", "paths": [],
         }  # fmt: skip
         tool = cast("Tool", {**known, **members})
-        tool["title"] = shortened(tool["title"], TOOL_BYTES)
-        tool["paths"] = [shortened(path, TOOL_BYTES) for path in tool["paths"][:PATHS]]
+        tool["title"] = shortened(tool["title"], TITLE_BYTES)
+        tool["paths"] = [shortened(path, TITLE_BYTES) for path in tool["paths"][:PATHS]]
         if "input" in members:
             tool["input"] = brief(members["input"], TOOL_BYTES)
         if "output" in members:
@@ -161,15 +167,17 @@ class Tools:
         if "diffs" in members:
             tool["diffs"] = [
                 {
-                    "path": shortened(diff["path"], TOOL_BYTES),
+                    "path": shortened(diff["path"], TITLE_BYTES),
                     "old": None if diff["old"] is None else shortened(diff["old"], TOOL_BYTES),
                     "new": shortened(diff["new"], TOOL_BYTES),
                 }
                 for diff in members["diffs"][:DIFFS]
             ]
         self._tools[run_id, id] = tool
-        while len(self._tools) > TOOLS:
-            del self._tools[next(iter(self._tools))]
+        self._sizes[run_id, id] = _json_size(tool)
+        while len(self._tools) > TOOLS or (sum(self._sizes.values()) > TOOLS_BYTES and len(self._tools) > 1):
+            oldest = next(iter(self._tools))
+            del self._tools[oldest], self._sizes[oldest]
         return tool
 
     def end(self, run_id: str) -> list[Tool]:
@@ -193,8 +201,7 @@ def shortened(text: str, most_bytes: int) -> str:
 
 def brief(value: Any, most_bytes: int) -> Any:
     """A JSON value that is small; of a larger one its members, each as a text that is cut."""
-    size = _json_size(value)
-    if size <= most_bytes:
+    if _json_size(value) <= most_bytes and not _deeper(value, LEVELS):
         return value
     if isinstance(value, dict) and len(value) <= 16:
         share = most_bytes // len(value)
@@ -203,7 +210,14 @@ def brief(value: Any, most_bytes: int) -> Any:
 
 
 def _brief_member(value: Any, most_bytes: int) -> Any:
-    return value if _json_size(value) <= most_bytes else shortened(str(value), most_bytes)
+    small = _json_size(value) <= most_bytes and not _deeper(value, LEVELS - 1)
+    return value if small else shortened(str(value), most_bytes)
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether it is nested more deeply than that."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_deeper(member, levels - 1) for member in inner)
 
 
 def _json_size(value: Any) -> int:

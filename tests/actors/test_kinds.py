@@ -152,9 +152,9 @@ def test_a_kind_tells_about_itself() -> None:
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_built_in_kinds_tell_about_themselves(name: str) -> None:
     info = Kinds(registered=()).info(name)
-    assert (info.kind, info.default_pause_mode) == (name, "soft" if name in ("agent", "probe") else "freeze")
+    assert (info.kind, info.default_pause_mode) == (name, "soft" if name in ("acp", "agent", "probe") else "freeze")
     assert info.pause_modes[0] == info.default_pause_mode
-    assert info.on_interrupt == {"agent": "resume", "probe": "retry"}.get(name, "fail")
+    assert info.on_interrupt == {"acp": "resume", "agent": "resume", "probe": "retry"}.get(name, "fail")
     assert PauseMode.INTERRUPT.value in info.pause_modes
 
 
@@ -162,6 +162,14 @@ def test_the_environment_in_a_config_is_masked() -> None:
     config = {"cwd": ".", "env": {"TOKEN": "s3cret"}}
     assert Kinds(registered=()).masked("shell", config) == {"cwd": ".", "env": {"TOKEN": "********"}}
     assert config["env"] == {"TOKEN": "s3cret"}
+
+
+def test_what_servers_are_given_is_masked_however_deep_it_stands() -> None:
+    servers = [{"name": "a", "env": {"TOKEN": "s3cret"}}, {"url": "b", "headers": {"X": "s3cret"}, "more": {"c": 1}}]
+    shown = Kinds(registered=()).masked("acp", {"agent": "x", "mcp_servers": servers})["mcp_servers"]
+    assert shown == [
+        {"name": "a", "env": {"TOKEN": "********"}}, {"url": "b", "headers": {"X": "********"}, "more": {"c": 1}},
+    ]  # fmt: skip
 
 
 def errors(failed: ValidationFailed) -> list[dict[str, Any]]:
