@@ -86,6 +86,10 @@ class Context:
         """Monotonic seconds that stand still while the engine is paused."""
         return self._incarnation.clock.time()
 
+    def stamp(self) -> str:
+        """The time of day, as RFC 3339 in UTC with milliseconds."""
+        return self._cell.host.stamp()
+
     @property
     def nursery(self) -> trio.Nursery:
         """Tasks of the author's own: cancelled when the incarnation ends; an exception in one crashes the actor."""

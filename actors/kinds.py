@@ -27,6 +27,7 @@ GROUP = "enginehouse.kinds"
 
 BUILT_IN = {
     "acp": "actors.engines.acp.engine:Acp",
+    "agent": "actors.engines.agent.agent:Agent",
     "probe": "actors.engines.probe:Probe",
     "process": "actors.engines.process:ProcessEngine",
     "shell": "actors.engines.shell:Shell",
