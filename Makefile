@@ -33,7 +33,9 @@ check: lint types test ## what CI runs
 torture: $(VENV)/.dev ## the long tests that `make test` leaves out
 	$(PY) -m pytest -m torture --timeout=3600
 
+# Bytecode first, as pip makes it of all that it installs: else a start would also measure the compiler.
 bench: $(VENV)/.dev ## measure
+	@$(PY) -m compileall -q $(PACKAGES)
 	$(PY) -m bench
 
 demo: install ## a guided tour in the terminal

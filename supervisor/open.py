@@ -41,6 +41,9 @@ __all__ = ["open_supervisor"]
 CLOSE_MARGIN_S = 5.0
 """What closing may take beyond the grace: killing process trees and flushing the journal."""
 
+LAST_WORDS_S = 1.0
+"""How long the block goes on when the store has failed, so that whoever was told of it can pass it on."""
+
 
 @asynccontextmanager
 async def open_supervisor(
@@ -109,7 +112,7 @@ async def open_supervisor(
             house.begin(nursery, context)
             writer = trio.CancelScope(shield=True)
             body, closing = trio.CancelScope(), trio.CancelScope(shield=True)
-            nursery.start_soon(_write, house, writer, (body, closing))
+            nursery.start_soon(_write, house, writer, body, closing)
             nursery.start_soon(house.deadlines.run)
             try:
                 with body:
@@ -142,14 +145,14 @@ def _is_ours(raised: BaseException, failed: StoreUnavailable) -> bool:
     return isinstance(raised, trio.Cancelled) or raised is failed or raised.__cause__ is failed
 
 
-async def _write(house: Supervisor, scope: trio.CancelScope, waiting: Iterable[trio.CancelScope]) -> None:
+async def _write(house: Supervisor, scope: trio.CancelScope, body: trio.CancelScope, closing: trio.CancelScope) -> None:
     """The store's writer. Its failure ends the house: nobody may be told what is not durable."""
     try:
         with scope:
             await house.store.run(house.committed)
     except StoreUnavailable as error:
         house.fail(error)
-        for other in waiting:
-            other.cancel()
+        body.deadline = trio.current_time() + LAST_WORDS_S
+        closing.cancel()
     finally:
         house.written.set()

@@ -233,7 +233,7 @@ def _check(loaded: Loaded) -> None:
                 f"{origin}: server.allowed_hosts: {host!r} is not allowed; allowed: exact names without port."
             )
     for text in loaded.settings.webhooks.allow:
-        from web.webhooks.targets import allowed  # brings the HTTP client along, and few need it
+        from web.webhooks.targets import allowed  # brings all of the webhooks along, and few need it
 
         try:
             allowed(text)

@@ -1,6 +1,6 @@
 """What happens to a request between its route and its answer, in the order of checks that is promised:
 
-    content type 415 -> body 413, 408, 400 -> schema 422 -> scope 403 -> idempotency key -> the house
+    content type 415 -> body 413, 408, 400 -> schema 422 -> scope 403 -> key in flight 409 -> the house
 
 Credentials, rate and route come before (`web/app.py`), the house's own answers (state, capacity) after. Where only the
 type of a command tells how it counts, the rate has its last word when the type is known, after the schema.
@@ -54,26 +54,27 @@ async def perform(
         require_json(scope["headers"])
         raw = await read()
     json, body = _parse(route, services, raw)
-    if isinstance(route.urgent, frozenset) and TURN in scope:
-        scope[TURN].decide(urgent=getattr(body, "type", None) in route.urgent)
     arguments = query_of(scope["query_string"], route.params) | dict(path)
     principal: Principal | None = scope.get(PRINCIPAL)
+    trail = trail_of(scope)
+    caller = caller_of(scope, principal, json, trail)
+    if isinstance(route.urgent, frozenset) and TURN in scope:
+        scope[TURN].decide(urgent=getattr(body, "type", None) in route.urgent)
     if isinstance(route.scope, Grant) and principal is not None:
         _check(principal, route.scopes.get(getattr(body, "type", ""), route.scope))
-    trail = trail_of(scope)
     if trail is not None:
         _note(trail, services, route, raw, json)
     call = Call(
         services=services,
         house=services.house if principal is None else services.house.seen_by(principal.authority),
         scope=scope,
-        caller=caller_of(scope, principal, json, trail),
+        caller=caller,
         principal=principal,
         json=json,
     )
     if route.body is not NO_BODY:
         arguments["body"] = body
-    with _alone(services, call.caller) if route.once else nullcontext():
+    with _alone(services, caller) if route.once else nullcontext():
         return await route.function(call, **arguments)
 
 

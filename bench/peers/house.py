@@ -118,8 +118,7 @@ async def main(per_second: float, directory: str, step_s: float) -> None:
 
 
 def _ready(urls: list[str]) -> None:
-    gc.collect()  # as the daemon does
-    gc.freeze()
+    gc.freeze()  # as the daemon does
     print(json.dumps({"port": int(urls[0].rpartition(":")[2])}), flush=True)
 
 

@@ -107,9 +107,11 @@ class Daemon:
 
 
 @asynccontextmanager
-async def running(state: Path, *, grace_s: float = 5.0, env: Mapping[str, str] | None = None) -> AsyncIterator[Daemon]:
+async def running(
+    state: Path, *, grace_s: float = 5.0, env: Mapping[str, str] | None = None, program: str = PROGRAM
+) -> AsyncIterator[Daemon]:
     """A daemon that is ready, and gone afterwards. The folder above `state` must be there."""
-    daemon = Daemon(state, grace_s=grace_s, env=env)
+    daemon = Daemon(state, grace_s=grace_s, env=env, program=program)
     try:
         await daemon.start()
         yield daemon

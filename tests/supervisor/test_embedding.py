@@ -14,6 +14,7 @@ import trio.testing
 from actors import Engine, RunContext, RunInput
 from protocol.errors import ShuttingDown, StoreUnavailable
 from supervisor import NewEngine, NewRun, open_supervisor
+from supervisor.open import LAST_WORDS_S
 from supervisor.store.memory import Journal, MemoryStore
 from supervisor.store.sqlite import SqliteStore
 from tests.supervisor.houses import (
@@ -138,6 +139,24 @@ def test_a_failing_store_cancels_a_block_that_waits_for_nothing(strict: bool) ->
 
     with pytest.raises(StoreUnavailable):
         in_virtual_time(main, strict=strict)
+
+
+async def test_a_block_whose_store_failed_may_pass_it_on_and_is_cancelled_then(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = BreakingStore()
+    told_at = -1.0
+    with pytest.raises(StoreUnavailable):
+        async with a_house(store=store, kinds=KINDS) as house:
+            await spawn(house, "a")
+            store.broken = True
+            with pytest.raises(StoreUnavailable):
+                await house.stop("a")
+            await trio.sleep(LAST_WORDS_S / 2)
+            told_at = trio.current_time()
+            await trio.sleep_forever()
+    assert told_at > 0
+    assert trio.current_time() == pytest.approx(told_at + LAST_WORDS_S / 2)
 
 
 @both

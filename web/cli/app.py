@@ -1,35 +1,53 @@
-"""All commands together, and the one place where an error becomes a line and an exit code."""
+"""All commands together, and the one place where an error becomes a line and an exit code.
+
+Whose command is where is a table, and a file is imported when one of its commands is named: all of them take longer to
+be imported and described than most commands take to run.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
-from typer.main import get_command
+from typer.main import get_command, get_group
 
-from web.cli import (
-    audit,
-    engines,
-    events,
-    house,
-    keys,
-    letters,
-    people,
-    pools,
-    runs,
-    schedules,
-    show,
-    tokens,
-    users,
-    webhooks,
-)  # fmt: skip
+from web.cli import show
 from web.cli.exits import EXITS, INTERRUPTED
 from web.places import Problem
 
-__all__ = ["app", "run"]
+__all__ = ["Commands", "run"]
+
+PARTS: Final = {
+    "house": ("serve", "status", "kinds", "reload", "drain", "shutdown"),
+    "engines": (
+        "spawn", "list", "show", "state", "start", "stop", "restart", "pause", "resume", "dispose", "why", "processes",
+    ),
+    "runs": ("run", "submit", "runs", "cancel", "retry"),
+    "events": ("events", "logs"),
+    "people": ("requests", "reply", "approve", "reject"),
+    "audit": ("audit",),
+}  # fmt: skip
+"""The files of this folder whose `add` registers commands, and which, in the order of the help."""
+
+GROUPS: Final = {
+    "pool": "pools.app",
+    "dead-letter": "letters.app",
+    "schedule": "schedules.app",
+    "webhook": "webhooks.app",
+    "user": "users.app",
+    "key": "keys.app",
+    "token": "tokens.app",
+    "config": "house.config",
+}
+"""The nouns that have commands of their own, and where those are."""
+
+AS_AT_FIRST: Final = {"pools": "pool", "dead-letters": "dead-letter", "keys": "key"}
+"""How nouns were called at first, and still may be."""
 
 EPILOG = "Exit codes:  " + "   ".join(f"{code}: {meaning}." for code, meaning in EXITS.items())
 
@@ -43,24 +61,36 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (house, engines, runs, events, people, audit):
-    part.add(app)
-app.add_typer(pools.app, name="pool")
-app.add_typer(letters.app, name="dead-letter")
-app.add_typer(schedules.app, name="schedule")
-app.add_typer(webhooks.app, name="webhook")
-app.add_typer(users.app, name="user")
-app.add_typer(keys.app, name="key")
-app.add_typer(tokens.app, name="token")
-for noun, group in (("pools", pools), ("dead-letters", letters), ("keys", keys)):  # as they were called at first
-    app.add_typer(group.app, name=noun, hidden=True)
-app.add_typer(house.config, name="config")
+
+
+class Commands(Mapping[str, Any]):
+    """What typer knows of each command, by its name."""
+
+    def __init__(self) -> None:
+        self._part_of = {name: part for part, names in PARTS.items() for name in names}
+
+    def __getitem__(self, name: str) -> Any:
+        name = AS_AT_FIRST.get(name, name)
+        if name in GROUPS:
+            module, _, group = GROUPS[name].partition(".")
+            return get_group(getattr(import_module(f"web.cli.{module}"), group))
+        described = typer.Typer(rich_markup_mode=None)
+        import_module(f"web.cli.{self._part_of[name]}").add(described)
+        return get_group(described).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._part_of, *GROUPS))
+
+    def __len__(self) -> int:
+        return len(self._part_of) + len(GROUPS)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line; its exit code."""
     try:
-        code = get_command(app).main(arguments, prog_name="enginehouse", standalone_mode=False)
+        program: Any = get_command(app)
+        program.commands = Commands()
+        code = program.main(arguments, prog_name="enginehouse", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except typer.Exit as stop:

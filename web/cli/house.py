@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -30,15 +31,13 @@ Log = Annotated[str | None, typer.Option("--log-level", help="debug, info, warni
 
 
 def add(app: typer.Typer) -> None:
-    """Register the commands of this file."""
+    """Register the commands of this file, but for those of `config`."""
     command(app, "serve", local=True)(serve)
     command(app, "status")(status)
     command(app, "kinds")(kinds)
     command(app, "reload")(reload)
     command(app, "drain")(drain)
     command(app, "shutdown")(shutdown)
-    command(config, "show", local=True)(show_config)
-    command(config, "check", local=True)(check)
 
 
 def serve(
@@ -50,6 +49,7 @@ def serve(
     file: File = None,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C. A second one stops it at once."""
+    gc.disable()  # what is imported stays: looking through it for garbage is an eighth of the start
     from web.daemon import run
 
     raise typer.Exit(run(_loaded(asked, file, host, port, unix_socket, log_level)))
@@ -127,6 +127,7 @@ def shutdown(
     asked.done(found, f"The daemon ends within {found['grace_s']:g} s and a few more.")
 
 
+@command(config, "show", local=True)
 def show_config(asked: Asked, file: File = None) -> None:
     """Print every setting and where it came from."""
     loaded = _loaded(asked, file)
@@ -135,6 +136,7 @@ def show_config(asked: Asked, file: File = None) -> None:
         show.warning(f"{name} is in the environment and is no setting")
 
 
+@command(config, local=True)
 def check(asked: Asked, file: File = None) -> None:
     """Say whether the daemon could start with these settings. Exit code 78 when not."""
     from web.configured import check_files

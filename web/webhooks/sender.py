@@ -8,16 +8,19 @@ looked at, and of the answer only the status and `Retry-After` are kept.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from ssl import SSLContext
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-import httpx2
 import trio
 
 from protocol.times import retry_after_s
 from web.webhooks.targets import Target, TargetRefused, Targets
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    import httpx2
 
 __all__ = ["Attempt", "HttpSender", "Sender", "open_sender"]
 
@@ -47,15 +50,37 @@ class Sender(Protocol):
 
 
 class HttpSender:
-    """See the module; made by `open_sender`."""
+    """See the module; made by `open_sender`. Its client is made for the first message: that and what it imports take
+    0.05 s, which the start of a house without webhooks does not pay for.
+    """
 
     def __init__(
-        self, client: httpx2.AsyncClient, targets: Targets, *, timeout_s: float, wall: Callable[[], float]
+        self, targets: Targets, *, timeout_s: float, wall: Callable[[], float], verify: SSLContext | bool
     ) -> None:
-        self._client, self._targets = client, targets
+        self._targets, self._verify = targets, verify
         self._timeout_s, self._wall = timeout_s, wall
+        self._made: httpx2.AsyncClient | None = None
+
+    @property
+    def _client(self) -> httpx2.AsyncClient:
+        import httpx2
+
+        if self._made is None:
+            limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+            transport = httpx2.AsyncHTTPTransport(verify=self._verify, trust_env=False, limits=limits)
+            timeout = httpx2.Timeout(self._timeout_s, connect=CONNECT_S)
+            self._made = httpx2.AsyncClient(
+                transport=transport, trust_env=False, follow_redirects=False, timeout=timeout
+            )
+        return self._made
+
+    async def aclose(self) -> None:
+        if self._made is not None:
+            await self._made.aclose()
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Attempt:
+        import httpx2
+
         attempt = Attempt(error=f"No answer within {self._timeout_s:g} s.")
         with trio.move_on_after(self._timeout_s):
             try:
@@ -97,14 +122,8 @@ async def open_sender(
     targets: Targets, *, timeout_s: float, wall: Callable[[], float], verify: SSLContext | bool = True
 ) -> AsyncIterator[HttpSender]:
     """`timeout_s`: for the whole of an attempt; `verify`: the certificates that are trusted."""
-    transport = httpx2.AsyncHTTPTransport(
-        verify=verify, trust_env=False, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0)
-    )
-    timeout = httpx2.Timeout(timeout_s, connect=CONNECT_S)
-    async with httpx2.AsyncClient(
-        transport=transport, trust_env=False, follow_redirects=False, timeout=timeout
-    ) as client:
-        yield HttpSender(client, targets, timeout_s=timeout_s, wall=wall)
+    async with aclosing(HttpSender(targets, timeout_s=timeout_s, wall=wall, verify=verify)) as sender:
+        yield sender
 
 
 def _headers(target: Target, headers: Mapping[str, str]) -> dict[str, str]:
@@ -114,6 +133,8 @@ def _headers(target: Target, headers: Mapping[str, str]) -> dict[str, str]:
 
 async def _drain(response: httpx2.Response) -> None:
     """Read what is left, within the bound. A read that is cancelled ends its chain of generators (httpx2 2.16)."""
+    import httpx2
+
     read = 0
     with suppress(httpx2.TransportError), trio.CancelScope() as scope:
         async for chunk in response.aiter_raw():
