@@ -1,4 +1,4 @@
-"""What is known of the agent and of its session: the slice `session`, and how a mode, a model or an option is asked for.
+"""What is known of the agent and its session: the slice `session`, and how a mode, a model or an option is asked for.
 
 Agents say modes and models in one of two ways, as options of the session with a category, or in lists of their own; an
 option wins, since that is where the protocol went. Values, no I/O.
@@ -66,13 +66,11 @@ class Facts:
 
     # -- the session -------------------------------------------------------------------------------------------------
     def opened(self, session_id: str, how: str, result: Any) -> None:
-        """A session is there: `new`, `resumed` or `loaded`. What it was set to is known only from `result`."""
+        """A session is there: `new`, `resumed` or `loaded`. What `result` does not say of an old one stays known."""
         said = _dict(result)
         if how == "new":
-            for name in ("title", "prompted", "commands"):
+            for name in ("title", "prompted", "commands", "modes", "models", "options"):
                 self._known.pop(name, None)
-        for name in ("modes", "models", "options"):
-            self._known.pop(name, None)
         self._known |= {"id": session_id, "opened": how}
         if modes := _choice(said.get("modes"), "currentModeId", "availableModes", "id"):
             self._known["modes"] = modes
@@ -143,7 +141,7 @@ class Facts:
 
 
 def _among(what: str, value: str, known: list[str]) -> None:
-    if value not in known:
+    if value not in known and len(known) < LISTED:  # of a longer list we know only the beginning
         there = ", ".join(map(repr, known[:50])) or "none"
         raise Refused(INVALID_PARAMS, f"the agent has no {what} {value!r}; there is {there}")
 

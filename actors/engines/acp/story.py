@@ -104,10 +104,11 @@ class Story:
     # -- a turn ------------------------------------------------------------------------------------------------------
     def begin(self, run_id: str, prompt: str) -> list[Said]:
         """A turn begins with what it was asked."""
-        self._run_id, self._message, self._messages, self._ends_line = run_id, None, 0, True
+        said = self._whole()
+        self._run_id, self._messages, self._ends_line = run_id, 0, True
         self._calls, self.text, self.cost_usd = {}, "", 0.0
         self._conversation.say("user", run_id, prompt)
-        return [Slice("conversation", self._conversation.value)]
+        return [*said, Slice("conversation", self._conversation.value)]
 
     def end(self) -> list[Said]:
         """The turn is over, however that came about: what was being said is said, what did not end has failed."""
@@ -249,10 +250,11 @@ class Story:
         return [Event("usage", dict(known)), Slice("usage", dict(known))]
 
 
-def unknown(update: Mapping[str, Any]) -> Event:
-    """An update that is passed through."""
-    kind = update.get("sessionUpdate")
-    return Event("update", {"kind": shortened(str(kind), 100), "update": brief(dict(update), UPDATE_BYTES)})
+def unknown(update: Mapping[str, Any], *, session: str | None = None) -> Event:
+    """An update that is passed through. `session`: of another session than ours."""
+    whose = {} if session is None else {"session": shortened(session, 200)}
+    kind = shortened(str(update.get("sessionUpdate")), 100)
+    return Event("update", {"kind": kind, "update": brief(dict(update), UPDATE_BYTES), **whose})
 
 
 def _differs(before: Tool, tool: Tool) -> bool:
