@@ -238,6 +238,12 @@ class Context:
                 assert request.decision is not None
                 return request.decision
 
+    def drop_questions(self) -> None:
+        """Withdraw what this run has asked and no task of it waits for any more: it will not be asked again."""
+        cell = self._speaking()
+        with cell.turn():
+            cell.requests.withdraw_unasked(self._run_id)
+
     async def _decided(self, request: Request) -> bool:
         """Wait for the decision and use it. False: it is no answer any more, and the question has to be put again."""
         cell = self._cell

@@ -63,17 +63,14 @@ class Client:
         }
 
     async def serve(self, ctx: Context, request: Request) -> dict[str, Any]:
-        """The result. Raises Refused. A pause point before it does anything and before it is answered."""
+        """The result. Raises Refused."""
         serve = self._serves.get(request.method)
         if serve is None:
             raise Refused(NO_METHOD, f"there is no method {request.method[:100]!r} here")
         named = request.params.get("sessionId")
         if named is not None and named != self._facts.session_id:
             raise Refused(INVALID_PARAMS, f"there is no session {str(named)[:100]!r} here")
-        await ctx.pause_point()
-        result = await serve(ctx, request.params)
-        await ctx.pause_point()
-        return result
+        return await serve(ctx, request.params)
 
     async def _permission(self, ctx: Context, params: Mapping[str, Any]) -> dict[str, Any]:
         call = params.get("toolCall")

@@ -25,7 +25,6 @@ from actors.engines.acp.facts import Facts
 from actors.engines.acp.files import Files
 from actors.engines.acp.rpc import (
     AUTH_REQUIRED,
-    CANCELLED,
     INVALID_PARAMS,
     LINE_BYTES,
     Answer,
@@ -33,6 +32,7 @@ from actors.engines.acp.rpc import (
     Refused,
     Request,
 )
+from actors.engines.acp.serving import Serving
 from actors.engines.acp.session import Session
 from actors.engines.acp.story import Delta, Event, Output, Said, Slice, Story, unknown
 from actors.engines.acp.terminals import Terminals
@@ -93,7 +93,7 @@ class Acp(Engine):
         self._facts: Facts
         self._story: Story
         self._turn: Turn | None = None
-        self._serving: dict[Any, trio.CancelScope] = {}  # what it asks outside of turns
+        self._outside: Serving  # what it asks when there is no turn
         self._up = False
         self._held = False
         self._lost: str | None = None  # the run that the session was doing which could not be found again
@@ -159,6 +159,8 @@ class Acp(Engine):
             asking=Asking(permissions, cwd=place.path, timeout_s=config.ask_timeout_s),
         )  # fmt: skip
 
+        self._outside = Serving(ctx, self._connection, self._client)
+
     async def on_pause(self, ctx: Context) -> None:
         self._held = True
 
@@ -170,7 +172,7 @@ class Acp(Engine):
         program, turn = self._program, self._turn
         if turn is not None and not turn.over.is_set() and not self._held:
             left_s = trio.current_effective_deadline() - trio.current_time()
-            self._connection.tell("session/cancel", {"sessionId": self._facts.session_id})
+            turn.stop()
             with trio.move_on_after(left_s / 2):
                 await turn.over.wait()
         program.process.signal(signal.SIGTERM)
@@ -203,40 +205,21 @@ class Acp(Engine):
             if self._turn is not None:
                 await self._turn.hear(item)
             return
-        if not isinstance(item, Request) and item.method == "$/cancel_request":
-            self._drop(item.params.get("requestId"))
-            return
         if self._turn is not None and await self._turn.hear(item):
             return
         if isinstance(item, Request):
-            ctx.nursery.start_soon(self._serve, ctx, item)
+            self._outside.begin(ctx.nursery, item)
         else:
             await self._taken(ctx, item)
-
-    def _drop(self, request_id: Any) -> None:
-        if not isinstance(request_id, str | int | float | None):
-            return
-        if request_id in self._serving:
-            self._serving[request_id].cancel()
-        elif self._turn is not None:
-            self._turn.drop(request_id)
-
-    async def _serve(self, ctx: Context, request: Request) -> None:
-        """What the agent asks outside of a turn."""
-        scope = self._serving[request.id] = trio.CancelScope()
-        try:
-            with scope:
-                self._connection.answer(request, await self._client.serve(ctx, request))
-        except Refused as refused:
-            self._connection.refuse(request, refused)
-        finally:
-            del self._serving[request.id]
-        if scope.cancelled_caught:
-            self._connection.refuse(request, Refused(CANCELLED, "nobody wants the answer any more"))
 
     async def _taken(self, ctx: Context, item: Heard) -> None:
         """A notification: an update of our session, or something that we do not know."""
         assert not isinstance(item, Request | Answer)
+        if item.method == "$/cancel_request":
+            name = item.params.get("requestId")
+            if self._turn is None or not self._turn.drop(name):
+                self._outside.drop(name)
+            return
         update = item.params.get("update")
         if item.method != "session/update" or not isinstance(update, dict):
             data = {"method": shortened(item.method, 200), "params": brief(item.params, NOTIFICATION_BYTES)}
@@ -258,13 +241,15 @@ class Acp(Engine):
         if self._turn is not None and not self._turn.over.is_set():
             await self._let_go(self._turn)
         prompt = self._prompt(run)
-        turn = self._turn = Turn(ctx, self._connection, self._client, taken=self._taken)
+        turn = self._turn = Turn(
+            ctx, self._connection, self._client, session_id=self._facts.session_id, taken=self._taken
+        )
         self._client.run_id = run.id
         self._facts.prompt(run.id)
         await tell(ctx, [self._facts.slice, *self._story.begin(run.id, "\n".join(map(text_of, prompt)))])
         await ctx.flush()
         try:
-            answer = await turn.take({"sessionId": self._facts.session_id, "prompt": prompt})
+            answer = await turn.take(prompt)
             usage, said = self._story.spent(answer.result.get("usage") if isinstance(answer.result, dict) else None)
             await tell(ctx, said)
         finally:
@@ -293,7 +278,7 @@ class Acp(Engine):
         """The turn is over, or made to be; a frozen agent hears of it later, and the next run waits for that."""
         if not turn.over.is_set() and not self._program.ended.is_set():
             self._terminals.end_of(run_id)
-            over = await turn.cancel({"sessionId": self._facts.session_id}, 0 if self._held else CANCEL_S)
+            over = await turn.cancel(0 if self._held else CANCEL_S)
             if not over and not self._held:
                 self._give_up()
         turn.close()

@@ -165,12 +165,12 @@ class Story:
         return [unknown(update)]
 
     @staticmethod
-    def ends_a_step(update: Mapping[str, Any]) -> bool:
+    def ends_a_step(update: object) -> bool:
         """Whether the agent has come to the end of a tool call: a boundary at which it can be paused."""
-        return update.get("sessionUpdate") in ("tool_call", "tool_call_update") and update.get("status") in (
-            "completed",
-            "failed",
-        )
+        match update:
+            case {"sessionUpdate": "tool_call" | "tool_call_update", "status": "completed" | "failed"}:
+                return True
+        return False
 
     def _chunk(self, update: Mapping[str, Any]) -> list[Said]:
         text = text_of(update.get("content"))
