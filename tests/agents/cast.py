@@ -22,7 +22,8 @@ class Actor:
 
     `env`, `files`: what its environment has beside the preset's, and what its home holds, by the model's address.
     `write`: the call that writes a text into a file; `shell`: the one that runs a command. `denied`: how the run ends
-    when a permission is refused; `keeps`: whether it finds a session again after it was killed.
+    when a permission is refused; `hangs_up`: whether a cancelled turn ends its request to the model at once, and not only
+    when the model goes on.
     """
 
     preset: str
@@ -31,7 +32,7 @@ class Actor:
     shell: Callable[[str], Call]
     files: Callable[[str], dict[str, str]] = field(default=lambda url: {})
     denied: tuple[str, str] = ("completed", "end_turn")
-    keeps: bool = True
+    hangs_up: bool = True
 
     @property
     def program(self) -> str:
@@ -86,6 +87,7 @@ CAST = {
             write=lambda path, text: Call("exec_command", {"cmd": f"printf %s '{text}' > {path}"}),
             shell=lambda command: Call("exec_command", {"cmd": command}),
             denied=("failed", "cancelled"),
+            hangs_up=False,
         ),
         Actor(
             preset="opencode",

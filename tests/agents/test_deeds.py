@@ -56,8 +56,7 @@ async def test_a_file_is_edited_by_a_tool(actor: Actor, bin: Path, table: Table,
             assert done.result["text"].endswith("It is written.")
             assert file.read_text() == "by the model"
             [tool] = await stage.slice("tools")
-            assert tool["status"] == "completed"
-            assert str(file) in tool["paths"] or str(file) in str(tool["input"])
+            assert (tool["status"], "made.txt" in str(tool["input"])) == ("completed", True)
 
 
 async def test_a_permission_is_granted_by_a_person(actor: Actor, bin: Path, table: Table, tmp_path: Path) -> None:
@@ -102,7 +101,10 @@ async def test_a_turn_is_cancelled_in_its_middle(actor: Actor, bin: Path, table:
             await stage.house.cancel(run)
             assert (await stage.ended(run)).status == "cancelled"
             [asked] = [asked for asked in stage.endpoint.asked if "LONG" in asked.text and asked.tools]
-            await stage.endpoint.until(lambda: asked.outcome == "gone")
+            if not actor.hangs_up:
+                stage.endpoint.open("never")
+            await stage.endpoint.until(lambda: asked.outcome != "open")
+            assert asked.outcome == "gone" or not actor.hangs_up
             stage.endpoint.reply("I am still here.", when="AND NOW", tools=True)
             assert (await stage.do("AND NOW?")).result["text"].endswith("I am still here.")
             assert (await stage.house.get(ENGINE)).incarnation == 1

@@ -57,7 +57,7 @@ async def daemon_killed(stage: Stage, run: str) -> None:
 
 
 async def dispose(stage: Stage, run: str) -> None:
-    assert (await stage.house.dispose(ENGINE)).leaks == []
+    assert (await stage.house.dispose(ENGINE, force=True)).leaks == []
 
 
 HOW: dict[str, Callable[[Stage, str], Awaitable[None]]] = dict(
