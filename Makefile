@@ -7,11 +7,14 @@ VENV = .venv
 PY = $(VENV)/bin/python
 PACKAGES = protocol actors supervisor web
 LOCKS = requirements/build.txt requirements/run.txt requirements/dev.txt
+AGENTS = build/agents
+# Where bubblewrap works the agents have no network but the loopback, so that the run proves that they need none.
+ALONE = $$(bwrap --dev-bind / / --unshare-net true 2>/dev/null && echo bwrap --dev-bind / / --unshare-net)
 COMPILE = uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock'
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 install: $(VENV)/.run ## make .venv and install the locked runtime and the project into it
 run: install ## install, then serve
@@ -32,6 +35,9 @@ check: lint types test ## what CI runs
 
 torture: $(VENV)/.dev ## the long tests that `make test` leaves out
 	$(PY) -m pytest -m torture --timeout=3600
+
+test-agents: $(VENV)/.dev $(AGENTS)/.installed ## install real coding agents (1.1 GB) and drive them, without a network
+	$(ALONE) $(PY) -m pytest -m agents --timeout=600 tests/agents
 
 # Bytecode first, as pip makes it of all that it installs: else a start would also measure the compiler.
 bench: $(VENV)/.dev ## measure
@@ -62,4 +68,9 @@ $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@sh requirements/install.sh '$(PYTHON)' '$(VENV)' requirements/dev.txt
 	@touch $@
 
-.PHONY: help install run test lint types check torture bench demo lock clean
+$(AGENTS)/.installed: tests/agents/package.json tests/agents/package-lock.json
+	@rm -f $@ && mkdir -p $(AGENTS) && cp tests/agents/package.json tests/agents/package-lock.json $(AGENTS)
+	cd $(AGENTS) && npm ci --no-audit --no-fund
+	@touch $@
+
+.PHONY: help install run test lint types check torture test-agents bench demo lock clean

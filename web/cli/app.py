@@ -31,6 +31,7 @@ PARTS: Final = {
     "events": ("events", "logs"),
     "people": ("requests", "reply", "approve", "reject"),
     "audit": ("audit",),
+    "doctor": ("doctor",),
 }  # fmt: skip
 """The files of this folder whose `add` registers commands, and which, in the order of the help."""
 
