@@ -78,7 +78,7 @@ async def test_a_frozen_run_can_be_cancelled_and_the_program_lives_on(drive: Any
 
 
 async def test_a_program_that_ignores_a_cancellation_is_killed(drive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actors.engines.process.CANCEL_S", 0.05)
+    monkeypatch.setattr("actors.engines.dialogue.CANCEL_S", 0.05)
     engine = await drive.spawn("process", speaking("cat >/dev/null"))
     async with drive.seen(engine, "run.started"):
         run = await drive.submit(engine, 1)
@@ -95,6 +95,20 @@ async def test_a_frozen_run_goes_on_where_it_was(drive: Any, counter: str) -> No
         await drive.house.resume(counter)
     info = await drive.house.run(run)
     assert (info.attempts, info.result) == (1, {"counted": 50})
+
+
+async def test_what_is_frozen_stays_so_while_somebody_else_holds_it(drive: Any, counter: str) -> None:
+    async with drive.seen(counter, "run.output", holding="'1"):
+        run = await drive.submit(counter, {"count": 10**9})
+    await drive.house.pause(counter, holder="ice", wait_s=5)
+    await drive.house.pause(counter, holder="else", mode=PauseMode.SOFT, wait_s=5)
+    await drive.house.resume(counter, holder="ice", wait_s=5)
+    [program] = await drive.house.processes(counter)
+    assert (await drive.house.get(counter)).state == "paused"
+    assert (await trio.Path(f"/proc/{program.pid}/stat").read_text()).rpartition(")")[2].split()[0] in "Tt"
+    async with drive.seen(counter, "run.output"):
+        await drive.house.resume(counter, holder="else", wait_s=5)
+    await drive.house.cancel(run)
 
 
 async def test_soft_waits_for_the_end_of_the_run(drive: Any, counter: str) -> None:
@@ -237,6 +251,31 @@ async def test_exit_status_0_is_the_good_end_and_another_is_a_crash(drive: Any) 
     )
 
 
+async def test_other_exit_statuses_may_be_the_good_end(drive: Any) -> None:
+    config = {"exit_codes": [0, 3]}
+    assert (await drive.last_exit("process", plain("exit 3", **config)))["cause"] == "finished"
+    assert (await drive.last_exit("process", plain("exit 4", **config)))["cause"] == "crashed"
+    assert (await drive.last_exit("process", plain("kill $$", **config)))["cause"] == "crashed"
+
+
+async def test_an_end_before_it_was_ready_is_no_good_end(drive: Any) -> None:
+    ended = await drive.last_exit("process", plain("exit 0", ready={"delay_s": 20}))
+    assert (ended["cause"], "exit status 0 before it was ready" in ended["error"]) == ("crashed", True)
+
+
+async def test_a_last_line_without_an_end_is_logged_and_no_crash(drive: Any) -> None:
+    engine, _ = await drive.house.spawn(NewEngine(kind="process", config=plain("printf half"), start=False))
+    async with drive.seen(engine.id, "log.line", holding="'text': 'half'"):
+        await drive.house.start(engine.id)
+
+
+async def test_standard_error_may_go_where_the_output_goes(drive: Any) -> None:
+    config = plain("echo oh >&2; exec sleep 1000", redirect_stderr=True)
+    engine, _ = await drive.house.spawn(NewEngine(kind="process", config=config, start=False))
+    async with drive.seen(engine.id, "log.line", holding="'text': 'oh', 'stream': 'stdout'"):
+        await drive.house.start(engine.id)
+
+
 async def test_it_takes_no_runs(drive: Any) -> None:
     engine = await drive.spawn("process", plain("exec sleep 1000"))
     with pytest.raises(UnsupportedCommand):
@@ -313,6 +352,8 @@ async def test_what_no_retry_mends_is_failed_with_a_sentence(drive: Any, config:
         {"argv": []},
         {"argv": ["a\0b"]},
         {"argv": ["a"], "protocol": "xml"},
+        {"argv": ["a"], "redirect_stderr": True},
+        {"argv": ["a"], "exit_codes": [256]},
         {"argv": ["a"], "ready": {}},
         {"argv": ["a"], "ready": {"line": "(open"}},
         {"argv": ["a"], "ready": {"port": 1, "delay_s": 1}},
