@@ -14,7 +14,8 @@ from actors.engines.program import ProgramFailed
 from protocol.bodies import NewEngine, NewRun
 from protocol.commands import Stop
 from protocol.specs import OnInterrupt, PauseMode, Policy, Restart
-from supervisor import EmbeddedHouse, open_supervisor
+from supervisor import EmbeddedHouse, MemoryStore, open_supervisor
+from supervisor.store.memory import Journal
 
 Clock = trio.testing.MockClock
 NEVER = Restart(policy=Policy.TEMPORARY)
@@ -357,3 +358,15 @@ async def test_a_message_that_is_wrong_is_named(
     talker = await spawned(house, {})
     with pytest.raises(ProgramFailed, match=says.replace(".", r"\.")):
         await talker.dialogue.hear(json.dumps(message).encode())
+
+
+async def test_a_snapshot_outlives_the_house(autojump_clock: Clock) -> None:
+    journal = Journal()
+    async with open_supervisor(store=MemoryStore(journal), threads=False, kinds=[Talker], grace_s=1) as house:
+        talker = await spawned(house, {"resume": True}, on_interrupt=OnInterrupt.RESUME)
+        run = await started(house, talker)
+        await talker.say("snapshot", id=run, value={"done": 3})
+    async with open_supervisor(store=MemoryStore(journal), threads=False, kinds=[Talker], grace_s=1) as house:
+        await until(house, "running")
+        assert (await Talker.latest.heard("hello"))["snapshot"] == {"done": 3}
+        assert (await Talker.latest.heard("run"))["snapshot"] == {"done": 3}
