@@ -60,8 +60,8 @@ const hear = {
   },
 };
 
-say({ type: "hello", protocol: 1, ready: false, heartbeat_s: 5, pause: true, resume: true });
-setInterval(() => say({ type: "heartbeat" }), 5000).unref();
+say({ type: "hello", protocol: 1, ready: false, heartbeat_s: 1, pause: true, resume: true });
+setInterval(() => say({ type: "heartbeat" }), 1000).unref();
 say({ type: "ready" }); // a program that has to load something says this when it has
 
 for await (const line of createInterface({ input: process.stdin })) {

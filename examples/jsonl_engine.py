@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any
 
-BEAT_S = 5.0
+BEAT_S = 1.0
 Heard = queue.Queue[dict[str, Any]]
 saying = threading.Lock()
 
@@ -33,8 +33,8 @@ def main() -> None:
     say("ready")  # a program that has to load something says this when it has
     while True:
         match heard.get():
-            case {"type": "run"} as run:
-                work(run, heard)
+            case {"type": "run", "id": id, "input": input} as run:
+                work(id, input, snapshot_of(run), heard)
             case {"type": "pause", "number": number}:
                 say("paused", number=number)
             case {"type": "signal", "name": name, "payload": payload}:
@@ -56,15 +56,19 @@ def beat() -> None:
         say("heartbeat")
 
 
-def work(run: dict[str, Any], heard: Heard) -> None:
+def snapshot_of(run: dict[str, Any]) -> dict[str, Any]:
+    """Where a run goes on that an earlier life of ours had in hand; empty for one that begins."""
+    kept = run["snapshot"] if run.get("resumed") else None
+    return kept if isinstance(kept, dict) and kept.get("run") == run["id"] else {}
+
+
+def work(id: str, input: Any, kept: dict[str, Any], heard: Heard) -> None:
     """One run, to its one end."""
-    id, input = run["id"], run["input"]
     if not isinstance(input, dict) or not isinstance(input.get("count"), int):
         say("error", id=id, slug="bad-input", detail='Give {"count": <number>}.')
         return
-    done = 0
-    if run.get("resumed") and (run["snapshot"] or {}).get("run") == id:
-        done = run["snapshot"]["done"]
+    done = int(kept.get("done", 0))
+    if done:
         say("log", id=id, level="info", text=f"Going on after {done}.")
     waiting, paused = bool(input.get("ask")) and not done, False
     if waiting:

@@ -9,7 +9,7 @@ from typing import Any
 
 def say(type: str, **members: Any) -> None:
     """Write one message: one line, at once."""
-    print(json.dumps({"type": type, **members}), flush=True)
+    print(json.dumps({"type": type, **members}), flush=True)  # noqa: T201 - this is what it is for
 
 
 def main() -> None:

@@ -222,9 +222,9 @@ async def test_a_stop_does_not_wait_for_a_pause(autojump_clock: Clock, house: Em
 # -- signs of life ---------------------------------------------------------------------------------------------------
 async def test_silence_for_twice_as_long_as_promised_is_the_end(autojump_clock: Clock, house: EmbeddedHouse) -> None:
     talker = await spawned(house, {"heartbeat_s": 10})
-    for type in ("heartbeat", "log", "new"):
+    for sign in ("heartbeat", "log", "new"):
         await trio.sleep(19)
-        await talker.say(type, text="I live")
+        await talker.say(sign, text="I live")
     assert talker.puppet.blame == ""
     await trio.sleep(20.1)
     assert talker.puppet.blame == "said nothing for 20 s, though it had promised a sign of life every 10 s"
