@@ -98,12 +98,16 @@ async def ids(trial: Trial) -> None:
         await trial.done(partner)
         since, number = len(partner.heard), trial.run_id()
         await partner.say("run", id=number, input=trial.input, attempt=1)
+        missing: Failed | None = None
         try:
             await trial.end(partner, number)
-        finally:
-            for message in partner.heard[since:]:
-                if message.id not in (None, number):
-                    raise Failed(f"In the run {number} it said something about {message.id}.")
+        except Failed as error:
+            missing = error
+        for message in partner.heard[since:]:
+            if message.id not in (None, number):
+                raise Failed(f"In the run {number} it said something about {message.id}.")
+        if missing is not None:
+            raise missing
 
 
 @check(

@@ -55,7 +55,7 @@ class Partner:
         lines = Lines(jsonl.LINE_BYTES)
         try:
             while data := await self.process.stdout.receive_some(READ_BYTES):
-                for line in lines.feed(data):
+                for line in lines.feed(bytes(data)):
                     self._hear(line)
         except LineTooLong as error:
             self.broken.append(str(error))
@@ -69,7 +69,7 @@ class Partner:
         assert self.process.stderr is not None
         lines = Lines(8 << 10, cut=True)
         while data := await self.process.stderr.receive_some(READ_BYTES):
-            self._last += [line.decode(errors="replace") for line in lines.feed(data)]
+            self._last += [line.decode(errors="replace") for line in lines.feed(bytes(data))]
 
     def _hear(self, line: bytes) -> None:
         try:

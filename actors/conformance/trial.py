@@ -63,22 +63,29 @@ class Trial:
         Raises SpawnFailed; Failed when it does not get as far.
         """
         tree = Tree(f"conform.{os.getpid()}.{secrets.token_hex(4)}", ChildPolicy())
+        raised: Exception | None = None
         try:
             partner = Partner(await tree.spawn(self.argv))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partner.attend)
                 try:
-                    await partner.say("hello", protocol=jsonl.PROTOCOL, engine_id="conform", incarnation=1, **hello)
-                    if greeted:
-                        self.hello = await self.greeting(partner)
-                        if not self.hello.ready:
-                            await partner.until(lambda m: isinstance(m, jsonl.Ready), "`ready`", self.within_s)
+                    await self._greet(partner, hello, wait=greeted)
                     yield partner
-                finally:
-                    nursery.cancel_scope.cancel()
+                except Exception as error:  # noqa: BLE001 - raised again below, bare
+                    raised = error
+                nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
                 await tree.end(0.0)
+        if raised is not None:
+            raise raised
+
+    async def _greet(self, partner: Partner, hello: dict[str, Any], *, wait: bool) -> None:
+        await partner.say("hello", protocol=jsonl.PROTOCOL, engine_id="conform", incarnation=1, **hello)
+        if wait:
+            self.hello = await self.greeting(partner)
+            if not self.hello.ready:
+                await partner.until(lambda m: isinstance(m, jsonl.Ready), "`ready`", self.within_s)
 
     async def greeting(self, partner: Partner) -> jsonl.Hello:
         hello = await partner.until(lambda m: isinstance(m, jsonl.Hello), "`hello`", self.within_s)

@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from web.cli import (
     audit,
+    conform,
     engines,
     events,
     house,
@@ -43,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (house, engines, runs, events, people, audit):
+for part in (house, engines, runs, events, people, audit, conform):
     part.add(app)
 app.add_typer(pools.app, name="pool")
 app.add_typer(letters.app, name="dead-letter")
