@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from actors.children import ResourceLimits, Sandbox
+from actors.children import ChildPolicy, ResourceLimits, Sandbox
 from actors.engine import Finished, RequestExpired, RunInput
 from actors.output import Output
 from actors.processes import Process
@@ -66,6 +67,16 @@ class Context:
     def trace(self) -> Trace | None:
         """The trace that this run belongs to, for what it starts or calls; None outside of runs, or without one."""
         return self._cell.host.observer.trace(self._run.id) if self._run is not None else None
+
+    @property
+    def directory(self) -> Path:
+        """A folder of this engine's own, over all its incarnations; whoever needs it makes it, for us alone."""
+        return self._cell.host.directory_of(self._cell.spec)
+
+    @property
+    def children(self) -> ChildPolicy:
+        """What the house lets its programs do."""
+        return self._cell.host.children
 
     @property
     def stopping(self) -> bool:

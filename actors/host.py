@@ -119,3 +119,6 @@ class Host(Protocol):
     @property
     def runs_directory(self) -> Path:
         """Where `<run_id>.out` files live."""
+
+    def directory_of(self, spec: Spec) -> Path:
+        """A folder of the engine's own, which whoever needs it makes."""

@@ -124,6 +124,9 @@ class Supervisor:
     def runs_directory(self) -> Path:
         return self.directory / "runs"
 
+    def directory_of(self, spec: Spec) -> Path:
+        return self.directory / "engines" / spec.uid
+
     def now(self) -> float:
         return trio.current_time()
 

@@ -10,23 +10,28 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import trio
 from pydantic import Field, field_validator, model_validator
 
-from actors.children import ChildPolicy
+from actors.children import ChildPolicy, Outside
 from actors.context import Context, RunContext
 from actors.engine import Config, Engine, Finished, RunInput
 from actors.engines import jsonl
 from actors.engines.dialogue import Dialogue
+from actors.engines.logfile import LogFile, Rotating
 from actors.engines.program import LOG_LINE_BYTES, Program, ProgramFailed
-from actors.engines.programs import ProgramConfig, Text, cannot_start, exceeded, refuse
+from actors.engines.programs import ProgramConfig, Text, cannot_start, exceeded, not_allowed, refuse
 from actors.lines import Lines
 from actors.processes import SpawnFailed
+from protocol.errors import NotFound
 from protocol.specs import OnInterrupt, PauseMode
+from protocol.wire import LogPage
 
 __all__ = ["ProcessConfig", "ProcessEngine", "Ready"]
 
@@ -67,7 +72,8 @@ class Ready(Config):
 class ProcessConfig(ProgramConfig):
     """`argv`: the program and its arguments; no shell reads them. `stop_signal`: how it is asked to end; a `jsonl`
     program is told so first. `exit_codes`: with which of them it has ended well. `redirect_stderr`: its standard error
-    goes where its output goes; not where that is the protocol.
+    goes where its output goes; not where that is the protocol. `stdout_log`, `stderr_log`: the files in which what it
+    writes is kept, all of it; none, when null. The output of `jsonl` is the protocol, and is not kept.
     """
 
     argv: Annotated[tuple[Text, ...], Field(min_length=1, max_length=4096)]
@@ -76,6 +82,8 @@ class ProcessConfig(ProgramConfig):
     stop_signal: Literal["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "KILL"] = "TERM"
     exit_codes: Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(max_length=256)] = (0,)
     redirect_stderr: bool = False
+    stdout_log: LogFile | None = LogFile()
+    stderr_log: LogFile | None = LogFile()
 
     @model_validator(mode="after")
     def _can_be_seen_ready(self) -> Self:
@@ -88,6 +96,16 @@ class ProcessConfig(ProgramConfig):
         if self.redirect_stderr and self.protocol == "jsonl":
             raise ValueError("redirect_stderr is for protocol none: the output of jsonl is the protocol's")
         return self
+
+    @property
+    def logs(self) -> dict[str, LogFile]:
+        """The files that are written, by the stream that goes there."""
+        streams = {"stdout": self.stdout_log, "stderr": self.stderr_log}
+        if self.protocol == "jsonl":
+            del streams["stdout"]
+        if self.redirect_stderr:
+            del streams["stderr"]
+        return {stream: log for stream, log in streams.items() if log is not None}
 
     @field_validator("stop_signal", mode="before")
     @classmethod
@@ -113,6 +131,7 @@ class ProcessEngine(Engine):
         super().__init__(config)
         self._program: Program
         self._dialogue: Dialogue | None = None
+        self._logs: dict[str, Rotating] = {}
         self._held = self._up = False
         self._shown = trio.Event()  # the line that says it is ready
 
@@ -128,6 +147,19 @@ class ProcessEngine(Engine):
     @classmethod
     def refuse(cls, config: ProcessConfig, children: ChildPolicy) -> None:
         refuse(config, children)
+        for stream, log in config.logs.items():
+            try:
+                log.check(children)
+            except Outside as error:
+                raise not_allowed(f"{stream}_log", str(error)) from None
+
+    @classmethod
+    def read_log(
+        cls, config: ProcessConfig, directory: Path, children: ChildPolicy, stream: str, after: str | None, limit: int
+    ) -> LogPage:
+        if stream not in config.logs:
+            raise NotFound(f"This engine keeps no log of {stream}; it keeps {', '.join(config.logs) or 'none'}.")
+        return config.logs[stream].read(directory, stream, children, after, limit)
 
     async def on_start(self, ctx: Context) -> None:
         """CannotStart: there is no such program, directory or secret, or it speaks another version of the protocol."""
@@ -140,6 +172,7 @@ class ProcessEngine(Engine):
             )
         except SpawnFailed as error:
             raise cannot_start(error) from error
+        kept = self._open_logs(ctx)
         dialogue = self._dialogue = Dialogue(ctx, self.kind) if config.protocol == "jsonl" else None
         self._program = Program(
             repr(config.argv[0]),
@@ -148,6 +181,8 @@ class ProcessEngine(Engine):
             heard=dialogue.hear if dialogue else partial(self._printed, ctx),
             noticed=partial(self._noticed, ctx),
             masked=dialogue is None,
+            kept=kept.get("stdout"),
+            kept_error=kept.get("stderr"),
         )
         if dialogue is not None:
             dialogue.program = self._program
@@ -209,7 +244,11 @@ class ProcessEngine(Engine):
     async def _attend(self, ctx: Context) -> None:
         """The program's life; how it ends is how the incarnation ends, unless it was asked to."""
         program = self._program
-        code = await program.attend(ctx)
+        try:
+            code = await program.attend(ctx)
+        finally:
+            for log in self._logs.values():
+                log.close()
         if self._dialogue is not None:
             self._dialogue.close()
         elif program.half:
@@ -238,16 +277,29 @@ class ProcessEngine(Engine):
             where.append("before it was ready")
         return " ".join(where)
 
+    def _open_logs(self, ctx: Context) -> dict[str, Callable[[bytes], None]]:
+        """Where the bytes of each stream that is kept go."""
+        for stream, log in self.config.logs.items():
+            self._logs[stream] = log.opened(ctx.directory, stream, ctx.children, partial(ctx.log, level="warning"))
+        return {stream: log.write for stream, log in self._logs.items()}
+
     # -- what it prints ----------------------------------------------------------------------------------------------
     async def _printed(self, ctx: Context, line: bytes) -> None:
         text = line.decode(errors="replace")
-        ctx.log(text, stream="stdout")
+        if self._tells(self.config.stdout_log):
+            ctx.log(text, stream="stdout")
         self._look(text)
         await trio.lowlevel.checkpoint()
 
     def _noticed(self, ctx: Context, text: str) -> None:
-        ctx.log(text, level="error", stream="stderr")
+        if self._tells(self.config.stderr_log):
+            ctx.log(text, level="error", stream="stderr")
         self._look(text)
+
+    @staticmethod
+    def _tells(log: LogFile | None) -> bool:
+        """Lines that are kept nowhere else are events in any case."""
+        return log is None or log.events
 
     def _look(self, text: str) -> None:
         if self.config.ready is not None and self.config.ready.shown_by(text):

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import trio
 
+from actors.children import ChildPolicy
+from actors.secrets import Sources
 from protocol.bodies import NewEngine, ReplyBody
 from protocol.commands import Signal, Start
-from protocol.errors import InvalidState, UnsupportedCommand, ValidationFailed
+from protocol.errors import InvalidState, NotFound, UnsupportedCommand, ValidationFailed
 from protocol.specs import OnInterrupt, PauseMode, Restart
-from supervisor import EmbeddedHouse
+from supervisor import EmbeddedHouse, Filter, open_supervisor
+from tests.actors.engines.conftest import Driver
 
 HELLO = """echo '{"type":"hello","protocol":1}'; """
 
@@ -145,7 +148,7 @@ async def test_soft_stands_still_in_the_middle_of_a_run(drive: Any, counting: st
 
 
 async def test_a_run_goes_on_in_the_next_incarnation_of_a_program_that_can(drive: Any, counting: str) -> None:
-    async with drive.seen(counting, "run.output", holding="'1"):
+    async with drive.seen(counting, "state.patched", holding="'slice': 'snapshot'"):
         run = await drive.submit(counting, {"count": 200})
     [program] = await drive.house.processes(counting)
     async with drive.seen(counting, "run.completed"), drive.seen(counting, "log.line", holding="Going on after"):
@@ -348,8 +351,8 @@ async def test_a_port_that_accepts_is_readiness(drive: Any) -> None:
 
 
 async def test_what_is_never_ready_is_a_crash(drive: Any) -> None:
-    ended = await drive.last_exit("process", plain("echo no; exec sleep 9", ready={"line": "yes"}), boot_s=0.1)
-    assert "was not ready within 0.1 s" in ended["error"]
+    ended = await drive.last_exit("process", plain("echo no; exec sleep 9", ready={"line": "yes"}), boot_s=0.5)
+    assert "was not ready within 0.5 s" in ended["error"]
 
 
 async def test_it_is_stopped_with_its_own_signal(drive: Any, tmp_path: Path) -> None:
@@ -409,3 +412,63 @@ async def test_what_no_retry_mends_is_failed_with_a_sentence(drive: Any, config:
 async def test_a_config_that_cannot_be_meant_is_refused(house: EmbeddedHouse, config: dict[str, Any]) -> None:
     with pytest.raises(ValidationFailed):
         await house.spawn(NewEngine(kind="process", config=config))
+
+
+# -- what is kept ---------------------------------------------------------------------------------------------------
+async def test_all_that_it_writes_is_kept_in_files_of_its_own(drive: Any) -> None:
+    script = "seq 1000; echo err >&2; printf half; exec sleep 1000"
+    engine = await drive.spawn("process", plain(script, ready={"line": "err"}))
+    text = await written(drive, engine, "stdout", "half")
+    assert text == "".join(f"{n}\n" for n in range(1, 1001)) + "half"
+    assert await written(drive, engine, "stderr", "err") == "err\n"
+    uid = (await drive.house.get(engine)).uid
+    folder = drive.house.supervisor.directory / "engines" / uid
+    assert {path.name for path in await trio.to_thread.run_sync(lambda: list(folder.iterdir()))} == {
+        "stdout.log",
+        "stderr.log",
+    }
+
+
+async def written(drive: Any, engine: str, stream: str, until: str) -> str:
+    """All of a log, once it holds this."""
+    text, place = "", "0"
+    with trio.fail_after(20):
+        while until not in text:
+            page = await drive.house.log(engine, stream, after=place, wait_s=20)
+            text, place = text + page.text, page.next_after
+    return text
+
+
+async def test_a_log_may_be_elsewhere_and_be_no_event(drive: Any, tmp_path: Path) -> None:
+    log = {"path": str(tmp_path / "my.log"), "max_bytes": 8, "backups": 1, "events": False}
+    script = "echo one; echo two; echo three; echo up >&2; exec sleep 1000"
+    engine = await drive.spawn("process", plain(script, ready={"line": "up"}, stdout_log=log))
+    assert await written(drive, engine, "stdout", "three") == "one\ntwo\nthree\n"
+    assert (tmp_path / "my.log").read_text() == "three\n"
+    assert (tmp_path / "my.log.1").read_text() == "one\ntwo\n"
+    lines = await drive.house.event_page(Filter(engine=engine, types=("log.line",)), after="0")
+    assert [row["data"]["text"] for row in lines.items] == ["up"]
+
+
+async def test_what_is_not_kept_cannot_be_read(drive: Any, counter: str) -> None:
+    engine = await drive.spawn("process", plain("exec sleep 1000", stderr_log=None, redirect_stderr=True))
+    for name, stream in ((engine, "stderr"), (counter, "stdout")):
+        with pytest.raises(NotFound, match=f"no log of {stream}"):
+            await drive.house.log(name, stream)
+
+
+async def test_a_secret_is_not_in_a_log(drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANARY", "canary-5f0a2b91")
+    policy = ChildPolicy(secrets=Sources(env=frozenset({"CANARY"})))
+    async with open_supervisor(grace_s=1, children=policy) as house:
+        own = Driver(house)
+        script = "printf canary-; sleep 0.1; echo 5f0a2b91 $KEY; echo up >&2; exec sleep 1000"
+        config = plain(script, env={"KEY": {"env": "CANARY"}}, ready={"line": "up"})
+        engine = await own.spawn("process", config)
+        assert await written(own, engine, "stdout", "\n") == "*** ***\n"
+
+
+@pytest.mark.parametrize("path", ["/nowhere/log", "relative/log"])
+async def test_a_log_that_cannot_be_written_is_refused(house: EmbeddedHouse, path: str) -> None:
+    with pytest.raises(ValidationFailed, match="stdout_log"):
+        await house.spawn(NewEngine(kind="process", config=plain("true", stdout_log={"path": path})))
