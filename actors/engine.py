@@ -126,8 +126,8 @@ class Engine:
     def read_log(
         cls, config: Any, directory: Path, children: ChildPolicy, stream: str, after: str | None, limit: int
     ) -> LogPage:
-        """What the programs of an engine with this config and this folder wrote to `stdout` or `stderr`, as far as it is
-        in files. Called in a thread: it may read the disk. Raises NotFound where nothing is kept.
+        """What the programs of an engine with this config and this folder wrote to `stdout` or `stderr`, as far as it
+        is in files. Called in a thread: it may read the disk. Raises NotFound where nothing is kept.
         """
         raise NotFound(f"Engines of the kind {cls.kind} keep no log of {stream}.")
 

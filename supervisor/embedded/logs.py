@@ -40,3 +40,4 @@ class Logs(Base):
                 return page
             after = page.next_after
             await trio.sleep(min(LOOK_S, max(deadline - trio.current_time(), 0)))
+            self._live(engine)  # or nothing more will come

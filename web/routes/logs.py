@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -23,7 +23,7 @@ Wait = Annotated[float, Field(ge=0, le=60, strict=True, description="How long to
 async def get_log(
     call: Call,
     engine: str,
-    stream: Literal["stdout", "stderr"],
+    stream: str,
     *,
     after: Place | None = None,
     limit: Bytes = 1 << 16,

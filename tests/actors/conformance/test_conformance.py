@@ -76,19 +76,19 @@ def test_every_check_passes_for_a_program_that_conforms() -> None:
 
 
 def test_the_example_in_python_conforms(root: Path) -> None:
-    inputs = {"input": {"count": 2}, "long_input": {"count": 300}}
+    inputs: dict[str, Any] = {"input": {"count": 2}, "long_input": {"count": 300}}
     outcomes = tried([sys.executable, str(root / "examples/jsonl_engine.py")], **inputs)
     assert [o for o in outcomes if o.outcome != "passed"] == []
 
 
 def test_the_example_in_javascript_conforms(root: Path, program: Callable[[str], str]) -> None:
-    inputs = {"input": "one two", "long_input": "word " * 150_000}
+    inputs: dict[str, Any] = {"input": "one two", "long_input": "word " * 150_000}
     outcomes = tried([program("node"), str(root / "examples/jsonl-engine.mjs")], **inputs)
     assert [o for o in outcomes if o.outcome != "passed"] == []
 
 
 def test_a_program_that_announces_nothing_is_asked_for_nothing_more(root: Path) -> None:
-    inputs = {"input": {"count": 2}, "long_input": {"count": 300}}
+    inputs: dict[str, Any] = {"input": {"count": 2}, "long_input": {"count": 300}}
     outcomes = tried([sys.executable, str(root / "tests/actors/engines/old_engine.py")], **inputs)
     declared = {check.name for check in CHECKS if check.declared}
     assert {o.check for o in outcomes if o.outcome == "skipped"} == declared

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ def told() -> list[str]:
     return []
 
 
-def opened(path: Path, told: list[str] | None = None, **more: int) -> Rotating:
+def opened(path: Path, told: list[str] | None = None, **more: Any) -> Rotating:
     lost = [] if told is None else told
     return LogFile(path=str(path), **more).opened(path.parent, "stdout", ANYWHERE, lost.append)
 
