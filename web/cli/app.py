@@ -16,6 +16,7 @@ from web.cli import (
     engines,
     events,
     house,
+    importing,
     keys,
     letters,
     people,
@@ -44,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (house, engines, runs, events, people, audit, conform):
+for part in (house, engines, runs, events, people, audit, conform, importing):
     part.add(app)
 app.add_typer(pools.app, name="pool")
 app.add_typer(letters.app, name="dead-letter")
