@@ -13,7 +13,7 @@ PAGE = (Path(__file__).parents[2] / "docs/engine-protocol.md").read_text()
 
 def rows(section: str) -> list[list[str]]:
     text = PAGE.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-    return [line.strip("|").split(" | ") for line in re.findall(r"^\| ?(`.*)\|$", text, re.MULTILINE)]
+    return [re.split(r" *\| *", line) for line in re.findall(r"^\| (`.*)\|$", text, re.MULTILINE)]
 
 
 def test_what_a_program_says_is_on_the_page_with_its_members() -> None:
