@@ -16,7 +16,17 @@ from pydantic import AfterValidator, Field
 from actors.secrets import Sources
 from protocol.specs import STRICT
 
-__all__ = ["PASSED", "WORKSPACE_NAME", "ChildPolicy", "Outside", "Place", "ResourceLimits", "Sandbox", "passable"]
+__all__ = [
+    "PASSED",
+    "WORKSPACE_NAME",
+    "Absolute",
+    "ChildPolicy",
+    "Outside",
+    "Place",
+    "ResourceLimits",
+    "Sandbox",
+    "passable",
+]
 
 PASSED = ("PATH", "HOME", "LANG", "LANGUAGE", "LC_*", "TERM", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR")
 """What a program gets of our environment when nobody says otherwise. Not XDG_RUNTIME_DIR: it leads to the sockets of

@@ -29,6 +29,7 @@ from protocol.edge import as_json
 from protocol.events import is_reserved
 from protocol.requests import Decided, Option, Request, RequestKind, RequestState
 from protocol.specs import PauseMode
+from protocol.states import State
 from protocol.trace import Trace
 from protocol.wire import RunInfo
 
@@ -81,6 +82,23 @@ class Context:
     def stopping(self) -> bool:
         """The engine was asked to end; what is in hand should come to its end soon."""
         return self._cell.ending
+
+    @property
+    def held(self) -> PauseMode | None:
+        """How the engine is held at this moment, a freeze before anything else; None when it is not, or is to end."""
+        cell = self._cell
+        if cell.state not in (State.PAUSING, State.PAUSED) or not cell.holds:
+            return None
+        modes = [hold.mode for hold in cell.holds.values()]
+        return PauseMode.FREEZE if PauseMode.FREEZE in modes else modes[0]
+
+    async def until_held(self, *modes: PauseMode | None) -> PauseMode | None:
+        """Wait until `held` is one of these, and tell which. No pause point: it is for a task of the author's own that
+        sees to a pause.
+        """
+        while (mode := self.held) not in modes:
+            await self._cell.lot.park()
+        return mode
 
     def time(self) -> float:
         """Monotonic seconds that stand still while the engine is paused."""

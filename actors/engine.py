@@ -20,11 +20,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from protocol.errors import NotFound
 from protocol.specs import OnInterrupt, PauseMode
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from actors.children import ChildPolicy
     from actors.context import Context, RunContext
+    from protocol.wire import LogPage
 
 __all__ = ["CannotStart", "Config", "Engine", "Finished", "RequestExpired", "RunFailed", "RunInput"]
 
@@ -120,6 +124,15 @@ class Engine:
         """Refuse a config whose programs this house does not allow; raise ValidationFailed. Called before an engine is
         spawned, in a thread, for a kind that sets `refuses`: it may read the disk.
         """
+
+    @classmethod
+    def read_log(
+        cls, config: Any, directory: Path, children: ChildPolicy, stream: str, after: str | None, limit: int
+    ) -> LogPage:
+        """What the programs of an engine with this config and this folder wrote to `stdout` or `stderr`, as far as it
+        is in files. Called in a thread: it may read the disk. Raises NotFound where nothing is kept.
+        """
+        raise NotFound(f"Engines of the kind {cls.kind} keep no log of {stream}.")
 
     async def on_start(self, ctx: Context) -> None:
         """The incarnation begins. Bounded by the spec's `boot_s`. The engine is `running` when this returns."""

@@ -225,12 +225,13 @@ async def quiesce(cell: Cell, actor: Incarnation) -> None:
             if held and actor.wants_freeze and not actor.frozen:
                 actor.step = "freezing the process tree"
                 await actor.tree.freeze()
-            elif actor.frozen and not (held and actor.wants_freeze):
+            elif actor.frozen and not held:  # also a hold of another mode keeps still what stands still
                 actor.tree.thaw()
             elif cell.state is State.PAUSING and actor.quiescent:
                 if not actor.told:
-                    actor.told = True
+                    actor.told, step, actor.step = True, actor.step, "on_pause"
                     await engine.on_pause(actor.ctx)
+                    actor.step = step
                 else:
                     cell.quiet()
             elif not held and actor.told:

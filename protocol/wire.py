@@ -23,7 +23,7 @@ from protocol.view import Hold
 
 __all__ = [
     "Accepted", "CommandInfo", "DeadLetterInfo", "Disposed", "DrainInfo", "EngineInfo", "HealthInfo", "KindInfo",
-    "MailboxInfo", "Page", "PoolInfo", "PoolResult", "ProcessRow", "RequestInfo", "RunInfo", "SliceInfo",
+    "LogPage", "MailboxInfo", "Page", "PoolInfo", "PoolResult", "ProcessRow", "RequestInfo", "RunInfo", "SliceInfo",
     "SpawnedEngine", "StateInfo",
 ]  # fmt: skip
 
@@ -301,6 +301,18 @@ class ProcessRow:
     cpu_s: float
     rss_bytes: int
     started_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPage:
+    """A piece of what a program wrote. `next_after`: the place behind it; `missed`: the place that was asked for is
+    not there any more, and this begins with the oldest that is kept.
+    """
+
+    stream: str
+    text: str
+    next_after: str
+    missed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from protocol.wire import (
     EngineInfo,
     HealthInfo,
     KindInfo,
+    LogPage,
     Page,
     PoolInfo,
     PoolResult,
@@ -173,6 +174,13 @@ class House(Protocol):
         """Ended runs, newest first, and how many there are."""
 
     async def processes(self, engine: str) -> Sequence[ProcessRow]: ...
+    async def log(
+        self, engine: str, stream: str = ..., *, after: str | None = None, limit: int = ..., wait_s: float = 0
+    ) -> LogPage:
+        """What its programs wrote to `stdout` or `stderr`, as far as files keep it: at most `limit` bytes, behind a
+        place (None: the last of it; "0": all), waiting so long for something new. NotFound where it is not kept.
+        """
+
     async def why(self, engine: str) -> dict[str, Why]:
         """The last `stop`, `pause`, `restart` and `cancel`, as far as there were any."""
 

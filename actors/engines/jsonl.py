@@ -1,7 +1,8 @@
 """The language of the `process` kind: one JSON object a line, told in `docs/engine-protocol.md`. Values only, no I/O.
 
 What a program says is parsed strictly in its types and generously in its members: unknown ones are ignored, and so are
-unknown messages, so that a newer program can speak to an older house.
+unknown messages, so that a newer program can speak to an older house. What a program need not do it announces in its
+`hello`; who announces nothing speaks the language as it was at first.
 """
 
 from __future__ import annotations
@@ -20,18 +21,24 @@ from protocol.specs import Levels
 __all__ = [
     "LINE_BYTES",
     "PROTOCOL",
+    "SNAPSHOT_BYTES",
     "Ask",
     "Broken",
     "Event",
     "Failure",
+    "Heartbeat",
     "Hello",
     "Log",
     "Message",
     "Output",
+    "Paused",
     "Progress",
+    "Ready",
     "Result",
+    "Snapshot",
     "Unknown",
     "Update",
+    "Usage",
     "parse_line",
     "say",
 ]  # fmt: skip
@@ -39,6 +46,9 @@ __all__ = [
 PROTOCOL = 1
 LINE_BYTES = 1 << 20
 """How long a message may be, either way."""
+
+SNAPSHOT_BYTES = 256 << 10
+"""How long the line of a `snapshot` may be: it is kept, and told again."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Id = Annotated[str, Field(min_length=1, max_length=128)]
@@ -57,7 +67,29 @@ class Message(BaseModel):
 
 
 class Hello(Message):
+    """`ready`: whether it can work already; else it says `ready` later. `heartbeat_s`: it says something at least so
+    often. `pause`: it stands still when it is told `pause`. `resume`: it goes on with a run from its last `snapshot`.
+    """
+
     protocol: int
+    ready: bool = True
+    heartbeat_s: Annotated[float, Field(ge=0.1, le=86_400)] | None = None
+    pause: bool = False
+    resume: bool = False
+
+
+class Ready(Message):
+    """It can work now."""
+
+
+class Heartbeat(Message):
+    """It lives; so does who says anything else."""
+
+
+class Paused(Message):
+    """It stands still, as the `pause` of this number asked."""
+
+    number: int
 
 
 class Result(Message):
@@ -82,6 +114,12 @@ class Update(Message):
     value: Any = None
 
 
+class Snapshot(Message):
+    """What the next incarnation needs to go on; None: nothing."""
+
+    value: Any = None
+
+
 class Log(Message):
     text: str
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -95,6 +133,13 @@ class Progress(Message):
 class Output(Message):
     id: Id
     text: str
+
+
+class Usage(Message):
+    """What the run has used since it said so last."""
+
+    id: Id
+    amounts: dict[Name, Annotated[float, Field(ge=0)]]
 
 
 class Ask(Message):
@@ -120,13 +165,18 @@ class Unknown(Message):
 
 MESSAGES: dict[str, type[Message]] = {
     "hello": Hello,
+    "ready": Ready,
+    "heartbeat": Heartbeat,
+    "paused": Paused,
     "result": Result,
     "error": Failure,
     "event": Event,
     "update": Update,
+    "snapshot": Snapshot,
     "log": Log,
     "progress": Progress,
     "output": Output,
+    "usage": Usage,
     "ask": Ask,
 }
 
@@ -142,6 +192,8 @@ def parse_line(line: bytes, *, shown: Callable[[bytes], bytes] = bytes) -> Messa
     model = MESSAGES.get(value["type"])
     if model is None:
         return Unknown(type=value["type"][:64])
+    if model is Snapshot and len(line) > SNAPSHOT_BYTES:
+        raise Broken(f"a `snapshot` has {len(line)} bytes; the limit is {SNAPSHOT_BYTES}")
     try:
         return adapter(model).validate_json(line)  # type: ignore[no-any-return]  # an adapter forgets its type
     except ValidationError as error:

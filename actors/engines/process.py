@@ -10,31 +10,30 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import trio
 from pydantic import Field, field_validator, model_validator
 
-from actors.children import ChildPolicy
+from actors.children import ChildPolicy, Outside
 from actors.context import Context, RunContext
-from actors.engine import CannotStart, Config, Engine, Finished, RunFailed, RunInput
+from actors.engine import Config, Engine, Finished, RunInput
 from actors.engines import jsonl
+from actors.engines.dialogue import Dialogue
+from actors.engines.logfile import LogFile, Rotating
 from actors.engines.program import LOG_LINE_BYTES, Program, ProgramFailed
-from actors.engines.programs import ProgramConfig, Text, cannot_start, exceeded, refuse
+from actors.engines.programs import ProgramConfig, Text, cannot_start, exceeded, not_allowed, refuse
 from actors.lines import Lines
 from actors.processes import SpawnFailed
-from protocol.edge import as_json
+from protocol.errors import NotFound
 from protocol.specs import OnInterrupt, PauseMode
+from protocol.wire import LogPage
 
 __all__ = ["ProcessConfig", "ProcessEngine", "Ready"]
-
-CANCEL_S = 5.0
-"""How long a program may go on with a run that was cancelled before it is killed and started anew."""
-
-MESSAGES_AHEAD = 64
-"""How many messages of a run may wait for the run's task; then the program is not read any further."""
 
 LOOK_S = 0.05
 """How often a port is tried."""
@@ -72,19 +71,41 @@ class Ready(Config):
 
 class ProcessConfig(ProgramConfig):
     """`argv`: the program and its arguments; no shell reads them. `stop_signal`: how it is asked to end; a `jsonl`
-    program is told so first.
+    program is told so first. `exit_codes`: with which of them it has ended well. `redirect_stderr`: its standard error
+    goes where its output goes; not where that is the protocol. `stdout_log`, `stderr_log`: the files in which what it
+    writes is kept, all of it; none, when null. The output of `jsonl` is the protocol, and is not kept.
     """
 
     argv: Annotated[tuple[Text, ...], Field(min_length=1, max_length=4096)]
     protocol: Literal["jsonl", "none"] = "jsonl"
     ready: Ready | None = None
     stop_signal: Literal["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "KILL"] = "TERM"
+    exit_codes: Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(max_length=256)] = (0,)
+    redirect_stderr: bool = False
+    stdout_log: LogFile | None = LogFile()
+    stderr_log: LogFile | None = LogFile()
 
     @model_validator(mode="after")
     def _can_be_seen_ready(self) -> Self:
         if self.ready is not None and self.ready.port is not None and self.sandbox and not self.sandbox.network:
             raise ValueError("a port is ready only where the sandbox opens the network")
         return self
+
+    @model_validator(mode="after")
+    def _speaks_alone(self) -> Self:
+        if self.redirect_stderr and self.protocol == "jsonl":
+            raise ValueError("redirect_stderr is for protocol none: the output of jsonl is the protocol's")
+        return self
+
+    @property
+    def logs(self) -> dict[str, LogFile]:
+        """The files that are written, by the stream that goes there."""
+        streams = {"stdout": self.stdout_log, "stderr": self.stderr_log}
+        if self.protocol == "jsonl":
+            del streams["stdout"]
+        if self.redirect_stderr:
+            del streams["stderr"]
+        return {stream: log for stream, log in streams.items() if log is not None}
 
     @field_validator("stop_signal", mode="before")
     @classmethod
@@ -102,19 +123,17 @@ class ProcessEngine(Engine):
     pause_modes = (PauseMode.FREEZE, PauseMode.SOFT, PauseMode.INTERRUPT)
     pause_mode = PauseMode.FREEZE
     on_interrupt = OnInterrupt.FAIL
+    checkpoints = True
     refuses = True
     config: ProcessConfig
 
     def __init__(self, config: ProcessConfig) -> None:
         super().__init__(config)
         self._program: Program
-        self._held = False
+        self._dialogue: Dialogue | None = None
+        self._logs: dict[str, Rotating] = {}
+        self._held = self._up = False
         self._shown = trio.Event()  # the line that says it is ready
-        self._greeted = trio.Event()
-        self._run_id = ""  # the latest run, and whether the program has said how it ended
-        self._over = trio.Event()
-        self._over.set()
-        self._to_run, _ = trio.open_memory_channel[jsonl.Message](0)
 
     @classmethod
     def accepts_runs(cls, config: ProcessConfig) -> bool:
@@ -128,6 +147,19 @@ class ProcessEngine(Engine):
     @classmethod
     def refuse(cls, config: ProcessConfig, children: ChildPolicy) -> None:
         refuse(config, children)
+        for stream, log in config.logs.items():
+            try:
+                log.check(children)
+            except Outside as error:
+                raise not_allowed(f"{stream}_log", str(error)) from None
+
+    @classmethod
+    def read_log(
+        cls, config: ProcessConfig, directory: Path, children: ChildPolicy, stream: str, after: str | None, limit: int
+    ) -> LogPage:
+        if stream not in config.logs:
+            raise NotFound(f"This engine keeps no log of {stream}; it keeps {', '.join(config.logs) or 'none'}.")
+        return config.logs[stream].read(directory, stream, children, after, limit)
 
     async def on_start(self, ctx: Context) -> None:
         """CannotStart: there is no such program, directory or secret, or it speaks another version of the protocol."""
@@ -135,53 +167,50 @@ class ProcessEngine(Engine):
         boot_s = trio.current_effective_deadline() - trio.current_time()
         try:
             env = await ctx.environment(config.env, api=config.api)
-            process = await ctx.spawn_process(config.argv, env=env, **config.bounds)
+            process = await ctx.spawn_process(
+                config.argv, env=env, merge_stderr=config.redirect_stderr, **config.bounds
+            )
         except SpawnFailed as error:
             raise cannot_start(error) from error
-        speaks = config.protocol == "jsonl"
+        kept = await self._open_logs(ctx)
+        dialogue = self._dialogue = Dialogue(ctx, self.kind) if config.protocol == "jsonl" else None
         self._program = Program(
             repr(config.argv[0]),
             process,
-            lines=Lines(jsonl.LINE_BYTES) if speaks else Lines(LOG_LINE_BYTES, cut=True),
-            heard=self._heard(ctx) if speaks else self._printed(ctx),
-            noticed=lambda text: self._noticed(ctx, text),
-            masked=not speaks,
+            lines=Lines(jsonl.LINE_BYTES) if dialogue else Lines(LOG_LINE_BYTES, cut=True),
+            heard=dialogue.hear if dialogue else partial(self._printed, ctx),
+            noticed=partial(self._noticed, ctx),
+            masked=dialogue is None,
+            kept=kept.get("stdout"),
+            kept_error=kept.get("stderr"),
         )
+        if dialogue is not None:
+            dialogue.program = self._program
         ctx.nursery.start_soon(self._attend, ctx)
-        if speaks:
-            self._say("hello", protocol=jsonl.PROTOCOL, engine_id=ctx.engine_id, incarnation=ctx.incarnation)
         # A moment before the runtime's own limit, which knows nothing of last words.
         with trio.move_on_at(trio.current_effective_deadline() - 0.05 * boot_s) as limit:
-            if speaks:
-                await self._greeted.wait()
+            if dialogue is not None:
+                await dialogue.begin()
             await self._ready(ctx)
         if limit.cancelled_caught:
-            missed = "said no hello" if speaks and not self._greeted.is_set() else "was not ready"
+            missed = "was not ready" if dialogue is None or dialogue.greeted else "said no hello"
             raise ProgramFailed(self._program.sentence(f"{missed} within {round(boot_s, 1):g} s"))
+        self._up = True
 
     async def on_run(self, ctx: RunContext, run: RunInput) -> Any:
-        """Hand the run over, and do what the program says about it until it says how it ended."""
-        if not self._over.is_set():
-            await self._let_go()
-        self._to_run, said = trio.open_memory_channel[jsonl.Message](MESSAGES_AHEAD)
-        self._run_id, self._over = run.id, trio.Event()
-        trace = {"trace": as_json(ctx.trace)} if ctx.trace is not None else {}
-        self._say("run", id=run.id, input=run.input, attempt=run.attempt, **trace)
-        try:
-            with said:
-                return await self._follow(ctx, said)
-        finally:
-            if not self._over.is_set() and not self._program.ended.is_set():
-                with trio.CancelScope(shield=True):
-                    await self._cancel()
+        """What the program makes of it."""
+        assert self._dialogue is not None
+        return await self._dialogue.run(ctx, run)
 
     async def on_signal(self, ctx: Context, name: str, payload: Any) -> None:
         """Passed on to a program that speaks."""
-        if self.config.protocol == "jsonl":
-            self._say("signal", name=name, payload=payload)
+        if self._dialogue is not None:
+            self._dialogue.say("signal", name=name, payload=payload)
 
     async def on_pause(self, ctx: Context) -> None:
         self._held = True
+        if self._dialogue is not None:
+            await self._dialogue.quiesced()
 
     async def on_resume(self, ctx: Context) -> None:
         self._held = False
@@ -189,12 +218,13 @@ class ProcessEngine(Engine):
     async def on_stop(self, ctx: Context) -> None:
         """Told to stop, and after half of the grace signalled; at once when it does not speak, or may be frozen."""
         program = self._program
-        self._over.set()  # nobody waits any more for the end of a run that was cancelled
-        if self.config.protocol == "jsonl" and not self._held:
-            left_s = trio.current_effective_deadline() - trio.current_time()
-            self._say("stop")
-            with trio.move_on_after(left_s / 2):
-                await program.ended.wait()
+        if self._dialogue is not None:
+            self._dialogue.forget()
+            if not self._held:
+                left_s = trio.current_effective_deadline() - trio.current_time()
+                self._dialogue.say("stop")
+                with trio.move_on_after(left_s / 2):
+                    await program.ended.wait()
         program.process.signal(signal.Signals[f"SIG{self.config.stop_signal}"])
         if not self._held:
             await program.ended.wait()
@@ -214,120 +244,66 @@ class ProcessEngine(Engine):
     async def _attend(self, ctx: Context) -> None:
         """The program's life; how it ends is how the incarnation ends, unless it was asked to."""
         program = self._program
-        code = await program.attend(ctx)
+        try:
+            code = await program.attend(ctx)
+        finally:
+            for log in self._logs.values():
+                log.close()
+        if self._dialogue is not None:
+            self._dialogue.close()
+        elif program.half:
+            await self._printed(ctx, program.half)
         if ctx.stopping:
-            self._to_run.close()
             return
         if program.blame:
             raise ProgramFailed(program.sentence(program.blame))
         how = f"exit status {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)}{exceeded(-code)})"
-        where = " in the middle of a line" if program.half else "" if self._over.is_set() else " in the middle of a run"
-        early = self.config.protocol == "jsonl" and not self._greeted.is_set()
-        if code == 0 and not where and not early:
-            raise Finished
-        raise ProgramFailed(program.sentence(f"ended with {how}{where}{' before it said hello' if early else ''}"))
+        if where := self._unfinished():
+            raise ProgramFailed(program.sentence(f"ended with {how} {where}"))
+        if code not in self.config.exit_codes:
+            raise ProgramFailed(program.sentence(f"ended with {how}"))
+        raise Finished
 
-    # -- the program speaks ------------------------------------------------------------------------------------------
-    def _say(self, type: str, **members: Any) -> None:
-        self._program.say(jsonl.say(type, **members))
+    def _unfinished(self) -> str:
+        """What it left unfinished, as the end of a sentence: then no exit status is a good end."""
+        dialogue, where = self._dialogue, []
+        if dialogue is not None and self._program.half:
+            where.append("in the middle of a line")
+        elif dialogue is not None and dialogue.running:
+            where.append("in the middle of a run")
+        if dialogue is not None and not dialogue.greeted:
+            where.append("before it said hello")
+        elif (dialogue is not None and not dialogue.ready) or (self.config.ready is not None and not self._up):
+            where.append("before it was ready")
+        return " ".join(where)
+
+    async def _open_logs(self, ctx: Context) -> dict[str, Callable[[bytes], None]]:
+        """Where the bytes of each stream that is kept go."""
+        for stream, log in self.config.logs.items():
+            self._logs[stream] = log.opened(await ctx.folder(), stream, ctx.children, partial(ctx.log, level="warning"))
+        return {stream: log.write for stream, log in self._logs.items()}
+
+    # -- what it prints ----------------------------------------------------------------------------------------------
+    async def _printed(self, ctx: Context, line: bytes) -> None:
+        text = line.decode(errors="replace")
+        if self._tells(self.config.stdout_log):
+            ctx.log(text, stream="stdout")
+        self._look(text)
+        await trio.lowlevel.checkpoint()
 
     def _noticed(self, ctx: Context, text: str) -> None:
-        ctx.log(text, level="error", stream="stderr")
+        if self._tells(self.config.stderr_log):
+            ctx.log(text, level="error", stream="stderr")
         self._look(text)
+
+    @staticmethod
+    def _tells(log: LogFile | None) -> bool:
+        """Lines that are kept nowhere else are events in any case."""
+        return log is None or log.events
 
     def _look(self, text: str) -> None:
         if self.config.ready is not None and self.config.ready.shown_by(text):
             self._shown.set()
-
-    def _printed(self, ctx: Context) -> Callable[[bytes], Awaitable[None]]:
-        async def printed(line: bytes) -> None:
-            text = line.decode(errors="replace")
-            ctx.log(text, stream="stdout")
-            self._look(text)
-            await trio.lowlevel.checkpoint()
-
-        return printed
-
-    def _heard(self, ctx: Context) -> Callable[[bytes], Awaitable[None]]:
-        async def heard(line: bytes) -> None:
-            try:
-                message = jsonl.parse_line(line, shown=lambda line: ctx.masking().feed(line))
-            except jsonl.Broken as error:
-                raise ProgramFailed(self._program.sentence(f"does not speak the protocol: {error}")) from None
-            if isinstance(message, jsonl.Hello):
-                self._greet(message)
-            elif message.id is None:
-                await _do(ctx, message)
-            elif message.id == self._run_id:
-                if isinstance(message, jsonl.Result | jsonl.Failure):
-                    self._over.set()
-                with suppress(trio.BrokenResourceError):  # a run that was cancelled listens no more
-                    await self._to_run.send(message)
-
-        return heard
-
-    def _greet(self, hello: jsonl.Hello) -> None:
-        if hello.protocol != jsonl.PROTOCOL:
-            spoken = f"speaks version {hello.protocol} of the protocol; this house speaks {jsonl.PROTOCOL}"
-            raise CannotStart(self._program.sentence(spoken))
-        self._greeted.set()
-
-    # -- a run -------------------------------------------------------------------------------------------------------
-    async def _follow(self, ctx: RunContext, said: trio.MemoryReceiveChannel[jsonl.Message]) -> Any:
-        while True:
-            message = None
-            with suppress(trio.EndOfChannel):
-                async with ctx.process_wait():
-                    message = await said.receive()
-            match message:
-                case None:  # it was stopped, and so is the engine: this ends the run as what it is
-                    await ctx.pause_point()
-                case jsonl.Result():
-                    return message.result
-                case jsonl.Failure():
-                    raise RunFailed(message.slug, message.detail, message.result)
-                case jsonl.Ask():
-                    await self._ask(ctx, message)
-                case jsonl.Output():
-                    await ctx.output(message.text)
-                case jsonl.Progress():
-                    ctx.progress(message.data)
-                case _:
-                    await _do(ctx, message)
-
-    async def _ask(self, ctx: RunContext, ask: jsonl.Ask) -> None:
-        decided = await ctx.ask_human(
-            ask.title, kind=ask.kind, detail=ask.detail, options=ask.options, schema=ask.schema_,
-            deadline_s=ask.deadline_s, default=ask.default, action=ask.action, valid_s=ask.valid_s,
-            escalate_s=ask.escalate_s,
-        )  # fmt: skip
-        answer = {"option": decided.option, "answer": decided.answer, "comment": decided.comment}
-        self._say("answer", id=ask.id, ask=ask.ask, **answer)
-
-    async def _cancel(self) -> None:
-        """The run is not wanted any more. A program that is held may be frozen: the next run waits for it then."""
-        self._say("cancel", id=self._run_id)
-        if not self._held:
-            await self._let_go()
-
-    async def _let_go(self) -> None:
-        with trio.move_on_after(CANCEL_S):
-            await self._over.wait()
-        if not self._over.is_set():
-            self._program.give_up(f"did not end a cancelled run within {CANCEL_S:g} s")
-
-
-async def _do(ctx: Context, message: jsonl.Message) -> None:
-    """What a program may say at any time."""
-    match message:
-        case jsonl.Event():
-            await ctx.emit(f"{ProcessEngine.kind}.{message.name}", message.data)
-        case jsonl.Update():
-            ctx.update(message.slice, message.value)
-        case jsonl.Log():
-            ctx.log(message.text, level=message.level)
-        case jsonl.Unknown():
-            ctx.log(f"The program said something that this house does not know: {message.type}", level="warning")
 
 
 async def _accepts(port: int) -> None:

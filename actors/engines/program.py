@@ -46,6 +46,7 @@ class Program:
         noticed: Takes each line of standard error.
         masked: Whether secrets are taken out of standard output. Not where it is a language: that would garble it, and
             what it says is masked when it has been understood.
+        kept, kept_error: Take all bytes of standard output and standard error, as they come, without secrets.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class Program:
         heard: Callable[[bytes], Awaitable[None]],
         noticed: Callable[[str], None],
         masked: bool = False,
+        kept: Callable[[bytes], None] | None = None,
+        kept_error: Callable[[bytes], None] | None = None,
     ) -> None:
         self.name = name
         self.process = process
@@ -64,6 +67,7 @@ class Program:
         self.half = b""
         self.blame = ""
         self._lines, self._heard, self._noticed, self._masked = lines, heard, noticed, masked
+        self._kept, self._kept_error = kept or _nowhere, kept_error or _nowhere
         self._last: deque[str] = deque(maxlen=LAST_LINES)
         self._say, self._said = trio.open_memory_channel[bytes](WAITING)
 
@@ -111,30 +115,37 @@ class Program:
     async def _read(self, ctx: Context, silent: trio.Event) -> None:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             nursery.start_soon(self._read_output, ctx)
-            nursery.start_soon(self._read_error, ctx)
+            if self.process.stderr is not None:
+                nursery.start_soon(self._read_error, ctx, self.process.stderr)
         silent.set()
 
     async def _read_output(self, ctx: Context) -> None:
         masking = ctx.masking() if self._masked else None
         try:
             while data := await _receive(ctx, self.process.stdout):
-                for line in self._lines.feed(masking.feed(data) if masking else data):
+                data = masking.feed(data) if masking else data
+                self._kept(data)
+                for line in self._lines.feed(data):
                     await self._heard(line)
-            for line in self._lines.feed(masking.rest() if masking else b""):
-                await self._heard(line)
+            if masking:
+                self._kept(rest := masking.rest())
+                for line in self._lines.feed(rest):
+                    await self._heard(line)
         except LineTooLong as error:
             begins = ctx.masking().feed(error.begins)
             what = f"does not speak the protocol: {error}, {begins[:40]!r}..."
             raise ProgramFailed(self.sentence(what)) from None
         self.half = self._lines.rest()
 
-    async def _read_error(self, ctx: Context) -> None:
-        assert self.process.stderr is not None
+    async def _read_error(self, ctx: Context, stderr: trio.abc.ReceiveStream) -> None:
         lines, masking = Lines(LOG_LINE_BYTES, cut=True), ctx.masking()
-        while data := await _receive(ctx, self.process.stderr):
-            for line in lines.feed(masking.feed(data)):  # before anything is cut: half a secret would not be known
+        while data := await _receive(ctx, stderr):
+            data = masking.feed(data)  # before anything is cut: half a secret would not be known
+            self._kept_error(data)
+            for line in lines.feed(data):
                 self._notice(line)
-        for line in lines.feed(masking.rest()):
+        self._kept_error(rest := masking.rest())
+        for line in lines.feed(rest):
             self._notice(line)
         if rest := lines.rest():
             self._notice(rest)
@@ -151,6 +162,10 @@ class Program:
             async for line in self._said:
                 await self.process.stdin.send_all(line)
         self._said.close()
+
+
+def _nowhere(data: bytes) -> None:
+    pass
 
 
 async def _receive(ctx: Context, stream: trio.abc.ReceiveStream) -> bytes:

@@ -17,7 +17,17 @@ from actors.processes.sandbox import lacking, unsafe
 from actors.secrets import Reference
 from protocol.errors import ValidationFailed
 
-__all__ = ["Bounds", "Environment", "ProgramConfig", "Text", "Word", "cannot_start", "exceeded", "refuse"]
+__all__ = [
+    "Bounds",
+    "Environment",
+    "ProgramConfig",
+    "Text",
+    "Word",
+    "cannot_start",
+    "exceeded",
+    "not_allowed",
+    "refuse",
+]
 
 
 def _without_nul(text: str) -> str:
@@ -98,8 +108,13 @@ def refuse(config: ProgramConfig, policy: ChildPolicy) -> None:
             if problem := lacking(config.sandbox):
                 raise ValueError(problem)
     except ValueError as error:
-        fault = {"loc": ["config", *where.split(".", 1)], "msg": str(error), "type": "not_allowed_here"}
-        raise ValidationFailed(f"config.{where}: {error}.", errors=[fault]) from None
+        raise not_allowed(where, str(error)) from None
+
+
+def not_allowed(where: str, why: str) -> ValidationFailed:
+    """What a member of a config asks for that this house does not allow, or this machine cannot do."""
+    fault = {"loc": ["config", *where.split(".", 1)], "msg": why, "type": "not_allowed_here"}
+    return ValidationFailed(f"config.{where}: {why}.", errors=[fault])
 
 
 def _walk(root: str, steps: tuple[str, ...]) -> None:

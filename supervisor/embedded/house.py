@@ -24,6 +24,7 @@ from supervisor.attendance import Attendance
 from supervisor.audit import Trail
 from supervisor.drain import drain_house, how_far, stopped_by_drain
 from supervisor.embedded.base import cursor_of, page_of
+from supervisor.embedded.logs import Logs
 from supervisor.embedded.people import People
 from supervisor.embedded.pools import Pools
 from supervisor.embedded.runs import Runs
@@ -40,7 +41,7 @@ ALL = Filter()
 SCAN = 1000
 
 
-class EmbeddedHouse(Pools, Runs, People):
+class EmbeddedHouse(Pools, Runs, People, Logs):
     """Everything that `supervisor.house.House` promises, and what only a house of this process can give."""
 
     def seen_by(self, authority: Authority) -> EmbeddedHouse:

@@ -103,6 +103,7 @@ ROWS: Final[Mapping[str, Row]] = {
     "get_history": Row(needs="read"),
     "list_processes": Row(needs="read"),
     "get_why": Row(needs="read"),
+    "get_log": Row(needs="read", ok=404),
     # commands; what decides needs more than what steers
     "send_command": Row(needs="operate", ok=202, body={"type": "start"}),
     "send_command: approve": Row(needs="approve", ok=409, body={"type": "approve"}),

@@ -39,6 +39,14 @@ SEEN = {
         "signs access tokens",
         "sub +key:admin",
     ),
+    "engine-protocol.md": ("ok +hello ", "23 passed, 0 failed, 0 skipped"),
+    "supervisord.md": (
+        "ticker.t0 .*would be made",
+        "ticker.t0 .*made",
+        "ticker.t0 .*is there",
+        "ticker.t0 +process",
+        "disposed",
+    ),
     "operations.md": ("status +healthy", "engine.started +night", "night is disposed of"),
 }
 """What the commands of a page print, in this order."""

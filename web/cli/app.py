@@ -32,6 +32,8 @@ PARTS: Final = {
     "people": ("requests", "reply", "approve", "reject"),
     "audit": ("audit",),
     "doctor": ("doctor",),
+    "conform": ("conform",),
+    "importing": ("import",),
 }  # fmt: skip
 """The files of this folder whose `add` registers commands, and which, in the order of the help."""
 

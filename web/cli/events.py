@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["add"]
 
 Follow = Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Go on with what comes.")]
+WAIT_S = 30.0
 After = Annotated[str | None, typer.Option(help="After this event id; 0: from the oldest.")]
 
 
@@ -57,10 +58,20 @@ def logs(
     name: Annotated[str, typer.Argument(help="An engine's id, or a run's for its output.", show_default=False)],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
     after: After = "0",
+    stream: Annotated[
+        str | None,
+        typer.Option(help="stdout or stderr, as its files hold it, or events; by itself, where its lines are."),
+    ] = None,
 ) -> None:
     """Print what an engine logged (or the output of a run)."""
     if name.startswith("run_"):
         print_output(asked, name, follow=follow)
+        return
+    if stream not in (None, "events", "stdout", "stderr"):
+        raise typer.BadParameter("--stream must be stdout, stderr or events")
+    chosen = stream or asked.house(lambda house: _where_its_lines_are(house, name))
+    if chosen != "events":
+        asked.house(lambda house: _file(house, name, chosen, after or "0", follow=follow, as_json=asked.json))
         return
     from supervisor.house import Filter
 
@@ -74,6 +85,32 @@ def logs(
                 await _pump(stream, line)
 
     asked.house(tail)
+
+
+async def _where_its_lines_are(house: House, engine: str) -> str:
+    """An engine may keep what its program writes in files alone; then nothing of it is among the events."""
+    log = (await house.get(engine)).config.get("stdout_log")
+    return "stdout" if isinstance(log, dict) and log.get("events") is False else "events"
+
+
+async def _file(house: House, engine: str, stream: str, after: str, *, follow: bool, as_json: bool) -> None:
+    from protocol.errors import EngineDisposed
+
+    tame = Tame()
+    while True:
+        try:
+            page = await house.log(engine, stream, after=after, wait_s=WAIT_S if follow else 0)
+        except EngineDisposed:
+            return
+        if page.missed:
+            show.warning("what came next is not kept any more; this goes on with the oldest that is")
+        if as_json and page.text:
+            show.json_line({"stream": page.stream, "text": page.text, "next_after": page.next_after})
+        elif page.text:
+            write_output(page.text.encode(errors="replace"), sys.stdout, tame)
+        elif not follow:
+            return
+        after = page.next_after
 
 
 async def _past(house: House, chosen: Filter, after: str, line: Any) -> str:

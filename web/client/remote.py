@@ -32,6 +32,7 @@ from protocol.wire import (
     EngineInfo,
     HealthInfo,
     KindInfo,
+    LogPage,
     Page,
     PoolInfo,
     PoolResult,
@@ -238,6 +239,14 @@ class RemoteHouse:
 
     async def processes(self, engine: str) -> list[ProcessRow]:
         return (await self._get(Page[ProcessRow], "engines", engine, "processes")).items
+
+    async def log(
+        self, engine: str, stream: str = "stdout", *, after: str | None = None, limit: int = 1 << 16, wait_s: float = 0
+    ) -> LogPage:
+        query = [("after", after), ("limit", limit), ("wait_s", wait_s)]
+        where = path("engines", engine, "logs", stream)
+        answer = await self._connection.call("GET", where, query=query, read_s=wait_s + 30)
+        return read(LogPage, answer.json)
 
     async def why(self, engine: str) -> dict[str, Why]:
         return await self._get(dict[str, Why], "engines", engine, "why")

@@ -1,5 +1,7 @@
 """The process kind: real programs, as they are and speaking JSON lines, driven through a real house."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +10,14 @@ from typing import Any
 import pytest
 import trio
 
+from actors.children import ChildPolicy
+from actors.secrets import Sources
 from protocol.bodies import NewEngine, ReplyBody
 from protocol.commands import Signal, Start
-from protocol.errors import InvalidState, UnsupportedCommand, ValidationFailed
-from protocol.specs import PauseMode
-from supervisor import EmbeddedHouse
+from protocol.errors import InvalidState, NotFound, UnsupportedCommand, ValidationFailed
+from protocol.specs import OnInterrupt, PauseMode, Restart
+from supervisor import EmbeddedHouse, Filter, open_supervisor
+from tests.actors.engines.conftest import Driver
 
 HELLO = """echo '{"type":"hello","protocol":1}'; """
 
@@ -25,10 +30,18 @@ def speaking(script: str, **more: Any) -> dict[str, Any]:
     return {"argv": ["sh", "-c", HELLO + script], **more}
 
 
+@pytest.fixture(params=["examples/jsonl_engine.py", "tests/actors/engines/old_engine.py"])
+async def counter(drive: Any, root: Path, request: pytest.FixtureRequest) -> str:
+    """The example program in Python, as it is and as it was before programs could announce anything."""
+    engine: str = await drive.spawn("process", {"argv": [sys.executable, str(root / request.param)]})
+    return engine
+
+
 @pytest.fixture
-async def counter(drive: Any, root: Path) -> str:
-    """The example program in Python."""
-    engine: str = await drive.spawn("process", {"argv": [sys.executable, str(root / "examples/jsonl_engine.py")]})
+async def counting(drive: Any, root: Path) -> str:
+    """The example program in Python, whose runs go on after a crash."""
+    config = {"argv": [sys.executable, str(root / "examples/jsonl_engine.py")]}
+    engine: str = await drive.spawn("process", config, restart=Restart(), on_interrupt=OnInterrupt.RESUME)
     return engine
 
 
@@ -78,7 +91,7 @@ async def test_a_frozen_run_can_be_cancelled_and_the_program_lives_on(drive: Any
 
 
 async def test_a_program_that_ignores_a_cancellation_is_killed(drive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actors.engines.process.CANCEL_S", 0.05)
+    monkeypatch.setattr("actors.engines.dialogue.CANCEL_S", 0.05)
     engine = await drive.spawn("process", speaking("cat >/dev/null"))
     async with drive.seen(engine, "run.started"):
         run = await drive.submit(engine, 1)
@@ -97,11 +110,54 @@ async def test_a_frozen_run_goes_on_where_it_was(drive: Any, counter: str) -> No
     assert (info.attempts, info.result) == (1, {"counted": 50})
 
 
-async def test_soft_waits_for_the_end_of_the_run(drive: Any, counter: str) -> None:
+async def test_what_is_frozen_stays_so_while_somebody_else_holds_it(drive: Any, counter: str) -> None:
     async with drive.seen(counter, "run.output", holding="'1"):
-        run = await drive.submit(counter, {"count": 50})
-    await drive.house.pause(counter, mode=PauseMode.SOFT, wait_s=10)
+        run = await drive.submit(counter, {"count": 10**9})
+    await drive.house.pause(counter, holder="ice", wait_s=5)
+    await drive.house.pause(counter, holder="else", mode=PauseMode.SOFT, wait_s=5)
+    await drive.house.resume(counter, holder="ice", wait_s=5)
+    [program] = await drive.house.processes(counter)
+    assert (await drive.house.get(counter)).state == "paused"
+    assert (await trio.Path(f"/proc/{program.pid}/stat").read_text()).rpartition(")")[2].split()[0] in "Tt"
+    async with drive.seen(counter, "run.output"):
+        await drive.house.resume(counter, holder="else", wait_s=5)
+    await drive.house.cancel(run)
+
+
+async def test_soft_waits_for_the_end_of_the_run_of_a_program_that_cannot_pause(drive: Any, root: Path) -> None:
+    argv = [sys.executable, str(root / "tests/actors/engines/old_engine.py")]
+    engine = await drive.spawn("process", {"argv": argv})
+    async with drive.seen(engine, "run.output", holding="'1"):
+        run = await drive.submit(engine, {"count": 50})
+    await drive.house.pause(engine, mode=PauseMode.SOFT, wait_s=10)
     assert (await drive.house.run(run)).status == "completed"
+
+
+async def test_soft_stands_still_in_the_middle_of_a_run(drive: Any, counting: str) -> None:
+    async with drive.seen(counting, "run.output", holding="'1"):
+        run = await drive.submit(counting, {"count": 200})
+    await drive.house.pause(counting, mode=PauseMode.SOFT, wait_s=10)
+    assert (await drive.house.get(counting)).state == "paused"
+    done = (await drive.house.slice(counting, "counted")).value
+    assert done < 200
+    async with drive.seen(counting, "run.completed"):
+        await drive.house.resume(counting)
+    info = await drive.house.run(run)
+    assert (info.result, info.attempts, info.usage) == ({"counted": 200}, 1, {"steps": 200})
+    assert (await drive.house.output(run))[0].split() == [b"%d" % n for n in range(1, 201)]
+
+
+async def test_a_run_goes_on_in_the_next_incarnation_of_a_program_that_can(drive: Any, counting: str) -> None:
+    async with drive.seen(counting, "state.patched", holding="'slice': 'snapshot'"):
+        run = await drive.submit(counting, {"count": 200})
+    [program] = await drive.house.processes(counting)
+    async with drive.seen(counting, "run.completed"), drive.seen(counting, "log.line", holding="Going on after"):
+        os.kill(program.pid, signal.SIGKILL)
+    info = await drive.house.run(run)
+    assert (info.result, info.attempts) == ({"counted": 200}, 2)
+    written = [int(line) for line in (await drive.house.output(run))[0].split()]
+    assert sorted(set(written)) == [*range(1, 201)]
+    assert len(written) <= 201  # a step whose snapshot did not come through is done again, and no other
 
 
 @pytest.mark.parametrize("mode", [PauseMode.SOFT, PauseMode.INTERRUPT])
@@ -157,6 +213,13 @@ async def test_a_program_in_another_language(drive: Any, program: Callable[[str]
     async with drive.seen(engine, "process.counted", holding="{'words': 3}"):
         assert (await drive.run(engine, "one two  three")).result == {"words": 3}
     assert (await drive.run(engine, 5)).error["slug"] == "bad-input"
+    async with drive.seen(engine, "run.progress"):
+        run = await drive.submit(engine, "word " * 100_000)
+    await drive.house.pause(engine, mode=PauseMode.SOFT, wait_s=10)
+    assert (await drive.house.run(run)).status == "running"
+    async with drive.seen(engine, "run.completed"):
+        await drive.house.resume(engine)
+    assert (await drive.house.slice(engine, "snapshot")).value == {"run": run, "done": 100_000}
     before = trio.current_time()
     await drive.house.dispose(engine)
     assert trio.current_time() - before < 4
@@ -237,6 +300,31 @@ async def test_exit_status_0_is_the_good_end_and_another_is_a_crash(drive: Any) 
     )
 
 
+async def test_other_exit_statuses_may_be_the_good_end(drive: Any) -> None:
+    config = {"exit_codes": [0, 3]}
+    assert (await drive.last_exit("process", plain("exit 3", **config)))["cause"] == "finished"
+    assert (await drive.last_exit("process", plain("exit 4", **config)))["cause"] == "crashed"
+    assert (await drive.last_exit("process", plain("kill $$", **config)))["cause"] == "crashed"
+
+
+async def test_an_end_before_it_was_ready_is_no_good_end(drive: Any) -> None:
+    ended = await drive.last_exit("process", plain("exit 0", ready={"delay_s": 20}))
+    assert (ended["cause"], "exit status 0 before it was ready" in ended["error"]) == ("crashed", True)
+
+
+async def test_a_last_line_without_an_end_is_logged_and_no_crash(drive: Any) -> None:
+    engine, _ = await drive.house.spawn(NewEngine(kind="process", config=plain("printf half"), start=False))
+    async with drive.seen(engine.id, "log.line", holding="'text': 'half'"):
+        await drive.house.start(engine.id)
+
+
+async def test_standard_error_may_go_where_the_output_goes(drive: Any) -> None:
+    config = plain("echo oh >&2; exec sleep 1000", redirect_stderr=True)
+    engine, _ = await drive.house.spawn(NewEngine(kind="process", config=config, start=False))
+    async with drive.seen(engine.id, "log.line", holding="'text': 'oh', 'stream': 'stdout'"):
+        await drive.house.start(engine.id)
+
+
 async def test_it_takes_no_runs(drive: Any) -> None:
     engine = await drive.spawn("process", plain("exec sleep 1000"))
     with pytest.raises(UnsupportedCommand):
@@ -263,8 +351,8 @@ async def test_a_port_that_accepts_is_readiness(drive: Any) -> None:
 
 
 async def test_what_is_never_ready_is_a_crash(drive: Any) -> None:
-    ended = await drive.last_exit("process", plain("echo no; exec sleep 9", ready={"line": "yes"}), boot_s=0.1)
-    assert "was not ready within 0.1 s" in ended["error"]
+    ended = await drive.last_exit("process", plain("echo no; exec sleep 9", ready={"line": "yes"}), boot_s=0.5)
+    assert "was not ready within 0.5 s" in ended["error"]
 
 
 async def test_it_is_stopped_with_its_own_signal(drive: Any, tmp_path: Path) -> None:
@@ -313,6 +401,8 @@ async def test_what_no_retry_mends_is_failed_with_a_sentence(drive: Any, config:
         {"argv": []},
         {"argv": ["a\0b"]},
         {"argv": ["a"], "protocol": "xml"},
+        {"argv": ["a"], "redirect_stderr": True},
+        {"argv": ["a"], "exit_codes": [256]},
         {"argv": ["a"], "ready": {}},
         {"argv": ["a"], "ready": {"line": "(open"}},
         {"argv": ["a"], "ready": {"port": 1, "delay_s": 1}},
@@ -322,3 +412,63 @@ async def test_what_no_retry_mends_is_failed_with_a_sentence(drive: Any, config:
 async def test_a_config_that_cannot_be_meant_is_refused(house: EmbeddedHouse, config: dict[str, Any]) -> None:
     with pytest.raises(ValidationFailed):
         await house.spawn(NewEngine(kind="process", config=config))
+
+
+# -- what is kept ---------------------------------------------------------------------------------------------------
+async def test_all_that_it_writes_is_kept_in_files_of_its_own(drive: Any) -> None:
+    script = "seq 1000; echo err >&2; printf half; exec sleep 1000"
+    engine = await drive.spawn("process", plain(script, ready={"line": "err"}))
+    text = await written(drive, engine, "stdout", "half")
+    assert text == "".join(f"{n}\n" for n in range(1, 1001)) + "half"
+    assert await written(drive, engine, "stderr", "err") == "err\n"
+    uid = (await drive.house.get(engine)).uid
+    folder = drive.house.supervisor.directory / "engines" / uid
+    assert {path.name for path in await trio.to_thread.run_sync(lambda: list(folder.iterdir()))} == {
+        "stdout.log",
+        "stderr.log",
+    }
+
+
+async def written(drive: Any, engine: str, stream: str, until: str) -> str:
+    """All of a log, once it holds this."""
+    text, place = "", "0"
+    with trio.fail_after(20):
+        while until not in text:
+            page = await drive.house.log(engine, stream, after=place, wait_s=20)
+            text, place = text + page.text, page.next_after
+    return text
+
+
+async def test_a_log_may_be_elsewhere_and_be_no_event(drive: Any, tmp_path: Path) -> None:
+    log = {"path": str(tmp_path / "my.log"), "max_bytes": 8, "backups": 1, "events": False}
+    script = "echo one; echo two; echo three; echo up >&2; exec sleep 1000"
+    engine = await drive.spawn("process", plain(script, ready={"line": "up"}, stdout_log=log))
+    assert await written(drive, engine, "stdout", "three") == "one\ntwo\nthree\n"
+    assert (tmp_path / "my.log").read_text() == "three\n"
+    assert (tmp_path / "my.log.1").read_text() == "one\ntwo\n"
+    lines = await drive.house.event_page(Filter(engine=engine, types=("log.line",)), after="0")
+    assert [row["data"]["text"] for row in lines.items] == ["up"]
+
+
+async def test_what_is_not_kept_cannot_be_read(drive: Any, counter: str) -> None:
+    engine = await drive.spawn("process", plain("exec sleep 1000", stderr_log=None, redirect_stderr=True))
+    for name, stream in ((engine, "stderr"), (counter, "stdout")):
+        with pytest.raises(NotFound, match=f"no log of {stream}"):
+            await drive.house.log(name, stream)
+
+
+async def test_a_secret_is_not_in_a_log(drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANARY", "canary-5f0a2b91")
+    policy = ChildPolicy(secrets=Sources(env=frozenset({"CANARY"})))
+    async with open_supervisor(grace_s=1, children=policy) as house:
+        own = Driver(house)
+        script = "printf canary-; sleep 0.1; echo 5f0a2b91 $KEY; echo up >&2; exec sleep 1000"
+        config = plain(script, env={"KEY": {"env": "CANARY"}}, ready={"line": "up"})
+        engine = await own.spawn("process", config)
+        assert await written(own, engine, "stdout", "\n") == "*** ***\n"
+
+
+@pytest.mark.parametrize("path", ["/nowhere/log", "relative/log"])
+async def test_a_log_that_cannot_be_written_is_refused(house: EmbeddedHouse, path: str) -> None:
+    with pytest.raises(ValidationFailed, match="stdout_log"):
+        await house.spawn(NewEngine(kind="process", config=plain("true", stdout_log={"path": path})))

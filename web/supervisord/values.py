@@ -1,0 +1,91 @@
+"""The values of a supervisord configuration, as supervisord reads them (`supervisor/datatypes.py` there)."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections.abc import Mapping
+from typing import Final, Literal
+
+__all__ = ["Autorestart", "autorestart", "boolean", "byte_size", "expand", "name", "numbers", "pairs", "signal_name"]
+
+Autorestart = Literal["true", "false", "unexpected"]
+TRUE: Final = ("yes", "true", "on", "1")
+FALSE: Final = ("no", "false", "off", "0")
+SIZES: Final = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
+
+
+def expand(text: str, expansions: Mapping[str, object], where: str) -> str:
+    """`%(name)s` and `%(process_num)02d`, and `%%` for a percent sign. Raises ValueError."""
+    try:
+        return text % expansions
+    except KeyError as error:
+        raise ValueError(f"{where} uses {error}, which is none of {', '.join(sorted(expansions))}") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where} is no format ({error}): {text!r}; a percent sign is written %%") from None
+
+
+def name(text: str) -> str:
+    found = text.strip()
+    for character in " :/":
+        if character in found:
+            raise ValueError(f"{found!r} is no name: it has a {character!r}")
+    return found
+
+
+def boolean(text: str) -> bool:
+    word = text.lower()
+    if word not in TRUE + FALSE:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return word in TRUE
+
+
+def autorestart(text: str) -> Autorestart:
+    word = text.lower()
+    if word == "unexpected":
+        return "unexpected"
+    try:
+        return "true" if boolean(word) else "false"
+    except ValueError:
+        raise ValueError(f"{text!r} is no autorestart: true, false or unexpected") from None
+
+
+def byte_size(text: str) -> int:
+    word = text.lower()
+    unit = word[-2:]
+    return int(word[:-2]) * SIZES[unit] if unit in SIZES else int(word)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Exit codes."""
+    found = tuple(int(part) for part in text.split(",")) if text else ()
+    if any(not 0 <= number <= 255 for number in found):
+        raise ValueError(f"{text!r} has an exit code that is not between 0 and 255")
+    return found
+
+
+def signal_name(text: str) -> str:
+    """Without SIG, from a name or a number."""
+    try:
+        found = signal.Signals(int(text))
+    except ValueError:
+        word = text.strip().upper()
+        word = word if word.startswith("SIG") else f"SIG{word}"
+        if word not in signal.Signals.__members__:
+            raise ValueError(f"{text!r} is no signal") from None
+        found = signal.Signals[word]
+    return found.name.removeprefix("SIG")
+
+
+def pairs(text: str) -> dict[str, str]:
+    """`KEY=val,KEY2="a, b"`. Raises ValueError."""
+    lexer = shlex.shlex(text, posix=True)
+    lexer.wordchars += "/.+-():"
+    tokens = list(lexer)
+    found: dict[str, str] = {}
+    for at in range(0, len(tokens), 4):
+        words = tokens[at : at + 3]
+        if len(words) != 3 or words[1] != "=":
+            raise ValueError(f"{text!r} is no list of KEY=value; quote what has a comma or a percent sign in it")
+        found[words[0]] = words[2]
+    return found
