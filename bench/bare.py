@@ -125,7 +125,7 @@ class Bare:
         return Path("nowhere")
 
     def folder(self, uid: str) -> Path:
-        return Path("nowhere")
+        return Path("nowhere", uid)
 
 
 @asynccontextmanager

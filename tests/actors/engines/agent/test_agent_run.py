@@ -132,3 +132,14 @@ async def test_a_damaged_conversation_fails_the_engine_with_a_sentence(agents: A
     async with agents.drive.seen(engine, "engine.failed"):
         await agents.house.start(engine)
     assert "is damaged in line 2" in (await agents.house.get(engine)).last_exit["error"]
+
+
+async def test_a_conversation_that_is_lost_is_told_and_the_agent_goes_on(agents: Any) -> None:
+    engine = await agents.spawn()
+    await agents.run(engine, "first")
+    await agents.house.command(engine, Stop(), wait_s=20)
+    (agents.house.supervisor.folder((await agents.house.get(engine)).uid) / "conversation.jsonl").unlink()
+    async with agents.drive.seen(engine, "log.line", holding="lost with the files of this engine"):
+        await agents.house.start(engine)
+    assert (await agents.run(engine, "second")).status == "completed"
+    assert agents.endpoint.asked[-1].texts == ["second"]
