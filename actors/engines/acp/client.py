@@ -14,7 +14,7 @@ from actors.engines.acp.config import AcpConfig
 from actors.engines.acp.facts import Facts
 from actors.engines.acp.files import Files
 from actors.engines.acp.rpc import CANCELLED, INVALID_PARAMS, NO_METHOD, Refused, Request
-from actors.engines.acp.story import Said, Story
+from actors.engines.acp.story import Story
 from actors.engines.acp.terminals import Terminals, line_of
 from actors.permissions import Act
 
@@ -30,17 +30,9 @@ class Client:
     """See the module."""
 
     def __init__(
-        self,
-        config: AcpConfig,
-        *,
-        facts: Facts,
-        story: Story,
-        tell: Callable[[Context, list[Said]], Awaitable[None]],
-        asking: Asking,
-        files: Files,
-        terminals: Terminals,
+        self, config: AcpConfig, *, facts: Facts, story: Story, asking: Asking, files: Files, terminals: Terminals
     ) -> None:
-        self._config, self._facts, self._story, self._tell = config, facts, story, tell
+        self._config, self._facts, self._story = config, facts, story
         self._asking, self._files, self._terminals = asking, files, terminals
         self.run_id = ""
         """The turn that is going on."""
@@ -84,10 +76,7 @@ class Client:
         call = params.get("toolCall")
         if not isinstance(call, dict):
             raise Refused(INVALID_PARAMS, "`toolCall` is needed, an object")
-        known = self._story.call(call)
-        # Some agents say nothing about a call before it is permitted.
-        await self._tell(ctx, self._story.take({**call, "sessionUpdate": "tool_call_update"}))
-        return await self._asking.permission(ctx, known, params)
+        return await self._asking.permission(ctx, self._story.call(call), params)
 
     async def _read(self, ctx: Context, params: Mapping[str, Any]) -> dict[str, Any]:
         self._allow(Act(tool="fs/read_text_file", kind="read", paths=(self._files.place(params.get("path")),)))
