@@ -15,6 +15,7 @@ from actors.engines.acp.facts import Facts
 from actors.engines.acp.files import Files
 from actors.engines.acp.rpc import CANCELLED, INVALID_PARAMS, NO_METHOD, Refused, Request
 from actors.engines.acp.story import Story
+from actors.engines.acp.telling import tell
 from actors.engines.acp.terminals import Terminals, line_of
 from actors.permissions import Act
 
@@ -76,6 +77,7 @@ class Client:
         call = params.get("toolCall")
         if not isinstance(call, dict):
             raise Refused(INVALID_PARAMS, "`toolCall` is needed, an object")
+        await tell(ctx, self._story.take({**call, "sessionUpdate": "tool_call_update"}))
         return await self._asking.permission(ctx, self._story.call(call), params)
 
     async def _read(self, ctx: Context, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ Whatever it says that breaks the protocol is a crash with a sentence, and so are
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -34,7 +33,8 @@ from actors.engines.acp.rpc import (
 )
 from actors.engines.acp.serving import Serving
 from actors.engines.acp.session import Session
-from actors.engines.acp.story import Delta, Event, Output, Said, Slice, Story, unknown
+from actors.engines.acp.story import Story, unknown
+from actors.engines.acp.telling import tell
 from actors.engines.acp.terminals import Terminals
 from actors.engines.acp.turn import Turn
 from actors.engines.conversing import brief, shortened
@@ -281,7 +281,7 @@ class Acp(Engine):
             over = await turn.cancel(0 if self._held else CANCEL_S)
             if not over and not self._held:
                 self._give_up()
-        turn.close()
+        await turn.close()
         self._client.run_id = ""
         await tell(ctx, self._story.end())
 
@@ -343,21 +343,6 @@ class Acp(Engine):
             case _:
                 raise Refused(INVALID_PARAMS, f"there is no signal {name!r} with such a payload")
         return {}
-
-
-async def tell(ctx: Context, said: Sequence[Said]) -> None:
-    """Show it."""
-    for one in said:
-        match one:
-            case Delta():
-                ctx.delta(one.text, type="thought" if one.thought else "text", message=one.message)
-            case Output():
-                if isinstance(ctx, RunContext):
-                    await ctx.output(one.text)
-            case Event():
-                await ctx.emit(f"acp.{one.name}", one.data)
-            case Slice():
-                ctx.update(one.name, one.value)
 
 
 async def _server(ctx: Context, server: McpServer) -> dict[str, Any]:

@@ -85,22 +85,23 @@ class Turn:
         """Have the agent end the turn; whatever it still asks is answered as cancelled. False: it did not in time."""
         self.stop()
         with trio.move_on_after(within_s):
-            while not self.over.is_set() or self._said.statistics().current_buffer_used:
-                item = await self._said.receive()
-                if isinstance(item, Request):
-                    answer_cancelled(self._connection, item)
-                elif item is not None and not isinstance(item, Answer):
-                    await self._taken(self._ctx, item)
+            while not self.over.is_set():
+                await self._take_cancelled(await self._said.receive())
         return self.over.is_set()
 
-    def close(self) -> None:
-        """Listen no more; what is still waiting was said too late."""
+    async def close(self) -> None:
+        """Show what was said until now, and listen no more."""
         with suppress(trio.WouldBlock):
             while True:
-                item = self._said.receive_nowait()
-                if isinstance(item, Request):
-                    answer_cancelled(self._connection, item)
+                await self._take_cancelled(self._said.receive_nowait())
         self._said.close()
+
+    async def _take_cancelled(self, item: Heard | None) -> None:
+        """The agent may say more about a turn that is over; for what it asks it is too late."""
+        if isinstance(item, Request):
+            answer_cancelled(self._connection, item)
+        elif item is not None and not isinstance(item, Answer):
+            await self._taken(self._ctx, item)
 
     def drop(self, request_id: object) -> bool:
         """The agent does not want the answer any more. False: the request is none of this turn's."""

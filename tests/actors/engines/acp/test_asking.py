@@ -222,3 +222,10 @@ async def test_a_retried_run_finds_its_question_again(drive: Any, odd: Odd) -> N
     info = await drive.house.run(run)
     assert (info.attempts, "o-allow_once" in info.result["text"]) == (2, True)
     assert len(await drive.said(engine, "request.opened")) == 1
+
+
+async def test_a_call_that_is_asked_about_is_shown_though_it_was_never_announced(drive: Any, odd: Odd) -> None:
+    engine = await drive.spawn("acp", odd("serve(lambda params: permission('c9', title='Go', kind='edit') and None)"))
+    await asked(drive, engine)
+    [tool] = (await drive.house.slice(engine, "tools")).value
+    assert (tool["id"], tool["title"], tool["status"]) == ("c9", "Go", "pending")

@@ -143,11 +143,14 @@ async def test_an_input_that_cannot_be_meant_is_refused(drive: Any, odd: Odd, in
         await drive.submit(engine, input)
 
 
-async def test_a_line_without_end_is_read_no_further_and_costs_nobody_else(drive: Any, odd: Odd) -> None:
+@pytest.mark.parametrize("mebibytes", [32, pytest.param(1024, marks=pytest.mark.torture)])
+async def test_a_line_without_end_is_read_no_further_and_costs_nobody_else(
+    drive: Any, odd: Odd, mebibytes: int
+) -> None:
     well = await drive.spawn("acp", odd("serve(lambda params: say('well'))"))
-    script = """
+    script = f"""
     def prompt(params):
-        for _ in range(32): raw(b"x" * (1 << 20))
+        for _ in range({mebibytes}): raw(b"x" * (1 << 20))
     serve(prompt)
     """
     engine = await drive.spawn("acp", odd(script))
