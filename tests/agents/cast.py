@@ -22,8 +22,8 @@ class Actor:
 
     `env`, `files`: what its environment has beside the preset's, and what its home holds, by the model's address.
     `write`: the call that writes a text into a file; `shell`: the one that runs a command. `denied`: how the run ends
-    when a permission is refused; `hangs_up`: whether a cancelled turn ends its request to the model at once, and not only
-    when the model goes on.
+    when a permission is refused; `hangs_up`: whether a cancelled turn ends its request to the model at once, and not
+    only when the model goes on.
     """
 
     preset: str

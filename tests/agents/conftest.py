@@ -17,7 +17,7 @@ def actor(request: pytest.FixtureRequest) -> Actor:
 
 
 @pytest.fixture(scope="session")
-def bin(root: Path) -> Path:
+def programs(root: Path) -> Path:
     """Where the agents' programs are."""
     folder = root / "build" / "agents" / "node_modules" / ".bin"
     for one in CAST.values():

@@ -38,7 +38,7 @@ class Stage:
         self._sessions: set[int] = set()
 
     # -- the engine --------------------------------------------------------------------------------------------------
-    async def begin(self, bin: Path, **more: Any) -> None:
+    async def begin(self, programs: Path, **more: Any) -> None:
         """Spawn the engine, and wait until it is up."""
         self.workspace.mkdir()
         for name, text in self.actor.files(self.endpoint.url).items():
@@ -47,9 +47,12 @@ class Stage:
             file.write_text(text)
         self.home.mkdir(exist_ok=True)
         env = {
-            "HOME": str(self.home), "PATH": f"{bin}:{os.environ['PATH']}", "MARK": self.mark, "TMPDIR": str(self.home),
+            "HOME": str(self.home),
+            "TMPDIR": str(self.home),
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "MARK": self.mark,
             **self.actor.env(self.endpoint.url),
-        }  # fmt: skip
+        }
         if (self.home / ".codex").exists():
             env["CODEX_HOME"] = str(self.home / ".codex")
         config = {"agent": self.actor.preset, "cwd": str(self.workspace), "env": env}
@@ -87,7 +90,9 @@ class Stage:
     async def do(self, text: str) -> Any:
         """A prompt, to its end; whatever it asks for is allowed once."""
         run = await self.submit(text)
-        while (info := await self.until(run, lambda info: info.status == "waiting" or info.finished_at)).finished_at is None:
+        while (
+            info := await self.until(run, lambda info: info.status == "waiting" or info.finished_at)
+        ).finished_at is None:
             await self.decide("allow_once")
         return info
 

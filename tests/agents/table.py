@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,12 +76,8 @@ class Table:
 
 def alone() -> bool:
     """Whether there is no network but the loopback."""
-    return os.listdir("/sys/class/net") == ["lo"] or _interfaces() == ["lo"]
-
-
-def _interfaces() -> list[str]:
     lines = Path("/proc/net/dev").read_text(encoding="ascii").splitlines()[2:]
-    return [line.partition(":")[0].strip() for line in lines]
+    return [line.partition(":")[0].strip() for line in lines] == ["lo"]
 
 
 def _rows(head: tuple[str, ...], rows: Any) -> str:

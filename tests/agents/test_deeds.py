@@ -20,11 +20,11 @@ pytestmark = pytest.mark.agents
 AGAIN = "interrupted in the middle of your turn"
 
 
-async def test_a_prompt_is_answered_as_it_is_said(actor: Actor, bin: Path, table: Table, tmp_path: Path) -> None:
+async def test_a_prompt_is_answered_as_it_is_said(actor: Actor, programs: Path, table: Table, tmp_path: Path) -> None:
     with table.deed(actor.preset, "prompt"):
         async with on_stage(actor, tmp_path) as stage:
             begun = trio.current_time()
-            await stage.begin(bin)
+            await stage.begin(programs)
             up_s = trio.current_time() - begun
             stage.endpoint.reply(Say("Half of ", Hold("half"), "it."), when="TELL", tools=True)
             run = await stage.submit("TELL me.")
@@ -45,10 +45,10 @@ async def test_a_prompt_is_answered_as_it_is_said(actor: Actor, bin: Path, table
             assert await stage.dispose() == []
 
 
-async def test_a_file_is_edited_by_a_tool(actor: Actor, bin: Path, table: Table, tmp_path: Path) -> None:
+async def test_a_file_is_edited_by_a_tool(actor: Actor, programs: Path, table: Table, tmp_path: Path) -> None:
     with table.deed(actor.preset, "edit"):
         async with on_stage(actor, tmp_path) as stage:
-            await stage.begin(bin)
+            await stage.begin(programs)
             file = stage.workspace / "made.txt"
             stage.endpoint.reply(Say(actor.write(file, "by the model")), "It is written.", when="WRITE", tools=True)
             done = await stage.do("WRITE it.")
@@ -59,10 +59,10 @@ async def test_a_file_is_edited_by_a_tool(actor: Actor, bin: Path, table: Table,
             assert (tool["status"], "made.txt" in str(tool["input"])) == ("completed", True)
 
 
-async def test_a_permission_is_granted_by_a_person(actor: Actor, bin: Path, table: Table, tmp_path: Path) -> None:
+async def test_a_permission_is_granted_by_a_person(actor: Actor, programs: Path, table: Table, tmp_path: Path) -> None:
     with table.deed(actor.preset, "allowed"):
         async with on_stage(actor, tmp_path) as stage:
-            await stage.begin(bin)
+            await stage.begin(programs)
             file = stage.workspace / "made"
             stage.endpoint.reply(Say(actor.shell("touch made")), "It is done.", when="MAKE", tools=True)
             run = await stage.submit("MAKE it.")
@@ -76,10 +76,10 @@ async def test_a_permission_is_granted_by_a_person(actor: Actor, bin: Path, tabl
             assert (done.status, file.exists()) == ("completed", True)
 
 
-async def test_a_permission_is_refused_by_a_person(actor: Actor, bin: Path, table: Table, tmp_path: Path) -> None:
+async def test_a_permission_is_refused_by_a_person(actor: Actor, programs: Path, table: Table, tmp_path: Path) -> None:
     with table.deed(actor.preset, "denied"):
         async with on_stage(actor, tmp_path) as stage:
-            await stage.begin(bin)
+            await stage.begin(programs)
             stage.endpoint.reply(Say(actor.shell("touch made")), "Then not.", when="MAKE", tools=True)
             run = await stage.submit("MAKE it.")
             await stage.decide("reject_once")
@@ -91,10 +91,10 @@ async def test_a_permission_is_refused_by_a_person(actor: Actor, bin: Path, tabl
             assert not (stage.workspace / "made").exists()
 
 
-async def test_a_turn_is_cancelled_in_its_middle(actor: Actor, bin: Path, table: Table, tmp_path: Path) -> None:
+async def test_a_turn_is_cancelled_in_its_middle(actor: Actor, programs: Path, table: Table, tmp_path: Path) -> None:
     with table.deed(actor.preset, "cancel"):
         async with on_stage(actor, tmp_path) as stage:
-            await stage.begin(bin)
+            await stage.begin(programs)
             stage.endpoint.reply(Say("I begin ", Hold("never"), "and end."), when="LONG", tools=True)
             run = await stage.submit("LONG story.")
             await stage.endpoint.held("never")
@@ -110,10 +110,12 @@ async def test_a_turn_is_cancelled_in_its_middle(actor: Actor, bin: Path, table:
             assert (await stage.house.get(ENGINE)).incarnation == 1
 
 
-async def test_a_soft_pause_waits_for_the_tool_boundary(actor: Actor, bin: Path, table: Table, tmp_path: Path) -> None:
+async def test_a_soft_pause_waits_for_the_tool_boundary(
+    actor: Actor, programs: Path, table: Table, tmp_path: Path
+) -> None:
     with table.deed(actor.preset, "soft pause"):
         async with on_stage(actor, tmp_path) as stage:
-            await stage.begin(bin)
+            await stage.begin(programs)
             script = (Say("I begin ", Hold("gate"), actor.shell("touch made")), "It is done.")
             stage.endpoint.reply(*script, when="MAKE", tools=True)
             run = await stage.submit("MAKE it.")
@@ -131,10 +133,10 @@ async def test_a_soft_pause_waits_for_the_tool_boundary(actor: Actor, bin: Path,
             assert (stage.workspace / "made").exists()
 
 
-async def test_a_freeze_stops_the_whole_tree(actor: Actor, bin: Path, table: Table, tmp_path: Path) -> None:
+async def test_a_freeze_stops_the_whole_tree(actor: Actor, programs: Path, table: Table, tmp_path: Path) -> None:
     with table.deed(actor.preset, "freeze"):
         async with on_stage(actor, tmp_path) as stage:
-            await stage.begin(bin)
+            await stage.begin(programs)
             ticks = stage.workspace / "ticks"
             command = "while [ ! -e enough ]; do echo tick >>ticks; sleep 0.1; done"
             stage.endpoint.reply(Say(actor.shell(command)), "It ticked.", when="TICK", tools=True)
@@ -155,10 +157,12 @@ async def test_a_freeze_stops_the_whole_tree(actor: Actor, bin: Path, table: Tab
             assert done.result["text"].endswith("It ticked.")
 
 
-async def test_a_killed_daemon_finds_the_session_again(actor: Actor, bin: Path, table: Table, tmp_path: Path) -> None:
+async def test_a_killed_daemon_finds_the_session_again(
+    actor: Actor, programs: Path, table: Table, tmp_path: Path
+) -> None:
     with table.deed(actor.preset, "daemon killed"):
         async with on_stage(actor, tmp_path) as stage:
-            await stage.begin(bin)
+            await stage.begin(programs)
             stage.endpoint.reply("I shall.", when="REMEMBER", tools=True)
             assert (await stage.do("REMEMBER the kumquat.")).status == "completed"
             stage.endpoint.reply(Say("I begin ", Hold("never"), "and end."), when="LONG", tools=True)
@@ -198,5 +202,5 @@ async def said(stage: Stage, run: str, until: bytes) -> bytes:
 async def exists(file: Path) -> None:
     """A program makes it."""
     with trio.fail_after(PATIENCE_S):
-        while not file.exists():  # noqa: ASYNC110 - nobody tells
+        while not await trio.Path(file).exists():  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.05)

@@ -66,9 +66,11 @@ HOW: dict[str, Callable[[Stage, str], Awaitable[None]]] = dict(
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-async def test_an_ending_leaves_nothing(ending: str, actor: Actor, bin: Path, table: Table, tmp_path: Path) -> None:
+async def test_an_ending_leaves_nothing(
+    ending: str, actor: Actor, programs: Path, table: Table, tmp_path: Path
+) -> None:
     async with on_stage(actor, tmp_path) as stage:
-        await stage.begin(bin, on_interrupt=OnInterrupt.FAIL)
+        await stage.begin(programs, on_interrupt=OnInterrupt.FAIL)
         stage.endpoint.reply(Say(actor.shell(HIDING)), "It was done.", when="HIDE", tools=True)
         run = await stage.submit("HIDE.")
         await stage.decide("allow_once")

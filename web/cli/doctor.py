@@ -1,4 +1,4 @@
-"""`enginehouse doctor`: what is here, and whether it works. It asks no daemon, and leaves nothing behind."""
+"""`enginehouse doctor`: what is here, and whether it works. It asks no daemon and makes nothing."""
 
 from __future__ import annotations
 

@@ -38,9 +38,7 @@ async def agent(preset: Preset, environ: Mapping[str, str], beside: Path, *, wit
 
     argv = _found(preset, environ, beside)
     if argv is None:
-        return found(
-            "absent", f"Not here; install {preset.package}." if preset.package else f"Not here. {preset.notes}"
-        )
+        return found("absent", f"Not here. {f'Install {preset.package}.' if preset.package else preset.notes}")
     facts["argv"] = list(argv)
     env = {**ChildPolicy().environment(), **preset.env}
     with tempfile.TemporaryDirectory(prefix="enginehouse-doctor-") as folder:

@@ -31,17 +31,9 @@ class Client:
     """See the module."""
 
     def __init__(
-        self,
-        config: AcpConfig,
-        *,
-        facts: Facts,
-        story: Story,
-        tell: Callable[[Context, list[Said]], Awaitable[None]],
-        asking: Asking,
-        files: Files,
-        terminals: Terminals,
+        self, config: AcpConfig, *, facts: Facts, story: Story, asking: Asking, files: Files, terminals: Terminals
     ) -> None:
-        self._config, self._facts, self._story, self._tell = config, facts, story, tell
+        self._config, self._facts, self._story = config, facts, story
         self._asking, self._files, self._terminals = asking, files, terminals
         self.run_id = ""
         """The turn that is going on."""

@@ -155,7 +155,7 @@ class Acp(Engine):
         permissions = Permissions(ctx, config.permissions, root=place.path)
         self._terminals = Terminals(ctx, files, env=env, bounds=config.bounds)
         self._client = Client(
-            config, facts=self._facts, story=self._story, tell=tell, files=files, terminals=self._terminals,
+            config, facts=self._facts, story=self._story, files=files, terminals=self._terminals,
             asking=Asking(permissions, cwd=place.path, timeout_s=config.ask_timeout_s),
         )  # fmt: skip
 

@@ -1,0 +1,74 @@
+"""What the machine has, as far as a look can be made to see something else."""
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from web.doctor import machine as every
+from web.doctor.machine import control_groups, limits, program
+
+
+def bin_with(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, script: str) -> None:
+    file = folder / name
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_everything_is_looked_at_and_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [finding.name for finding in every()]
+    assert names == [
+        "python", "tmux", "node", "git", "bwrap", "landlock", "cgroups", "systemd", "descriptors", "processes",
+    ]  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_says_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bin_with(tmp_path, monkeypatch, "thing", "echo thing 7; echo more")
+    found = program("thing", "--version", "things")
+    assert (found.status, found.detail) == ("ok", f"thing 7 ({tmp_path}/thing)")
+
+
+def test_a_program_that_does_not_run_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bin_with(tmp_path, monkeypatch, "thing", "echo a library is missing >&2; exit 127")
+    found = program("thing", "--version", "things")
+    assert (found.status, "exit status 127: a library is missing" in found.detail) == ("wrong", True)
+    (tmp_path / "thing").write_bytes(b"\x7fELF")
+    assert program("thing", "--version", "things").status == "wrong"
+
+
+def test_a_program_that_is_not_here_is_absent_and_its_use_is_told() -> None:
+    found = program("no-such-program", "--version", "things")
+    assert (found.status, "needed for things" in found.detail) == ("absent", True)
+
+
+def groups(folder: Path, controllers: str) -> tuple[Path, Path]:
+    root, proc = folder / "cgroup", folder / "self"
+    (root / "house").mkdir(parents=True)
+    (root / "cgroup.controllers").write_text(controllers)
+    (root / "house" / "cgroup.procs").touch()
+    proc.write_text("4:memory:/old\n0::/house\n")
+    return root, proc
+
+
+def test_control_groups_that_can_be_divided(tmp_path: Path) -> None:
+    found = control_groups(*groups(tmp_path, "cpuset cpu io memory pids\n"))
+    assert (found.status, str(tmp_path / "cgroup/house") in found.detail) == ("ok", True)
+
+
+def test_control_groups_without_what_is_needed(tmp_path: Path) -> None:
+    found = control_groups(*groups(tmp_path, "cpu io\n"))
+    assert (found.status, "without memory, pids" in found.detail) == ("absent", True)
+
+
+def test_no_control_groups(tmp_path: Path) -> None:
+    assert control_groups(tmp_path, tmp_path / "none").status == "absent"
+
+
+@pytest.mark.parametrize("most, status", [(100, "wrong"), (100_000, "ok"), (resource.RLIM_INFINITY, "ok")])
+def test_few_descriptors_are_wrong(most: int, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (50, most))
+    assert limits("descriptors", resource.RLIMIT_NOFILE, 4096, "engines").status == status
