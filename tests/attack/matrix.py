@@ -222,7 +222,7 @@ class World:
         self.there = {
             "user": "login",
             "engine": "matrix", "run": ended["id"], "request": request["id"], "command": run["command_id"],
-            "slice": "progress", "pool": OWN, "kind": "probe", "key": "key",
+            "slice": "progress", "stream": "stdout", "pool": OWN, "kind": "probe", "key": "key",
             "webhook": "nobody", "event": "nobody", "schedule": "matrix",
         }  # fmt: skip
 

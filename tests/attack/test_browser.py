@@ -96,7 +96,14 @@ async def test_no_get_changes_anything(shared: Target) -> None:
     """A link, an image and a prefetch are GETs: each of our routes is asked, and the journal stays as long as it was."""
     engine = await shared.engine()
     run = await shared.run(engine)
-    there = {"engine": engine, "run": run["id"], "pool": "default", "kind": "probe", "slice": "progress"}
+    there = {
+        "engine": engine,
+        "run": run["id"],
+        "pool": "default",
+        "kind": "probe",
+        "slice": "progress",
+        "stream": "stdout",
+    }
     before = await shared.journal()
     for route in ROUTES:
         if route.method == "GET":

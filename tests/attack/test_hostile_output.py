@@ -128,6 +128,89 @@ async def test_a_program_that_breaks_the_protocol_crashes_its_own_engine(shared:
     assert (await shared.ask("DELETE", f"/api/v1/engines/{engine}?force=true&grace_s=1")).json["leaks"] == []
 
 
+LAST: Final = "print('my last words', file=sys.stderr, flush=True); "
+
+BAD: Final[dict[str, tuple[dict[str, Any], str]]] = {
+    "a missing program": ({"argv": ["no-such-program"]}, "there is no program 'no-such-program'"),
+    "a program that is none": ({"argv": ["/etc/passwd"]}, "cannot be executed"),
+    "another version": ({"body": LAST + "say(type='hello', protocol=2); signal.pause()"}, "speaks version 2"),
+    "garbage": ({"body": LAST + "print('garbage', flush=True); signal.pause()"}, "is not JSON: 'garbage'"),
+    "half a line": (
+        {"body": LAST + "say(type='hello', protocol=1); sys.stdout.write('{\"type\":\"lo')"},
+        "in the middle of a line",
+    ),
+    "nothing in time": ({"body": LAST + "signal.pause()", "boot_s": 2.0}, "said no hello within 2 s"),
+    "a hello and no ready": (
+        {"body": LAST + "say(type='hello', protocol=1, ready=False); signal.pause()", "boot_s": 2.0},
+        "was not ready within 2 s",
+    ),
+    "silence after a promise": (
+        {"body": LAST + "say(type='hello', protocol=1, heartbeat_s=0.1); signal.pause()"},
+        "said nothing for 0.2 s",
+    ),
+    "a snapshot too large": (
+        {"body": LAST + "say(type='hello', protocol=1); say(type='snapshot', value='x' * 300_000); signal.pause()"},
+        "a `snapshot` has 300033 bytes",
+    ),
+}
+
+
+def bad(config: dict[str, Any]) -> dict[str, Any]:
+    spec = {name: config[name] for name in ("boot_s",) if name in config}
+    if "body" in config:
+        return {**program(config["body"]), **spec}
+    return {"config": config, "restart": {"policy": "temporary"}, **spec}
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_a_bad_program_fails_its_engine_with_a_sentence_and_no_other(shared: Target, what: str) -> None:
+    config, says = BAD[what]
+    other = await shared.engine()
+    working = await shared.run(other, {"steps": 1000, "step_s": 3600}, wait_s=0)
+    engine = await shared.engine("process", **bad(config))
+    await until(shared, engine, {"failed"})
+    error = (await shared.ask("GET", f"/api/v1/engines/{engine}")).json["last_exit"]["error"]
+    assert says in error
+    assert ("my last words" in error) == ("body" in config)
+    assert (await shared.ask("GET", f"/api/v1/runs/{working['id']}")).json["status"] == "running"
+    shown = (await shared.ask("GET", f"/api/v1/engines/{other}")).json
+    assert (shown["state"], shown["restarts"]) == ("running", 0)
+    for name in (engine, other):
+        await shared.ask("DELETE", f"/api/v1/engines/{name}?force=true&grace_s=1")
+
+
+async def test_a_wrong_directory_is_refused_and_one_that_goes_away_fails(shared: Target, tmp_path: Path) -> None:
+    config = {"argv": ["true"], "cwd": "/proc/nowhere"}
+    engine = await shared.engine("process", config=config, restart={"policy": "temporary"})
+    await until(shared, engine, {"failed"})
+    shown = (await shared.ask("GET", f"/api/v1/engines/{engine}")).json
+    assert "cannot start in the folder '/proc/nowhere'" in shown["last_exit"]["error"]
+    await shared.ask("DELETE", f"/api/v1/engines/{engine}?force=true")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("megabytes", [32, pytest.param(1024, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("protocol", ["jsonl", "none"])
+async def test_a_line_of_any_length_costs_a_program_no_more_than_its_engine(
+    shared: Target, protocol: str, megabytes: int
+) -> None:
+    """In a protocol it is a crash; where the program is the work it is kept in a file, which rotates."""
+    before = shared.rss_bytes()
+    body = f"for _ in range({megabytes}): sys.stdout.write('x' * (1 << 20))\nsys.stdout.flush(); print('said', file=sys.stderr)"
+    log = {"max_bytes": MB, "backups": 1, "events": True}
+    engine = await shared.engine("process", **program(body, protocol=protocol, stdout_log=log))
+    await until(shared, engine, {"failed", "stopped"})
+    ended = (await shared.ask("GET", f"/api/v1/engines/{engine}")).json["last_exit"]
+    if protocol == "jsonl":
+        assert "a line is longer than 1048576 bytes" in ended["error"]
+    else:
+        assert ended["cause"] == "finished"
+        page = (await shared.ask("GET", f"/api/v1/engines/{engine}/logs/stdout?after=0&limit=1048576")).json
+        assert set(page["text"]) == {"x"}
+    assert shared.rss_bytes() - before < 150 * MB
+    await shared.ask("DELETE", f"/api/v1/engines/{engine}?force=true&grace_s=1")
+
+
 async def until(target: Target, engine: str, states: set[str]) -> None:
     while (await target.ask("GET", f"/api/v1/engines/{engine}")).json["state"] not in states:
         await target.ask("GET", f"/api/v1/engines/{engine}/events?wait_s=1", None, "Accept: application/json")
