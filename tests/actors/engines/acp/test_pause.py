@@ -73,13 +73,13 @@ async def test_soft_holds_back_the_answer_that_the_agent_waits_for(drive: Any, o
 async def test_soft_does_nothing_that_the_agent_asks_for_while_held(drive: Any, odd: Odd, tmp_path: Any) -> None:
     script = """
     def prompt(params):
-        Path("asking").touch()
+        say("begun")
         until("go")
         say(str(ask("fs/write_text_file", path=os.path.abspath("made"), content="x")))
     serve(prompt)
     """
     engine = await drive.spawn("acp", odd(script))
-    async with drive.seen(engine, "run.started"):
+    async with drive.seen(engine, "message.delta"):
         await drive.submit(engine, "x")
     async with drive.seen(engine, "engine.pausing"):
         await drive.house.pause(engine)
@@ -89,6 +89,28 @@ async def test_soft_does_nothing_that_the_agent_asks_for_while_held(drive: Any, 
     async with drive.seen(engine, "run.completed"):
         await drive.house.resume(engine)
     assert (tmp_path / "agent" / "made").read_text() == "x"
+
+
+async def test_after_an_answer_soft_waits_for_the_next_boundary(drive: Any, odd: Odd, tmp_path: Any) -> None:
+    """The agent waited for us once; now it works again, and is not stopped in the middle of that."""
+    script = """
+    def prompt(params):
+        permission("c1", title="Go", kind="edit")
+        print("working", file=sys.stderr, flush=True)  # nothing that the follower would hear
+        until("go")
+        Path("worked").touch()
+        changed("c1", status="completed")
+        until("never")
+    serve(prompt)
+    """
+    engine = await drive.spawn("acp", odd(script, permissions=[{"verdict": "allow"}]))
+    async with drive.seen(engine, "log.line", holding="working"):
+        await drive.submit(engine, "x")
+    await drive.house.pause(engine, wait_s=0.3)  # for as long as that it is not paused
+    async with drive.seen(engine, "engine.paused"):
+        assert (await drive.house.get(engine)).state == "pausing"
+        (tmp_path / "agent" / "go").touch()
+    assert (tmp_path / "agent" / "worked").exists()
 
 
 async def test_an_idle_agent_is_stopped_by_a_pause_too(drive: Any, odd: Odd) -> None:

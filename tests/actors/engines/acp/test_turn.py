@@ -210,6 +210,25 @@ async def test_signals_set_modes_models_and_options(drive: Any, odd: Odd, told: 
     assert (await drive.run(engine, "x")).status == "completed"
 
 
+async def test_what_an_agent_does_not_answer_in_time_is_given_up_and_it_is_told(
+    drive: Any, odd: Odd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.engines.acp.engine.SIGNAL_S", 0.05)
+    script = """
+    def slow(params):
+        while heard().get("method") != "$/cancel_request": pass
+        update("current_mode_update", currentModeId="given-up")
+        return {}
+    serve(lambda params: None, on={"session/set_mode": slow},
+          new={"modes": {"currentModeId": "ask", "availableModes": [{"id": "ask"}, {"id": "code"}]}})
+    """
+    engine = await drive.spawn("acp", odd(script))
+    async with drive.seen(engine, "acp.mode", holding="given-up"):
+        _, done = await drive.house.command(engine, Signal(name="set_mode", payload="code"), wait_s=10)
+    assert done.result == {"ok": False, "error": "the agent did not answer within 0.05 s"}
+    assert (await drive.run(engine, "x")).status == "completed"
+
+
 async def test_models_of_an_older_agent_are_set_by_their_own_method(drive: Any, odd: Odd, told: Told) -> None:
     models = {"currentModelId": "a", "availableModels": [{"modelId": "a", "name": "A"}, {"modelId": "b", "name": "B"}]}
     script = f"serve(lambda params: None, new={{'models': {models}}}, on={{'session/set_model': lambda params: {{}}}})"
