@@ -50,6 +50,9 @@ __all__ = ["Acp"]
 CANCEL_S = 5.0
 """How long an agent may go on with a turn that was cancelled before it is killed and started anew."""
 
+LAST_WORDS_S = 1.0
+"""How much of the time to boot is kept for saying what was missed."""
+
 SIGNAL_S = 30.0
 """How long it may take to answer what a signal has it do."""
 
@@ -123,7 +126,7 @@ class Acp(Engine):
         self._settle(ctx, servers, environment)
         ctx.nursery.start_soon(self._attend, ctx)
         # A moment before the runtime's own limit, which knows nothing of last words.
-        with trio.move_on_at(trio.current_effective_deadline() - 0.05 * boot_s) as limit:
+        with trio.move_on_at(trio.current_effective_deadline() - min(0.2 * boot_s, LAST_WORDS_S)) as limit:
             try:
                 await self._session.greet()
                 await self._session.authenticate(preset.auth)

@@ -110,8 +110,8 @@ async def test_nothing_within_the_boot_deadline_names_what_was_waited_for(
     drive: Any, odd: Odd, method: str, on: str
 ) -> None:
     script = f"print('thinking', file=sys.stderr, flush=True)\nserve(None, on={{{on!r}: lambda params: silence()}})"
-    ended = await drive.last_exit("acp", odd(script), boot_s=1.0)
-    assert f"did not answer {method} within 1 s. Its last lines on standard error:\nthinking" in ended["error"]
+    ended = await drive.last_exit("acp", odd(script), boot_s=2.0)
+    assert f"did not answer {method} within 2 s. Its last lines on standard error:\nthinking" in ended["error"]
 
 
 async def test_a_missing_program_or_directory_fails_for_good(drive: Any, tmp_path: Path) -> None:
