@@ -1,4 +1,4 @@
-"""examples/inbox, examples/workflow: distributions with a kind of their own, built, installed, and spawned by a daemon."""
+"""examples/inbox and examples/workflow: distributions of their own, built, installed, and spawned by a real daemon."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,10 +63,11 @@ async def test_an_installed_kind_is_spawned_by_its_name(installed: Path, tmp_pat
 
 async def test_an_installed_workflow_takes_an_issue_to_a_branch(installed: Path, root: Path, tmp_path: Path) -> None:
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "-C", str(tmp_path / "repository")]
+    run_git = partial(trio.run_process, capture_stdout=True)
     (tmp_path / "issues").mkdir()
     (tmp_path / "issues/01.md").write_text("# Find the answer\n")
-    subprocess.run(["git", "init", "--quiet", str(tmp_path / "repository")], check=True)
-    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "first"], check=True)
+    await run_git(["git", "init", "--quiet", str(tmp_path / "repository")])
+    await run_git([*git, "commit", "--quiet", "--allow-empty", "--message", "first"])
     agent = str(root / "examples/workflow/tests/scripted_agent.py")
     config = {name: str(tmp_path / name) for name in ("issues", "repository", "worktrees")}
     config |= {"agent": "coder", "test_argv": ["grep", "42", "answer.txt"]}
@@ -90,7 +92,7 @@ async def test_an_installed_workflow_takes_an_issue_to_a_branch(installed: Path,
                     pass
         done = await house.run(run.id)
         assert done.status == "completed", done.error
-        shown = subprocess.run([*git, "show", f"{done.result['branch']}:answer.txt"], check=True, capture_output=True)
+        shown = await run_git([*git, "show", f"{done.result['branch']}:answer.txt"])
         assert shown.stdout == b"42\n"
 
 

@@ -35,8 +35,9 @@ Folder = Annotated[str, Field(pattern=r"^/[^\x00]*$", max_length=4096)]
 
 class WorkflowConfig(Config):
     """`issues`, `repository`, `worktrees`: absolute paths. `agent`: the id of an engine of the same pool that takes a
-    text as a run and gives a text (kinds `acp`, `agent`, and others); it must be able to work below `worktrees`. `base`:
-    what a branch begins at. `repairs`: how often the agent may mend what the tests find. `env`, `limits`: of the tests.
+    text as a run and gives a text (kinds `acp`, `agent`, and others); it must be able to work below `worktrees`.
+    `base`: what a branch begins at. `repairs`: how often the agent may mend what the tests find. `env`, `limits`: of
+    the tests.
     """
 
     issues: Folder

@@ -53,8 +53,7 @@ async def opened(place: Path, **config: Any) -> AsyncIterator[EmbeddedHouse]:
             "worktrees": str(place / "worktrees"), "test_argv": [sys.executable, "-c", TESTS], **config,
         }  # fmt: skip
         await house.put("flow", NewEngine(kind="workflow", id="flow", config=config))
-        with trio.fail_after(60):
-            yield house
+        yield house
 
 
 async def begun(house: EmbeddedHouse, issue: str | None = None) -> str:
@@ -66,16 +65,18 @@ async def asked(house: EmbeddedHouse, run: str, times: int = 1) -> Any:
     """The plan that waits for a person: the `times`th of the run."""
     async with house.events(Filter(run=run, types=("request.opened",)), after="0") as events:
         seen = 0
-        while seen < times:
-            seen += len(await events.receive())
+        with trio.fail_after(60):
+            while seen < times:
+                seen += len(await events.receive())
     (request,) = (await house.requests(engine="flow")).items
     return request
 
 
 async def ended(house: EmbeddedHouse, run: str) -> RunInfo:
     async with house.events(Filter(run=run), after="0") as events:
-        while all(frame.event != "end" for frame in await events.receive()):
-            pass
+        with trio.fail_after(60):
+            while all(frame.event != "end" for frame in await events.receive()):
+                pass
     return await house.run(run)
 
 
