@@ -137,15 +137,13 @@ class Cell(Journaling):
         self.note("command.rejected", {"problem": as_json(problem)}, command_id=command.id, principal=command.principal)
 
     # -- holds -------------------------------------------------------------------------------------------------------
-    def hold(self, body: Pause, command: Command) -> bool:
+    def hold(self, body: Pause, by: str | None) -> bool:
         mode = body.mode or self.kind.pause_mode
-        holder = body.holder or command.principal or "nobody"
+        holder = body.holder or by or "nobody"
         before = self.holds.get(holder)
         if before is not None and before.mode is mode:
             return False
-        self.holds[holder] = Hold(
-            holder=holder, mode=mode, reason=body.reason, by=command.principal, at=self.host.stamp()
-        )
+        self.holds[holder] = Hold(holder=holder, mode=mode, reason=body.reason, by=by, at=self.host.stamp())
         self._note_holds()
         self.idle.suspend()
         if self.state is State.RUNNING:
@@ -153,7 +151,7 @@ class Cell(Journaling):
         actor = self.actor
         if actor is not None and self.state in (State.PAUSING, State.PAUSED):
             if mode is PauseMode.INTERRUPT and actor.run is not None:
-                actor.run.cancel(Cut.PAUSED, by=command.principal, reason=body.reason)
+                actor.run.cancel(Cut.PAUSED, by=by, reason=body.reason)
             self.quiesce()
         return True
 

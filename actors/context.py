@@ -9,22 +9,26 @@ gate last; otherwise a hold that is placed during the barrier would let code thr
 from __future__ import annotations
 
 import os
+from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from actors.children import ResourceLimits, Sandbox
+from actors.children import ChildPolicy, ResourceLimits, Sandbox
 from actors.engine import Finished, RequestExpired, RunInput
 from actors.output import Output
 from actors.processes import Process
 from actors.question import Question
 from actors.secrets import Masking, Reference
 from protocol.bodies import NewRun
+from protocol.commands import Pause
 from protocol.edge import as_json
 from protocol.events import is_reserved
 from protocol.requests import Decided, Option, Request, RequestKind, RequestState
+from protocol.specs import PauseMode
 from protocol.trace import Trace
 from protocol.wire import RunInfo
 
@@ -48,6 +52,7 @@ class Context:
         self._incarnation = incarnation
         self._run = run
         self._emitted = 0
+        self._delta: tuple[tuple[str, int], Masking, IncrementalDecoder] | None = None
 
     # -- who and when ------------------------------------------------------------------------------------------------
     @property
@@ -68,6 +73,11 @@ class Context:
         return self._cell.host.observer.trace(self._run.id) if self._run is not None else None
 
     @property
+    def children(self) -> ChildPolicy:
+        """What this house lets the programs of its engines do, and where."""
+        return self._cell.host.children
+
+    @property
     def stopping(self) -> bool:
         """The engine was asked to end; what is in hand should come to its end soon."""
         return self._cell.ending
@@ -75,6 +85,10 @@ class Context:
     def time(self) -> float:
         """Monotonic seconds that stand still while the engine is paused."""
         return self._incarnation.clock.time()
+
+    def stamp(self) -> str:
+        """The time of day, as RFC 3339 in UTC with milliseconds."""
+        return self._cell.host.stamp()
 
     @property
     def nursery(self) -> trio.Nursery:
@@ -132,9 +146,31 @@ class Context:
         self._progressed()
         cell.transient("run.progress", dict(data or {}), run_id=self._run_id)
 
+    def delta(self, text: str, *, type: str = "text", message: int = 0) -> None:
+        """Show a piece of what is just being said (transient `message.delta`), and reset the stall watch.
+
+        `type`: `text` or `thought`; `message`: counts messages, so that readers see where one ends. What may be the
+        beginning of a secret is held back until more of the same message comes; the whole message says it all.
+        """
+        cell = self._speaking()
+        self._progressed()
+        if self._delta is None or self._delta[0] != (type, message):
+            self._delta = ((type, message), cell.secrets.stream(), getincrementaldecoder("utf-8")(errors="replace"))
+        _, masking, decoder = self._delta
+        if shown := decoder.decode(masking.feed(text.encode(errors="replace"))):
+            cell.transient("message.delta", {"message": message, "type": type, "text": shown}, run_id=self._run_id)
+
     def usage(self, **amounts: float) -> None:
         """Add to what this run has used (`tokens`, `cost_usd`, ...)."""
         self._incarnation.add_usage(amounts)
+
+    def hold(self, holder: str, reason: str) -> None:
+        """Hold this engine, softly, in this holder's name, until somebody lifts that: it is paused from the next pause
+        point on. For an engine that must not go on by itself, such as one that has spent what it may.
+        """
+        cell = self._speaking()
+        with cell.turn():
+            cell.hold(Pause(mode=PauseMode.SOFT, holder=holder, reason=reason), None)
 
     def finish(self) -> None:
         """End this incarnation, well: raises Finished."""
@@ -208,6 +244,12 @@ class Context:
                 assert request.decision is not None
                 return request.decision
 
+    def drop_questions(self) -> None:
+        """Withdraw what this run has asked and no task of it waits for any more: it will not be asked again."""
+        cell = self._speaking()
+        with cell.turn():
+            cell.requests.withdraw_unasked(self._run_id)
+
     async def _decided(self, request: Request) -> bool:
         """Wait for the decision and use it. False: it is no answer any more, and the question has to be put again."""
         cell = self._cell
@@ -278,7 +320,7 @@ class Context:
             if isinstance(value, str):
                 made[name] = value
             else:
-                granted[name] = await self._secret(value)
+                granted[name] = await self._read(value)
         if api and host.engine_env is not None:
             granted |= host.engine_env(spec, self._cell.incarnation)
         for name, value in granted.items():
@@ -286,11 +328,38 @@ class Context:
                 self.log(f"The secret in {name} is too short to be hidden in what is said.", level="warning")
         return made | granted
 
-    async def _secret(self, reference: Reference) -> str:
-        read = partial(self._cell.host.children.secrets.read, reference)
+    async def secret(self, reference: Reference) -> str:
+        """A secret for the engine itself, hidden from now on. Raises CannotStart when it cannot be had."""
+        value = await self._read(reference)
+        if not self.hide(value):
+            self.log("A secret is too short to be hidden in what is said.", level="warning")
+        return value
+
+    async def _read(self, reference: Reference) -> str:
+        return await self.wait(partial(self.blocking, partial(self._cell.host.children.secrets.read, reference)))
+
+    async def blocking(self, fn: Callable[[], T]) -> T:
+        """Do what keeps a disk busy: in a thread, where the house has some. No pause point, since something is done.
+
+        Cancelled: it is finished all the same, and then the cancellation goes on.
+        """
         if not self._cell.host.threads:
-            return read()
-        return await self.wait(lambda: trio.to_thread.run_sync(read, limiter=self._cell.host.disk))
+            return fn()
+        return await trio.to_thread.run_sync(fn, limiter=self._cell.host.disk)
+
+    async def folder(self) -> Path:
+        """A directory of this engine's own on the house's disk, for what is too large for slices: made when it is asked
+        for first, and gone with the engine when that is disposed. What is synced there survives any crash. The journal
+        knows nothing of it, so write here first and emit after: what was said then stays true.
+        """
+        path = self._cell.host.folder(self._cell.spec.uid)
+        await self.blocking(partial(path.mkdir, mode=0o700, parents=True, exist_ok=True))
+        return path
+
+    def masked(self, value: T) -> T:
+        """A JSON value with `***` in the place of all that is hidden: for what an engine keeps or sends by itself."""
+        found: T = self._cell.secrets.masked(value)
+        return found
 
     def hide(self, value: str) -> bool:
         """Have `***` in its place in all that this engine says from now on: output, events, slices, results, errors.

@@ -85,7 +85,7 @@ def _apply(cell: Cell, step: Step, command: Command) -> bool | None:
         case Step.REPEAT:
             return False
         case Step.NOTED | Step.HOLD | Step.RELEASE | Step.WAKE if isinstance(body, Pause):
-            return cell.hold(body, command)
+            return cell.hold(body, command.principal)
         case Step.NOTED | Step.RELEASE | Step.WAKE:
             cell.lift(body, step)
         case Step.BOOT | Step.BOOT_FRESH:

@@ -88,6 +88,9 @@ class Engine:
     pause_mode: ClassVar[PauseMode] = PauseMode.SOFT
     """What pause means without a mode."""
 
+    freezes: ClassVar[bool] = False
+    """Whether its processes are stopped in every pause, once nothing is in hand: for programs that do not know it."""
+
     on_interrupt: ClassVar[OnInterrupt] = OnInterrupt.FAIL
     checkpoints: ClassVar[bool] = False
     """Whether a run can go on from a checkpoint (`on_interrupt: resume`)."""

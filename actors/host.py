@@ -137,3 +137,6 @@ class Host(Protocol):
     @property
     def runs_directory(self) -> Path:
         """Where `<run_id>.out` files live."""
+
+    def folder(self, uid: str) -> Path:
+        """Where this engine may keep files of its own; removed some time after it was disposed."""

@@ -113,7 +113,10 @@ class Incarnation:
 
     @property
     def wants_freeze(self) -> bool:
-        return self._tree is not None and any(h.mode is PauseMode.FREEZE for h in self.cell.holds.values())
+        wanted = (self.told and self.engine.freezes) or any(
+            hold.mode is PauseMode.FREEZE for hold in self.cell.holds.values()
+        )
+        return self._tree is not None and wanted
 
     @property
     def quiescent(self) -> bool:

@@ -1,4 +1,4 @@
-"""The kinds of engine a house knows: the built-in three, classes handed to it, and what installed packages register.
+"""The kinds of engine a house knows: the built-in ones, classes handed to it, and what installed packages register.
 
 A kind is loaded when somebody first asks for it: a command line that only lists engines imports none of them, and a
 package whose kind is broken costs that kind alone. Of two of one name the class handed over wins, then the built-in
@@ -26,6 +26,8 @@ GROUP = "enginehouse.kinds"
 """The entry point group in which a package registers its kinds: `name = "module:Class"`."""
 
 BUILT_IN = {
+    "acp": "actors.engines.acp.engine:Acp",
+    "agent": "actors.engines.agent.agent:Agent",
     "probe": "actors.engines.probe:Probe",
     "process": "actors.engines.process:ProcessEngine",
     "shell": "actors.engines.shell:Shell",
@@ -100,10 +102,7 @@ class Kinds:
 
     def masked(self, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
         """The config as others may see it: the values of environment variables are hidden."""
-        return {
-            key: dict.fromkeys(value, MASK) if key == "env" and isinstance(value, Mapping) else value
-            for key, value in config.items()
-        }
+        return {key: _masked(key, value) for key, value in config.items()}
 
     def info(self, name: str) -> KindInfo:
         """What a client needs to know to use the kind. Raises UnknownKind."""
@@ -134,6 +133,18 @@ class Kinds:
         else:
             assert isinstance(kind, type)
             self._loaded[name] = kind
+
+
+def _masked(key: str, value: Any) -> Any:
+    """What is given to a program by name, or to a server with a request, however deep it stands."""
+    if isinstance(value, Mapping):
+        secretive = key in ("env", "headers")
+        return (
+            dict.fromkeys(value, MASK) if secretive else {name: _masked(name, inner) for name, inner in value.items()}
+        )
+    if isinstance(value, list | tuple):
+        return [_masked("", inner) for inner in value]
+    return value
 
 
 def _built_in(where: str) -> object:

@@ -261,6 +261,12 @@ class Requests:
         for request in [r for r in self._open.values() if r.run_id == run_id]:
             self._withdraw(request, reason)
 
+    def withdraw_unasked(self, run_id: str | None) -> None:
+        """End what a run has pending and no task of it waits for."""
+        for request in self.pending_of(run_id):
+            if not self._askers[request.id]:
+                self._withdraw(request, "nobody waits for it")
+
     def withdraw_all(self, reason: str) -> None:
         for request in list(self._open.values()):
             self._withdraw(request, reason)

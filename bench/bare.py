@@ -124,6 +124,9 @@ class Bare:
     def runs_directory(self) -> Path:
         return Path("nowhere")
 
+    def folder(self, uid: str) -> Path:
+        return Path("nowhere", uid)
+
 
 @asynccontextmanager
 async def open_bare() -> AsyncIterator[Bare]:

@@ -63,7 +63,7 @@ async def open_supervisor(
     Args:
         store: where the journal lives; a `MemoryStore` when None, and then nothing survives the block.
         kinds: engine classes beside the built-in ones and those of the entry points.
-        directory: where run outputs are kept; a temporary one, removed afterwards, when None.
+        directory: where run outputs and the files of engines are kept; a temporary one, removed afterwards, when None.
         name: names the house on this machine, in the environment of every process it starts; random when None.
         grace_s: how long engines have to end when the block is left.
         margin_s: how long past its deadline a disposed engine may take before it is named as a leak.

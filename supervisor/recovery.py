@@ -59,6 +59,7 @@ async def recover(house: Supervisor) -> None:
         elif view.owed:
             _refuse(house, view)
     _go_on(house, owed, drained=bool(await store.documents("house")))
+    house.folders.sweep()
     await house.intake.write_and_wait(())  # behind all that was just decided: nobody sees the state of before
 
 

@@ -49,6 +49,7 @@ from supervisor.absent import absent
 from supervisor.attendance import Attendance
 from supervisor.deadlines import Deadline, Deadlines
 from supervisor.expiry import Expiry
+from supervisor.folders import Folders
 from supervisor.groups import Groups
 from supervisor.infos import engine_info
 from supervisor.intake import Intake
@@ -103,6 +104,7 @@ class Supervisor:
         self.rings = Rings()
         self.groups = Groups(self)
         self.expiry = Expiry(self)
+        self.folders = Folders(self)
         self.watchers = Watchers()
         self.attendance = Attendance(self.now)
         self.person: Callable[[str], str] = _itself
@@ -123,6 +125,9 @@ class Supervisor:
     @property
     def runs_directory(self) -> Path:
         return self.directory / "runs"
+
+    def folder(self, uid: str) -> Path:
+        return self.folders.of(uid)
 
     def now(self) -> float:
         return trio.current_time()
@@ -353,6 +358,7 @@ class Supervisor:
         if cell is not None:
             self.pools.left(cell)
             self.pools.of(cell).retired += cell.mailbox.statistics()
+        self.folders.forget(uid)
 
     # -- showing -----------------------------------------------------------------------------------------------------
     def info(self, view: View) -> EngineInfo:

@@ -422,3 +422,38 @@ async def test_a_decision_while_paused_is_acted_upon_when_the_gate_opens(
         await on.resume()
         await on.until(20)
         assert await on.trace("request.decided", "asker") == [(2, "decided"), (9, "acted")]
+
+
+class Quitter(Engine):
+    """Asks two questions at once, and after a second gives up the first."""
+
+    kind = "quitter"
+
+    async def on_run(self, ctx: RunContext, run: RunInput) -> Any:
+        async def ask(title: str, scope: trio.CancelScope) -> None:
+            with scope:
+                await ctx.ask_human(title)
+
+        given_up, kept = trio.CancelScope(), trio.CancelScope()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, "First?", given_up)
+            nursery.start_soon(ask, "Second?", kept)
+            await trio.sleep(1)
+            given_up.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            ctx.drop_questions()
+
+
+async def test_a_question_that_nobody_waits_for_can_be_dropped_alone(
+    stage: OpenStage, autojump_clock: MockClock
+) -> None:
+    async with stage(Quitter) as on:
+        await on.spawn(Quitter)
+        run = await on.submit()
+        await on.until(2)
+        assert [row["reason"] for row in await on.data("request.withdrawn")] == ["nobody waits for it"]
+        assert (await on.pending()).title == "Second?"
+        assert await on.status(run) == "waiting"
+        await on.reply(answer="yes")
+        await on.until(3)
+        assert await on.status(run) == "completed"

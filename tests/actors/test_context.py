@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from trio.testing import MockClock
 
 from actors import Context, Engine, RunContext, RunInput
 from actors.context import EMIT_BYTES, EMIT_ROWS
+from protocol.events import Frame
 from tests.actors.stage import OpenStage
 
 Script = Callable[[RunContext, Any], Awaitable[Any]]
@@ -191,6 +193,34 @@ async def test_progress_is_shown_and_not_kept(stage: OpenStage, autojump_clock: 
             frames = await events.receive()
         assert [frame.id for frame in frames if frame.event == "run.progress"] == [None]
         assert "progress" not in await on.words("run")
+
+
+async def test_deltas_are_shown_without_secrets_and_not_kept(stage: OpenStage, autojump_clock: MockClock) -> None:
+    async def say(ctx: RunContext, _: Any) -> None:
+        ctx.hide("hunter2hunter2")
+        for piece in ("it is hunter2", "hunter2!", " or hunter"):
+            ctx.delta(piece, message=1)
+        ctx.delta("2hunter2 it is not", message=2)
+        ctx.delta("hm", type="thought", message=3)
+
+    kind = acting(say)
+    async with stage(kind) as on:
+        await on.spawn(kind)
+        async with on.house.events() as events:
+            await on.run()
+            frames: list[Frame] = []
+            while not frames or frames[-1].event != "run.completed":
+                frames += [frame for frame in await events.receive() if frame.event != "command.completed"]
+        deltas = [frame for frame in frames if frame.event == "message.delta"]
+        assert [frame.id for frame in deltas] == [None] * len(deltas)
+        assert [json.loads(frame.data)["data"] for frame in deltas] == [
+            {"message": 1, "type": "text", "text": "it is "},
+            {"message": 1, "type": "text", "text": "***!"},
+            {"message": 1, "type": "text", "text": " or "},  # what may be a secret is held back
+            {"message": 2, "type": "text", "text": "2hunter2 it is not"},
+            {"message": 3, "type": "thought", "text": "hm"},
+        ]
+        assert "delta" not in await on.words("message")
 
 
 # -- log ---

@@ -42,6 +42,9 @@ class Kettle(Engine):
     takes_runs = False
 
 
+KNOWN = sorted(BUILT_IN)
+
+
 class Nameless(Engine):
     pass
 
@@ -51,7 +54,7 @@ def registered(name: str, where: str) -> EntryPoint:
 
 
 def test_the_built_in_kinds_are_there_and_the_package_registers_the_same() -> None:
-    assert Kinds(registered=()).names == ["probe", "process", "shell"]
+    assert Kinds(registered=()).names == KNOWN
     assert {point.name: point.value for point in entry_points(group=GROUP)}.items() >= BUILT_IN.items()
 
 
@@ -67,7 +70,7 @@ def test_classes_are_added_and_win_over_others_of_their_name() -> None:
         kind = "probe"
 
     kinds = Kinds([Teapot, Probe], registered=())
-    assert kinds.names == ["probe", "process", "shell", "teapot"]
+    assert kinds.names == sorted([*KNOWN, "teapot"])
     assert kinds.get("probe") is Probe
 
 
@@ -96,16 +99,16 @@ def test_installed_packages_register_kinds_but_not_the_built_in_names() -> None:
 )
 def test_a_broken_registration_costs_that_kind_alone(where: str, why: str) -> None:
     kinds = Kinds(registered=[registered("broken", where)])
-    assert kinds.names == ["probe", "process", "shell"]
+    assert kinds.names == KNOWN
     assert why in kinds.absent["broken"]
     with pytest.raises(UnknownKind, match="could not be loaded"):
         kinds.get("broken")
 
 
 def test_an_unknown_kind_is_told_the_known_ones() -> None:
-    with pytest.raises(UnknownKind, match="probe, process, shell") as unknown:
+    with pytest.raises(UnknownKind, match=", ".join(KNOWN)) as unknown:
         Kinds(registered=()).get("samovar")
-    assert unknown.value.extra == {"known": ["probe", "process", "shell"]}
+    assert unknown.value.extra == {"known": KNOWN}
 
 
 def test_a_config_is_parsed_strictly() -> None:
@@ -149,9 +152,9 @@ def test_a_kind_tells_about_itself() -> None:
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_built_in_kinds_tell_about_themselves(name: str) -> None:
     info = Kinds(registered=()).info(name)
-    assert (info.kind, info.default_pause_mode) == (name, "soft" if name == "probe" else "freeze")
+    assert (info.kind, info.default_pause_mode) == (name, "soft" if name in ("acp", "agent", "probe") else "freeze")
     assert info.pause_modes[0] == info.default_pause_mode
-    assert info.on_interrupt == ("retry" if name == "probe" else "fail")
+    assert info.on_interrupt == {"acp": "resume", "agent": "resume", "probe": "retry"}.get(name, "fail")
     assert PauseMode.INTERRUPT.value in info.pause_modes
 
 
@@ -159,6 +162,14 @@ def test_the_environment_in_a_config_is_masked() -> None:
     config = {"cwd": ".", "env": {"TOKEN": "s3cret"}}
     assert Kinds(registered=()).masked("shell", config) == {"cwd": ".", "env": {"TOKEN": "********"}}
     assert config["env"] == {"TOKEN": "s3cret"}
+
+
+def test_what_servers_are_given_is_masked_however_deep_it_stands() -> None:
+    servers = [{"name": "a", "env": {"TOKEN": "s3cret"}}, {"url": "b", "headers": {"X": "s3cret"}, "more": {"c": 1}}]
+    shown = Kinds(registered=()).masked("acp", {"agent": "x", "mcp_servers": servers})["mcp_servers"]
+    assert shown == [
+        {"name": "a", "env": {"TOKEN": "********"}}, {"url": "b", "headers": {"X": "********"}, "more": {"c": 1}},
+    ]  # fmt: skip
 
 
 def errors(failed: ValidationFailed) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ MEMBER = re.compile(r"`([a-z_0-9]+)(\?)?`")
 TYPE = re.compile(rf"(?:{'|'.join(sorted(FAMILIES))})\.[a-z_]+")
 FRAMES = {"server.closing"}  # of a stream, and in no journal
 NOT_SEEN = {"message.delta", "command.rejected"}
-"""What the life below cannot show: nothing sends the first, and the second needs two commands to race."""
+"""What the life below cannot show: it has nothing to say, and the second needs two commands to race."""
 
 ME = Caller(principal="user:test")
 

@@ -46,7 +46,9 @@ def add(app: typer.Typer) -> None:
 
 def spawn(
     asked: Asked,
-    kind: Annotated[str, typer.Argument(help="shell, process, probe, or one of your own.", show_default=False)],
+    kind: Annotated[
+        str, typer.Argument(help="agent, acp, shell, process, probe, or one of your own.", show_default=False)
+    ],
     id: Annotated[str | None, typer.Option(help="Its id; made when absent.")] = None,
     pool: Annotated[str, typer.Option(help="The pool it belongs to.")] = "default",
     config: Annotated[

@@ -51,12 +51,17 @@ class Driver:
     async def run(self, engine: str, input: Any, **more: Any) -> RunInfo:
         """The run at its end."""
         info, _ = await self.house.submit(engine, NewRun(input=input, **more), wait_s=20)
-        assert info.finished_at, f"still {info.status} after 20 s"
+        assert info.finished_at, f"still {info.status} after 20 s: {(await self.house.get(engine)).last_exit}"
         return info
 
     async def submit(self, engine: str, input: Any) -> str:
         info, _ = await self.house.submit(engine, NewRun(input=input))
         return info.id
+
+    async def said(self, engine: str, *types: str) -> list[dict[str, Any]]:
+        """The data of its durable events so far, of these types."""
+        page = await self.house.event_page(Filter(engine=engine, types=types), after="0", limit=1000)
+        return [row["data"] for row in page.items]
 
     @asynccontextmanager
     async def seen(self, engine: str, *types: str, holding: str = "", within_s: float = 20) -> AsyncIterator[None]:

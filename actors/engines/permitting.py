@@ -1,0 +1,52 @@
+"""What the rules say before an agent acts, and what people's "always" adds to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from actors.context import Context
+from actors.permissions import Act, Rule, Verdict, decide, rule_of
+from protocol.edge import as_json, load
+from protocol.requests import Option, OptionKind
+
+__all__ = ["ALWAYS", "OPTIONS", "SLICE", "Permissions"]
+
+SLICE = "permissions"
+KEPT = 500
+"""How many answers are remembered; then the oldest is forgotten."""
+
+OPTIONS = (
+    Option(id="allow_once", kind=OptionKind.ALLOW_ONCE, label="Allow this once"),
+    Option(id="allow_always", kind=OptionKind.ALLOW_ALWAYS, label="Always allow this"),
+    Option(id="reject_once", kind=OptionKind.REJECT_ONCE, label="Reject this once"),
+    Option(id="reject_always", kind=OptionKind.REJECT_ALWAYS, label="Always reject this"),
+)
+"""What people can answer; the ids are the kinds."""
+
+ALWAYS = {OptionKind.ALLOW_ALWAYS: Verdict.ALLOW, OptionKind.REJECT_ALWAYS: Verdict.DENY}
+"""Answers that are rules, and what those say."""
+
+
+class Permissions:
+    """The config's rules, and after them what people said for ever: those survive in the slice `permissions`.
+
+    `root`: the agent's directory, which relative patterns are beneath.
+    """
+
+    def __init__(self, ctx: Context, rules: Sequence[Rule], *, root: str) -> None:
+        self._ctx, self._rules, self._root = ctx, tuple(rules), root
+
+    @property
+    def kept(self) -> list[Rule]:
+        return [load(Rule, rule) for rule in self._ctx.slice(SLICE) or ()]
+
+    def decide(self, act: Act) -> Verdict:
+        return decide((*self._rules, *self.kept), act, root=self._root)
+
+    def keep(self, act: Act, verdict: Verdict) -> Rule | None:
+        """Have the same answer for this act for ever. None: no rule could be so narrow, and none was made."""
+        rule = rule_of(act, verdict)
+        if rule is not None:
+            kept = [known for known in self.kept if known != rule]
+            self._ctx.update(SLICE, [as_json(known) for known in (*kept, rule)][-KEPT:])
+        return rule
