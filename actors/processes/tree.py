@@ -2,11 +2,12 @@
 
 A tree is what stands below one keeper (`keeper.py`). The keeper is forked with the first program, so that a tree that
 never started anything costs nothing and ends at once. The kernel hands every orphan of the tree to the keeper: listing,
-freezing and ending follow parentage alone, and the keeper's last word, "empty", is a proof. The marker in the
-environment is the second line of defence: a later daemon finds by it what is left, and so does a tree whose keeper
+freezing and ending follow parentage alone, and the keeper's last word, "empty", is a proof. Where the house has control
+groups a tree has one as well, and the kernel freezes and kills it in one step (`cgroup.py`). The marker in the
+environment is the last line of defence: a later daemon finds by it what is left, and so does a tree whose keeper
 somebody killed.
 
-Freezing goes from parents to children. A process that is seen stopped cannot fork, so its list of children is final;
+Without a group freezing goes from parents to children. A process that is seen stopped cannot fork, so its list of children is final;
 and a shell that is stopped first does not notice, and does not tell its user, that its job was stopped. Thawing goes
 the other way, and wakes only what freezing stopped: a job that its user had suspended stays so.
 """
@@ -25,15 +26,17 @@ from collections.abc import Mapping, Sequence
 import trio
 
 from actors.children import ChildPolicy, ResourceLimits, Sandbox
-from actors.processes import linux
+from actors.processes import cgroup, linux
 from actors.processes.guardian import guardian
 from actors.processes.leftovers import reap_leftovers
 from actors.processes.listing import KILL_S, Leak, ProcessInfo, info, leak
 from actors.processes.process import Process
-from actors.processes.spawning import answer, program
+from actors.processes.spawning import Program, answer, program
 from actors.processes.streams import Descriptors, pipe, pipes, terminal
 
 LOOK_S = (0.0005, 0.02)  # how soon a process that was told to stop is looked at again: first, and at most
+KILL_AGAIN_S = 0.1
+"""How often a keeper that does not end its tree is helped with it."""
 
 
 class Tree:
@@ -53,6 +56,8 @@ class Tree:
         self._keeper: linux.Stat | None = None
         self._serial = itertools.count(1)
         self._started: list[Process] = []
+        self._group: str | None = None  # from the first program on, as long as the socket
+        self._bounds = ResourceLimits()  # those of the group
         self._stopped: list[linux.Stat] = []  # by freeze, parents first
         self._ended = False
         self._gate = trio.Semaphore(1, max_value=1)  # taken by a spawn for its moment, by a freeze until the thaw
@@ -98,13 +103,18 @@ class Tree:
         Raises:
             SpawnFailed: It could not be started. Cancelled: it was not started, or it is killed.
         """
+        groups = self.policy.groups
         wanted = program(
             argv, cwd, env, self.marker, terminal=pty is not None, policy=self.policy, workspace=workspace,
-            limits=limits, sandbox=sandbox,
+            limits=limits, sandbox=sandbox, group=groups.path(self.marker) if groups is not None else "",
         )  # fmt: skip
         async with self._gate:
             if self._ended:
                 raise wanted.failed("the tree has ended", errno.ESHUTDOWN)
+            try:
+                self._join(wanted)
+            except OSError as error:
+                raise wanted.failed("group", error.errno or errno.EIO) from error
             with Descriptors() as ours, Descriptors() as theirs:
                 reply, their_reply = pipe(ours, theirs)
                 report, their_report = pipe(ours, theirs)
@@ -180,24 +190,28 @@ class Tree:
 
     async def _end(self, ours: socket.socket, term_s: float) -> list[Leak]:
         if self.frozen:
-            # The keeper sends SIGTERM and only then SIGCONT: nothing runs on in between as if nothing had happened.
+            # The keeper sends SIGTERM and only then lets run: nothing goes on in between as if nothing had happened.
             self.frozen = False
             self._stopped.clear()
             self._gate.release()
         with contextlib.suppress(OSError):
             ours.send(marshal.dumps(("end",)))
-        empty = False
+        leaks: list[Leak] | None = None
         with trio.move_on_after(term_s):
-            empty = await self._emptied(ours)
-        if not empty:
+            leaks = await self._emptied(ours)
+        if leaks is None:
             with contextlib.suppress(OSError):
                 ours.shutdown(socket.SHUT_WR)  # for the keeper this is the daemon's death: it kills
-            if self._keeper is not None:
-                linux.send(self._keeper, signal.SIGCONT)  # somebody may have stopped it
-            with trio.move_on_after(KILL_S):
-                empty = await self._emptied(ours)
-        if not empty:
-            return [leak(stat) for stat in self._alive()]
+            with trio.move_on_after(KILL_S / 2):
+                leaks = await self._killed(ours)
+        if leaks is None and self._keeper is not None:
+            linux.send(self._keeper, signal.SIGKILL)  # somebody keeps it from its work: the guardian is to do it
+            with trio.move_on_after(KILL_S / 2):
+                leaks = await self._emptied(ours)
+        if leaks is None:
+            leaks = [leak(stat) for stat in self._alive()]
+        if leaks:
+            return leaks
         ours.close()
         self._socket = None
         for process in self._started:
@@ -205,24 +219,62 @@ class Tree:
         await guardian.leave()
         return []
 
-    async def _emptied(self, ours: socket.socket) -> bool:
-        """Wait for the keeper's last word. Without one it was killed, and the tree is searched for by its marker."""
+    async def _killed(self, ours: socket.socket) -> list[Leak]:
+        """Wait for the keeper to kill its tree, and help when it is slow: somebody may have stopped it, or trace it."""
+        while True:
+            if self._group is not None:
+                cgroup.kill(self._group)
+            if self._keeper is not None:
+                linux.send(self._keeper, signal.SIGCONT)
+            with trio.move_on_after(KILL_AGAIN_S):
+                return await self._emptied(ours)
+            if self._keeper is not None:
+                for stat in self._alive():
+                    linux.send(stat, signal.SIGKILL)
+
+    async def _emptied(self, ours: socket.socket) -> list[Leak]:
+        """Wait for the keeper's last word. Without one it was killed, and what it kept has to be looked for: below the
+        guardian, which kills it, in the control group, and by the marker.
+        """
         await trio.lowlevel.wait_readable(ours)
         with contextlib.suppress(ConnectionResetError):
             if ours.recv(16):
-                return True
-        _, leaks = await reap_leftovers(self.marker, term_s=0)
-        return not leaks
+                return []
+        with trio.CancelScope(shield=True):
+            alone = await guardian.alone(KILL_S)
+            _, leaks = await reap_leftovers(self.marker, groups=self.policy.groups, term_s=0)
+        if not alone and guardian.pid is not None:
+            leaks.append(Leak(guardian.pid, "house-guardian", "it does not say that all is gone of a killed keeper's tree"))
+        return leaks
 
     def _alive(self) -> list[linux.Stat]:
         if self._socket is None:
             return []
         now = linux.read(self._keeper.pid) if self._keeper else None
         if now is None or not now.alive or self._keeper is None or now.identity != self._keeper.identity:
-            return linux.marked([self.marker])
-        return [stat for stat in linux.descendants(now.pid) if stat.alive]
+            found = linux.marked([self.marker])
+        else:
+            found = [stat for stat in linux.descendants(now.pid) if stat.alive]
+        if self._group is not None:
+            strangers = cgroup.members(self._group) - {stat.pid for stat in found}
+            found += [stat for stat in map(linux.read, strangers) if stat is not None and stat.alive]
+        return found
+
+    def _join(self, wanted: Program) -> None:
+        """Have the control group that the program is to be in, within its bounds. Raises OSError."""
+        if not wanted.group:
+            return
+        if self._group is None:
+            cgroup.make(wanted.group)
+            self._group = wanted.group
+        limits = wanted.limits
+        before, self._bounds = self._bounds, limits
+        if limits != before:
+            cgroup.bound(wanted.group, limits.tree_memory_bytes, limits.tree_cpus, limits.tree_processes)
 
     async def _stop_all(self) -> None:
+        if self._group is not None and cgroup.freeze(self._group, frozen=True):
+            await self._frozen(self._group)
         look_s = LOOK_S[0]
         before: set[tuple[int, int]] | None = None
         while True:
@@ -236,17 +288,26 @@ class Tree:
             look_s = LOOK_S[0] if quiet or len(self._stopped) > known else min(look_s * 2, LOOK_S[1])
             await trio.sleep(0 if quiet else look_s)
 
+    async def _frozen(self, group: str) -> None:
+        look_s = LOOK_S[0]
+        while not cgroup.is_frozen(group) and cgroup.members(group):
+            if self._ended:
+                raise trio.ClosedResourceError("the tree has ended")
+            await trio.sleep(look_s)
+            look_s = min(look_s * 2, LOOK_S[1])
+
     def _stop_round(self) -> tuple[bool, set[tuple[int, int]]]:
         """Tell to stop who is not, and go down below who is. Returns whether all were stopped, and who all is."""
         quiet = True
         seen: set[tuple[int, int]] = set()
+        frozen = cgroup.members(self._group) if self._group is not None else set()
         queue = [self._keeper.pid] if self._keeper else []
         for parent in queue:
             for stat in map(linux.read, linux.children(parent)):
                 if stat is None or not stat.alive:
                     continue
                 seen.add(stat.identity)
-                if linux.stopped(stat):
+                if stat.pid in frozen or linux.stopped(stat):
                     queue.append(stat.pid)
                     continue
                 quiet = False
@@ -259,6 +320,8 @@ class Tree:
         for stat in reversed(self._stopped):
             linux.send(stat, signal.SIGCONT)
         self._stopped.clear()
+        if self._group is not None:
+            cgroup.freeze(self._group, frozen=False)
         self._gate.release()
 
     def _say(self, message: tuple[str, int], descriptors: Sequence[int]) -> None:
