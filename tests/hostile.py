@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 FOREVER_S = 10_000
-SWARM = 60
+SWARM, LINES = 60, 12
 PROGRAMS: dict[str, Callable[[], None]] = {}
 PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207
 
@@ -63,9 +63,28 @@ def up() -> None:
     os.write(1, b"up\n")
 
 
+def tick() -> None:
+    """Leave a trace of having run: one byte in the file `ticks` of our folder."""
+    file = os.open("ticks", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, b".")
+    os.close(file)
+
+
 def stay() -> None:
     while True:
         time.sleep(FOREVER_S)
+
+
+def each(*steps: Callable[[], object]) -> Callable[[], None]:
+    def walk() -> None:
+        for step in steps:
+            step()
+
+    return walk
+
+
+def halt() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def deafen() -> None:
@@ -127,8 +146,8 @@ def attempt(signum: int, pids: list[int]) -> None:
 
 @hostile
 def another_session() -> None:
-    child(lambda: (os.setsid(), stay()))
-    child(lambda: (os.setpgid(0, 0), stay()))
+    child(each(os.setsid, stay))
+    child(each(os.setpgrp, stay))
     up()
     stay()
 
@@ -163,7 +182,8 @@ def swarm() -> None:
 
     def one() -> None:
         os.setsid()
-        stay()
+        tick()
+        time.sleep(0.05)
 
     def breed() -> None:
         born = 0
@@ -188,6 +208,7 @@ def chain() -> None:
             if os.fork():
                 os._exit(0)
             os.setsid()
+            tick()
 
     for _ in range(4):
         child(link)
@@ -197,22 +218,24 @@ def chain() -> None:
 
 @hostile
 def bomb() -> None:
-    """Every process forks two and dies, as far as the pool of tokens allows."""
+    """A chain that splits as often as it may: so many lines of it at once."""
     deafen()
-    taken, give = os.pipe()
-    os.write(give, b"x" * SWARM)
+    taken, give = os.pipe2(os.O_NONBLOCK)
+    os.write(give, b"x" * LINES)
 
-    def spread() -> None:
+    def split() -> None:
         while True:
-            for _ in range(2):
+            tick()
+            if os.fork() == 0:
+                continue
+            try:
                 os.read(taken, 1)
-                if os.fork() == 0:
-                    break
-                os.write(give, b"x")
-            else:
+            except BlockingIOError:
+                os._exit(0)
+            if os.fork():
                 os._exit(0)
 
-    child(spread)
+    child(split)
     up()
     stay()
 
@@ -221,8 +244,8 @@ def bomb() -> None:
 def stopped() -> None:
     """Stopped processes take no signal but SIGKILL and SIGCONT."""
     for _ in range(3):
-        os.waitpid(child(lambda: (os.kill(os.getpid(), signal.SIGSTOP), stay())), os.WUNTRACED)
-    daemonize(lambda: (os.kill(os.getpid(), signal.SIGSTOP), stay()))
+        os.waitpid(child(each(halt, stay)), os.WUNTRACED)
+    daemonize(each(halt, stay))
     up()
     stay()
 
@@ -232,7 +255,6 @@ def kills_its_keeper() -> None:
     pids = helpers()
     daemonize(bare)
     up()
-    time.sleep(0.3)  # for whoever watches us to have noticed
     attempt(signal.SIGKILL, pids[:1])
     stay()
 
@@ -242,7 +264,6 @@ def kills_its_keeper_and_the_guardian() -> None:
     pids = helpers()
     daemonize(bare)
     up()
-    time.sleep(0.3)
     attempt(signal.SIGKILL, pids[::-1])
     stay()
 
@@ -285,7 +306,7 @@ def traces_its_keeper() -> None:
 @hostile
 def holds_the_pipe() -> None:
     """Its parent is gone, and the output open."""
-    daemonize(lambda: (deafen(), up(), stay()))
+    daemonize(each(deafen, up, stay))
     os._exit(0)
 
 
@@ -293,7 +314,7 @@ def holds_the_pipe() -> None:
 def zombies() -> None:
     for _ in range(20):
         child(lambda: None)
-    daemonize(lambda: ([child(lambda: None) for _ in range(20)], stay()))
+    daemonize(each(*[lambda: child(lambda: None)] * 20, stay))
     up()
     stay()
 
@@ -323,31 +344,28 @@ def undying() -> None:
     """Two that watch each other, and each raises the other from the dead."""
     deafen()
 
+    def other_than(me: int) -> int:
+        return child(lambda: watch(me))
+
     def watch(other: int) -> None:
-        os.setsid()
-        deafen()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         while True:
             time.sleep(0.001)
             try:
                 os.kill(other, 0)
             except OSError:
-                me = os.getpid()
-                other = child(lambda: watch(me))
+                other = other_than(os.getpid())
+            tick()
 
-    def first() -> None:
-        me = os.getpid()
-        other = child(lambda: watch(me))
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        watch(other)
-
-    daemonize(first)
+    daemonize(lambda: watch(other_than(os.getpid())))
     up()
     stay()
 
 
 @hostile
 def nohup() -> None:
-    script = "(nohup sleep 10000 >/dev/null 2>&1 &); sleep 10000 & disown; trap '' TERM HUP INT; echo up; wait; sleep 10000"
+    jobs = "(nohup sleep 10000 >/dev/null 2>&1 &); sleep 10000 & disown"
+    script = f"{jobs}; trap '' TERM HUP INT; echo up; wait; sleep 10000"
     os.execv("/bin/bash", ["bash", "-c", script])
 
 

@@ -108,6 +108,11 @@ def used(group: str) -> dict[str, int]:
     return found
 
 
+def has(group: str, name: str) -> bool:
+    """Whether this kernel knows such a file, and the group has the controller that it belongs to."""
+    return os.path.exists(f"{group}/{name}")  # noqa: PTH110 - as above
+
+
 def write(group: str, name: str, value: str) -> None:
     """Raises OSError."""
     file = os.open(f"{group}/{name}", os.O_WRONLY | os.O_CLOEXEC)

@@ -1,8 +1,8 @@
 """Where this process may make control groups: found by looking, and believed only after a try.
 
 A part of the hierarchy is ours when it was given to us: by a service manager (`Delegate=yes`, which leaves an extended
-attribute), by whoever made its folder ours, or because all of it is ours (a container with a hierarchy of its own). Root
-may write everywhere, and yet what a service manager did not give away is not ours.
+attribute), by whoever made its folder ours, or because all of it is ours (a container with a hierarchy of its own).
+Root may write everywhere, and yet what a service manager did not give away is not ours.
 
 The kernel lets a group that has processes hand no controllers down. So whoever takes over a delegated group moves
 himself into a leaf of it first. That is for a daemon to do, at its start, and never for a library.

@@ -7,7 +7,7 @@ Why a program of our own stands between the daemon and what it starts:
   child left" (ECHILD) means that no descendant is left, without searching for anything.
 - **kill -9 of the daemon ends every tree.** The kernel closes the daemon's end of the socket, and a keeper whose socket
   has ended kills its whole tree, then leaves. Nobody has to be restarted for that.
-- **Killing a keeper helps nobody.** What it kept falls to the guardian, which kills whatever is below it and is no keeper.
+- **Killing a keeper helps nobody.** What it kept falls to the guardian, which kills what is below it and no keeper.
 - **Forking is safe here.** One thread, few descriptors: the child may run Python between fork and exec, which in a
   daemon with threads may deadlock; so the working directory, the session and the terminal need no second helper.
 - **The host is left alone.** No thread in it, no SIGCHLD, no waitpid, and no subreaper in somebody else's program.

@@ -19,7 +19,10 @@ MARKER = "ENGINEHOUSE_TREE"
 class Stat:
     """One reading of one process. A plain class: dataclasses would cost the helper program two megabytes."""
 
-    __slots__ = ("cpu_ticks", "name", "pid", "ppid", "rss_pages", "session", "start_ticks", "state", "threads", "tty")
+    __slots__ = (
+        "cpu_ticks", "name", "pid", "ppid", "rss_pages", "session", "start_ticks", "state", "threads", "tty",
+        "waited_ticks",
+    )  # fmt: skip
 
     def __init__(self, pid: int, line: bytes) -> None:
         # The name stands in parentheses and may itself hold spaces and parentheses.
@@ -32,6 +35,7 @@ class Stat:
         self.session = int(field[3])
         self.tty = int(field[4])
         self.cpu_ticks = int(field[11]) + int(field[12])
+        self.waited_ticks = int(field[13]) + int(field[14])  # of children that have ended, and of theirs
         self.threads = int(field[17])
         self.start_ticks = int(field[19])
         self.rss_pages = int(field[21])
@@ -142,10 +146,16 @@ def marked(markers: Iterable[str], *, keep: Iterable[str] = ()) -> list[Stat]:
     return [everyone[pid] for pid in sorted(found - spared) if everyone[pid].alive]
 
 
-def started_at(stat: Stat) -> float:
-    """Wall clock, in seconds since the epoch."""
+def command(pid: int, most: int) -> tuple[str, ...]:
+    """Its command line, as it says itself, cut after so many bytes; empty for a zombie, or one that wiped it."""
+    line = _read(f"/proc/{pid}/cmdline")[:most].rstrip(b"\0")
+    return tuple(word.decode(errors="replace") for word in line.split(b"\0")) if line else ()
+
+
+def booted_at() -> int:
+    """When the machine was started, by its wall clock of now: seconds since the epoch."""
     boot = next(line for line in _read("/proc/stat").splitlines() if line.startswith(b"btime "))
-    return int(boot.split()[1]) + stat.start_ticks / os.sysconf("SC_CLK_TCK")
+    return int(boot.split()[1])
 
 
 def _ancestry(everyone: dict[int, Stat], pid: int) -> set[int]:

@@ -7,9 +7,9 @@ groups a tree has one as well, and the kernel freezes and kills it in one step (
 environment is the last line of defence: a later daemon finds by it what is left, and so does a tree whose keeper
 somebody killed.
 
-Without a group freezing goes from parents to children. A process that is seen stopped cannot fork, so its list of children is final;
-and a shell that is stopped first does not notice, and does not tell its user, that its job was stopped. Thawing goes
-the other way, and wakes only what freezing stopped: a job that its user had suspended stays so.
+Without a group freezing goes from parents to children. A process that is seen stopped cannot fork, so its list of
+children is final; and a shell that is stopped first does not notice, and does not tell its user, that its job was
+stopped. Thawing goes the other way, and wakes only what freezing stopped: a job that its user had suspended stays so.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import trio
 
@@ -29,7 +30,7 @@ from actors.children import ChildPolicy, ResourceLimits, Sandbox
 from actors.processes import cgroup, linux
 from actors.processes.guardian import guardian
 from actors.processes.leftovers import reap_leftovers
-from actors.processes.listing import KILL_S, Leak, ProcessInfo, info, leak
+from actors.processes.listing import KILL_S, Leak, Listing, Meter, ProcessInfo, info, leak
 from actors.processes.process import Process
 from actors.processes.spawning import Program, answer, program
 from actors.processes.streams import Descriptors, pipe, pipes, terminal
@@ -37,6 +38,27 @@ from actors.processes.streams import Descriptors, pipe, pipes, terminal
 LOOK_S = (0.0005, 0.02)  # how soon a process that was told to stop is looked at again: first, and at most
 KILL_AGAIN_S = 0.1
 """How often a keeper that does not end its tree is helped with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What holds the processes of a tree: their limits, their control group, and whether they can signal nothing but
+    each other.
+    """
+
+    limits: ResourceLimits
+    group: str | None
+    fenced: bool
+
+    @property
+    def freezes(self) -> bool:
+        """Whether the group can be frozen; else it is done by signals."""
+        return self.group is not None and cgroup.has(self.group, "cgroup.freeze")
+
+    @property
+    def kills(self) -> bool:
+        """Whether the group can be killed in one step; else it is done by signals."""
+        return self.group is not None and cgroup.has(self.group, "cgroup.kill")
 
 
 class Tree:
@@ -57,7 +79,8 @@ class Tree:
         self._serial = itertools.count(1)
         self._started: list[Process] = []
         self._group: str | None = None  # from the first program on, as long as the socket
-        self._bounds = ResourceLimits()  # those of the group
+        self._hold: Hold | None = None
+        self._meter = Meter()
         self._stopped: list[linux.Stat] = []  # by freeze, parents first
         self._ended = False
         self._gate = trio.Semaphore(1, max_value=1)  # taken by a spawn for its moment, by a freeze until the thaw
@@ -148,7 +171,30 @@ class Tree:
 
     def processes(self) -> list[ProcessInfo]:
         """The live tree, parents before children."""
-        return [info(stat) for stat in self._alive()]
+        return self.listing().processes
+
+    def listing(self) -> Listing:
+        """The same, with what all used. A look at a process that hangs may take a while, so call it in a thread."""
+        stats = self._alive()
+        shares, booted_at = self._meter.read(stats), linux.booted_at()
+        frozen = cgroup.members(self._group) if self.frozen and self._group is not None else set()
+        found = [
+            info(stat, percent=shares[stat.identity], frozen=stat.pid in frozen, booted_at=booted_at) for stat in stats
+        ]
+        return Listing(found, self._cpu_s(stats))
+
+    def _cpu_s(self, stats: list[linux.Stat]) -> float:
+        """By its control group, else what the live have used, and what was told to those that waited for the dead."""
+        if self._group is not None and (counted := cgroup.used(self._group).get("cpu_us")) is not None:
+            return counted / 1e6
+        keeper = linux.read(self._keeper.pid) if self._keeper is not None else None
+        ticks = sum(stat.cpu_ticks + stat.waited_ticks for stat in stats) + (keeper.waited_ticks if keeper else 0)
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def held(self) -> Hold | None:
+        """What holds its processes, by what was started last; None when nothing was."""
+        return self._hold
 
     async def freeze(self) -> None:
         """Stop every process; return when every thread of every one was seen stopped. Until the thaw nothing starts.
@@ -244,7 +290,9 @@ class Tree:
             alone = await guardian.alone(KILL_S)
             _, leaks = await reap_leftovers(self.marker, groups=self.policy.groups, term_s=0)
         if not alone and guardian.pid is not None:
-            leaks.append(Leak(guardian.pid, "house-guardian", "it does not say that all is gone of a killed keeper's tree"))
+            leaks.append(
+                Leak(guardian.pid, "house-guardian", "it does not say that all is gone of a killed keeper's tree")
+            )
         return leaks
 
     def _alive(self) -> list[linux.Stat]:
@@ -262,15 +310,16 @@ class Tree:
 
     def _join(self, wanted: Program) -> None:
         """Have the control group that the program is to be in, within its bounds. Raises OSError."""
-        if not wanted.group:
+        limits, group = wanted.limits, wanted.group or None
+        before = self._hold.limits if self._hold is not None else ResourceLimits()
+        self._hold = Hold(limits, group, wanted.fenced)
+        if group is None:
             return
         if self._group is None:
-            cgroup.make(wanted.group)
-            self._group = wanted.group
-        limits = wanted.limits
-        before, self._bounds = self._bounds, limits
+            cgroup.make(group)
+            self._group = group
         if limits != before:
-            cgroup.bound(wanted.group, limits.tree_memory_bytes, limits.tree_cpus, limits.tree_processes)
+            cgroup.bound(group, limits.tree_memory_bytes, limits.tree_cpus, limits.tree_processes)
 
     async def _stop_all(self) -> None:
         if self._group is not None and cgroup.freeze(self._group, frozen=True):

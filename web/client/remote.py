@@ -35,7 +35,7 @@ from protocol.wire import (
     Page,
     PoolInfo,
     PoolResult,
-    ProcessRow,
+    ProcessTree,
     RequestInfo,
     RunInfo,
     SliceInfo,
@@ -236,8 +236,8 @@ class RemoteHouse:
         items: list[RunInfo] = read(Page[RunInfo], answer.json).items
         return items, int(answer.json["total"])
 
-    async def processes(self, engine: str) -> list[ProcessRow]:
-        return (await self._get(Page[ProcessRow], "engines", engine, "processes")).items
+    async def processes(self, engine: str) -> ProcessTree:
+        return await self._get(ProcessTree, "engines", engine, "processes")
 
     async def why(self, engine: str) -> dict[str, Why]:
         return await self._get(dict[str, Why], "engines", engine, "why")

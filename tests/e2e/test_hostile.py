@@ -1,0 +1,114 @@
+"""Hostile programs in a real daemon, and every way in which it may end: nothing of them is left after two seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from protocol.commands import Cancel, Stop
+from protocol.specs import Restart
+from supervisor import NewEngine, NewRun
+from tests import hostile
+from tests.e2e.daemons import Daemon, running
+from web.client import RemoteHouse
+
+GONE_S = 2.0
+GRACE_S = 0.3
+MODES = ["auto", "none"]
+"""With control groups, where this machine gives us some, and without."""
+
+Ending = Callable[[Daemon, RemoteHouse, list[str]], Awaitable[None]]
+
+
+async def stop(daemon: Daemon, house: RemoteHouse, engines: list[str]) -> None:
+    await each(engines, lambda engine: house.command(engine, Stop(grace_s=GRACE_S, force=True), wait_s=30))
+
+
+async def dispose(daemon: Daemon, house: RemoteHouse, engines: list[str]) -> None:
+    outcomes = await house.dispose_many(engines, force=True, grace_s=GRACE_S)
+    assert {outcome.state for outcome in outcomes} == {"disposed"}
+    for engine in engines:
+        assert (await house.dispose(engine)).leaks == []
+
+
+async def crash(daemon: Daemon, house: RemoteHouse, engines: list[str]) -> None:
+    """The program that the engine is dies, and what it started does not; two seconds are left to those by the house."""
+    for engine in engines:
+        tree = await house.processes(engine)
+        for process in tree:
+            if process.pid == min(row.pid for row in tree):
+                os.kill(process.pid, signal.SIGKILL)
+    await each(engines, lambda engine: until(house, engine, "failed"))
+
+
+async def kill_the_daemon(daemon: Daemon, house: RemoteHouse, engines: list[str]) -> None:
+    await daemon.kill()
+
+
+ENDINGS: dict[str, Ending] = {"stop": stop, "dispose": dispose, "crash": crash, "kill -9": kill_the_daemon}
+
+
+async def each(engines: Iterable[str], do: Callable[[str], Awaitable[Any]]) -> None:
+    async def one(engine: str) -> None:
+        await do(engine)
+
+    async with trio.open_nursery() as nursery:
+        for engine in engines:
+            nursery.start_soon(one, engine)
+
+
+async def until(house: RemoteHouse, engine: str, state: str) -> None:
+    with trio.fail_after(30):
+        while (await house.get(engine)).state != state:  # noqa: ASYNC110 - a deadline is all that is wanted here
+            await trio.sleep(0.05)
+
+
+async def gone(marks: dict[str, int]) -> None:
+    with trio.move_on_after(GONE_S):
+        while any(map(hostile.survivors, marks.values())):  # noqa: ASYNC110 - the kernel tells nobody
+            await trio.sleep(0.05)
+    assert {name: left for name, mark in marks.items() if (left := hostile.survivors(mark))} == {}
+
+
+@asynccontextmanager
+async def house_of(tmp_path: Path, mode: str) -> AsyncIterator[tuple[Daemon, RemoteHouse]]:
+    env = {"ENGINEHOUSE_CHILDREN__CONTROL_GROUPS": mode}
+    async with running(tmp_path / "state", env=env) as daemon, daemon.client() as house:
+        yield daemon, house
+
+
+async def spawn_all(house: RemoteHouse, folder: Path) -> dict[str, int]:
+    """One engine for each hostile program; their names and marks."""
+    marks = {name.replace(" ", "-"): hostile.mark() for name in hostile.PROGRAMS}
+
+    async def spawn(engine: str) -> None:
+        config = {
+            "argv": hostile.argv(engine.replace("-", " ")), "cwd": str(folder), "protocol": "none",
+            "ready": {"line": "up"}, "limits": {"file_bytes": marks[engine]},
+        }  # fmt: skip
+        await house.spawn(NewEngine(kind="process", id=engine, config=config, restart=Restart(policy="temporary")))
+
+    await each(marks, spawn)
+    ends_itself = {"holds-the-pipe"}
+    await each(marks.keys() - ends_itself, lambda engine: until(house, engine, "running"))
+    return marks
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_nothing_hostile_outlives(tmp_path: Path, ending: str, mode: str, rounds: int) -> None:
+    for number in range(rounds):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        async with house_of(folder, mode) as (daemon, house):
+            marks = await spawn_all(house, folder)
+            await ENDINGS[ending](daemon, house, list(marks))
+            await gone(marks)
