@@ -21,6 +21,7 @@ from pathlib import Path
 import trio
 
 START_S = 2.0  # a guardian that takes no request for this long is as good as dead
+AGAIN_S = 0.1  # how often one that says nothing is woken
 LEAVE_S = 2.0  # it leaves in a millisecond unless something below it cannot be killed
 
 # The packages' own __init__ would import trio and all of actors into a program that must stay small: bare ones
@@ -95,15 +96,17 @@ class Guardian:
                     if self._running is None:
                         return True
                     process, ours = self._running
-                    process.send_signal(signal.SIGCONT)
                     socket.send_fds(ours, [marshal.dumps(("strays",))], [theirs])
             except OSError:
                 return True
             finally:
                 os.close(theirs)
             with trio.move_on_after(within_s):
-                await trio.lowlevel.wait_readable(answer)
-                return True
+                while True:
+                    process.send_signal(signal.SIGCONT)  # somebody may have stopped it, and may do so again
+                    with trio.move_on_after(AGAIN_S):
+                        await trio.lowlevel.wait_readable(answer)
+                        return True
         finally:
             os.close(answer)
         return False

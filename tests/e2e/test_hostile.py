@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ Ending = Callable[[Daemon, RemoteHouse, list[str]], Awaitable[None]]
 
 
 async def stop(daemon: Daemon, house: RemoteHouse, engines: list[str]) -> None:
-    await each(engines, lambda engine: house.command(engine, Stop(grace_s=GRACE_S, force=True), wait_s=30))
+    await each(engines, lambda engine: house.command(engine, Stop(grace_s=GRACE_S), wait_s=30))
 
 
 async def dispose(daemon: Daemon, house: RemoteHouse, engines: list[str]) -> None:
@@ -44,8 +44,9 @@ async def crash(daemon: Daemon, house: RemoteHouse, engines: list[str]) -> None:
         tree = await house.processes(engine)
         for process in tree:
             if process.pid == min(row.pid for row in tree):
-                os.kill(process.pid, signal.SIGKILL)
-    await each(engines, lambda engine: until(house, engine, "failed"))
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+    await each(engines, lambda engine: until(house, engine, "failed", "stopped"))
 
 
 async def kill_the_daemon(daemon: Daemon, house: RemoteHouse, engines: list[str]) -> None:
@@ -64,9 +65,9 @@ async def each(engines: Iterable[str], do: Callable[[str], Awaitable[Any]]) -> N
             nursery.start_soon(one, engine)
 
 
-async def until(house: RemoteHouse, engine: str, state: str) -> None:
+async def until(house: RemoteHouse, engine: str, *states: str) -> None:
     with trio.fail_after(30):
-        while (await house.get(engine)).state != state:  # noqa: ASYNC110 - a deadline is all that is wanted here
+        while (await house.get(engine)).state not in states:  # noqa: ASYNC110 - a deadline is all that is wanted here
             await trio.sleep(0.05)
 
 
