@@ -196,6 +196,45 @@ class Tree:
         """What holds its processes, by what was started last; None when nothing was."""
         return self._hold
 
+    def alive(self) -> frozenset[tuple[int, int]]:
+        """Who is in the tree now, each by pid and start."""
+        return frozenset(stat.identity for stat in self._alive())
+
+    async def end_newer(self, before: frozenset[tuple[int, int]], parent: int, term_s: float) -> list[Leak]:
+        """End what came since `alive` was `before`, and leave what those have started since: SIGTERM, at most `term_s`
+        seconds, SIGKILL, at most `KILL_S` seconds. `parent` was there, and what it has started since ends all the same.
+
+        Returns what could not be ended. Cancellation does not cut it short.
+        """
+        found: list[linux.Stat] = []
+        with trio.CancelScope(shield=True):
+            for signum, patience_s in ((signal.SIGTERM, term_s), (signal.SIGKILL, KILL_S)):
+                told: set[tuple[int, int]] = set()
+                with trio.move_on_after(patience_s):
+                    while found := self._newer(before, parent):
+                        for stat in found:
+                            if stat.identity not in told or signum == signal.SIGKILL:
+                                told.add(stat.identity)
+                                linux.send(stat, signum)
+                                linux.send(stat, signal.SIGCONT)
+                        await trio.sleep(LOOK_S[0] if signum == signal.SIGKILL else LOOK_S[1])
+                if not found:
+                    break
+        return [leak(stat) for stat in found]
+
+    def _newer(self, before: frozenset[tuple[int, int]], parent: int) -> list[linux.Stat]:
+        if self._keeper is None:
+            return []
+        everyone = {stat.pid: stat for stat in linux.found_below(self._keeper.pid)}
+
+        def is_newer(stat: linux.Stat) -> bool:
+            if stat.identity in before:
+                return False
+            above = everyone.get(stat.ppid)
+            return above is None or above.pid == parent or is_newer(above)
+
+        return [stat for stat in everyone.values() if is_newer(stat)]
+
     async def freeze(self) -> None:
         """Stop every process; return when every thread of every one was seen stopped. Until the thaw nothing starts.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -113,3 +114,41 @@ async def test_nothing_hostile_outlives(tmp_path: Path, ending: str, mode: str, 
             marks = await spawn_all(house, folder)
             await ENDINGS[ending](daemon, house, list(marks))
             await gone(marks)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_cancelled_command_leaves_nothing_hostile(tmp_path: Path, mode: str) -> None:
+    async with house_of(tmp_path, mode) as (_, house):
+        marks = {name.replace(" ", "-"): hostile.mark() for name in hostile.PROGRAMS}
+
+        async def begin_and_cancel(engine: str) -> None:
+            config = {"cwd": str(tmp_path), "limits": {"file_bytes": marks[engine]}}
+            await house.spawn(NewEngine(kind="shell", id=engine, config=config))
+            kept, _ = await house.submit(engine, NewRun(input="sleep 1000 & echo $!"), wait_s=30)
+            command = shlex.join(hostile.argv(engine.replace("-", " ")))
+            run, _ = await house.submit(engine, NewRun(input=command))
+            with trio.fail_after(30):
+                while b"up" not in (await house.output(run.id))[0]:  # noqa: ASYNC110 - a deadline is all that is wanted
+                    await trio.sleep(0.05)
+            await house.command(engine, Cancel(run_id=run.id), wait_s=30)
+            with trio.fail_after(30):
+                while (await house.run(run.id)).status in ("running", "waiting"):  # noqa: ASYNC110 - the same
+                    await trio.sleep(0.05)
+            ended.append(engine)
+            if (await house.run(kept.id)).status == "completed":
+                jobs[engine] = int((await house.run(kept.id)).result["output"])
+
+        ended: list[str] = []
+        jobs: dict[str, int] = {}
+        await each(marks, begin_and_cancel)
+        with trio.move_on_after(GONE_S):
+            while strangers(marks, jobs):  # noqa: ASYNC110 - the kernel tells nobody
+                await trio.sleep(0.05)
+        assert strangers(marks, jobs) == {}
+        assert len(jobs) == len(marks)
+
+
+def strangers(marks: dict[str, int], jobs: dict[str, int]) -> dict[str, list[int]]:
+    """Who is there beside the shell and the job of an earlier command: two, where the shell lives on."""
+    left = {engine: hostile.survivors(mark) for engine, mark in marks.items()}
+    return {engine: pids for engine, pids in left.items() if len(pids) > 2}
