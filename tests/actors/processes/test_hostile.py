@@ -70,9 +70,9 @@ async def test_nothing_of_a_busy_program_runs_while_it_is_frozen(
             await grows(ticks)
             with trio.fail_after(10):
                 await tree.freeze()
-            size, everyone = ticks.stat().st_size, hostile.survivors(mark)
+            before, everyone = size(ticks), hostile.survivors(mark)
             await trio.sleep(0.1)
-            assert ticks.stat().st_size == size, f"{name} goes on"
+            assert size(ticks) == before, f"{name} goes on"
             assert hostile.survivors(mark) == everyone, f"{name} forks"
             tree.thaw()
         await grows(ticks)
@@ -85,10 +85,14 @@ async def test_nothing_of_a_busy_program_runs_while_it_is_frozen(
 
 
 async def grows(file: Path) -> None:
-    before = file.stat().st_size if file.exists() else 0
+    before = size(file)
     with trio.fail_after(10):
-        while not file.exists() or file.stat().st_size <= before:  # noqa: ASYNC110 - nobody tells
+        while size(file) <= before:  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.01)
+
+
+def size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 async def test_a_fenced_program_can_do_nothing_to_its_helpers(
