@@ -198,8 +198,10 @@ class Session:
         self._traced = trace is not None
         self._order(f"{told}{self._print(job, 'begin')}; . {source} <{feed} >/dev/tty 2>&1")
 
-    async def end(self, job: Job) -> None:
-        """Bring the command to its end: the ladder to it alone, and when nothing helps to the shell."""
+    async def end(self, job: Job, sweep: Callable[[], Awaitable[None]]) -> None:
+        """Bring the command to its end: the ladder to it alone; `sweep` ends whatever else it started; and when nothing
+        helps the shell.
+        """
         with trio.move_on_after(BEGIN_S):
             await job.begun.wait()
         if job.killed:  # what was stopped then ends when it goes on; a signal now could reach the shell instead
@@ -207,10 +209,13 @@ class Session:
                 await job.done.wait()
         for signum, answer_s in LADDER:
             if job.done.is_set():
-                return
+                break
             self._signal(signum)
             with trio.move_on_after(answer_s):
                 await job.done.wait()
+        await sweep()
+        with trio.move_on_after(KILLED_S):
+            await job.done.wait()
         if not job.done.is_set():
             self._process.signal(signal.SIGKILL)
             await job.done.wait()

@@ -9,6 +9,7 @@ in hand ends with that status, and the next run begins a new session.
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import trio
@@ -171,8 +172,7 @@ class Shell(Engine):
 
 async def _end(ctx: Context, session: Session, job: Job) -> None:
     """End a command and all that it started, also what left its process group; jobs of earlier ones stay."""
-    await session.end(job)
-    await ctx.end_newer(job.before, session.shell)
+    await session.end(job, partial(ctx.end_newer, job.before, session.shell))
 
 
 async def _settled(ctx: RunContext, job: Job, timeout_s: float | None) -> bool:
