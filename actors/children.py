@@ -17,8 +17,8 @@ from actors.secrets import Sources
 from protocol.specs import STRICT
 
 __all__ = [
-    "PASSED", "WORKSPACE_NAME", "ChildPolicy", "ControlGroups", "Outside", "Place", "ResourceLimits", "Sandbox",
-    "passable",
+    "CONTROLLER_OF", "PASSED", "WORKSPACE_NAME", "ChildPolicy", "ControlGroups", "Outside", "Place", "ResourceLimits",
+    "Sandbox", "passable",
 ]  # fmt: skip
 
 PASSED = ("PATH", "HOME", "LANG", "LANGUAGE", "LC_*", "TERM", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR")

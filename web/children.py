@@ -13,7 +13,7 @@ from actors.children import PASSED, ChildPolicy, ControlGroups, ResourceLimits, 
 from actors.secrets import Sources
 from web.places import Problem
 
-__all__ = ["Children", "Dialects", "Folder", "SecretSources", "child_policy"]
+__all__ = ["Children", "Dialects", "Folder", "SecretSources", "child_policy", "keep_apart"]
 
 _SECTION: Final = ConfigDict(extra="forbid", frozen=True)
 
@@ -92,6 +92,14 @@ class Dialects(BaseModel):
     workspace: Annotated[Workspaces, Field(description="a table")] = Workspaces()
 
 
+def keep_apart(state: Path, secrets: SecretSources) -> None:
+    """Raises Problem for what would give the house whose state is in `state` away."""
+    for folder in map(str, secrets.directories):
+        real, ours = os.path.realpath(folder), os.path.realpath(state)
+        if beneath(real, ours) or beneath(ours, real):
+            raise Problem(f"secrets.directories: {folder!r} holds, or is in, the state folder; name one apart from it.")
+
+
 def child_policy(
     state: Path,
     children: Children,
@@ -103,10 +111,7 @@ def child_policy(
     """What the settings mean for a house whose state is in `state`. Raises Problem for what would give that away, and
     for a limit that cannot be set here.
     """
-    for folder in map(str, secrets.directories):
-        real, ours = os.path.realpath(folder), os.path.realpath(state)
-        if beneath(real, ours) or beneath(ours, real):
-            raise Problem(f"secrets.directories: {folder!r} holds, or is in, the state folder; name one apart from it.")
+    keep_apart(state, secrets)
     limits = ResourceLimits(**{field.name: getattr(children, field.name) for field in fields(ResourceLimits)})
     if lacking := ChildPolicy(groups=groups).lacking(limits):
         raise Problem(f"children.{lacking[0]}: it {lacking[1]}.")

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from actors.children import ChildPolicy, ControlGroups
 from web import limits
-from web.children import Children, Dialects, Folder, SecretSources, child_policy
+from web.children import Children, Dialects, Folder, SecretSources, child_policy, keep_apart
 from web.places import DEFAULT_PORT
 
 __all__ = [
@@ -199,6 +199,10 @@ class Settings(BaseSettings):
     traces: Annotated[Traces, Field(description="a table")] = Traces()
     schedules: Annotated[Schedules, Field(description="a table")] = Schedules()
     webhooks: Annotated[Webhooks, Field(description="a table")] = Webhooks()
+
+    def keep_apart(self) -> None:
+        """Raises Problem for what would give the state folder away."""
+        keep_apart(self.state_dir.expanduser().absolute(), self.secrets)
 
     def child_policy(self, groups: ControlGroups | None = None) -> ChildPolicy:
         """What the programs of engines are started with. Raises Problem, see `web.children.child_policy`."""

@@ -71,6 +71,25 @@ async def no_leak(house: RemoteHouse, name: str) -> None:
     assert (await house.dispose(name)).leaks == []
 
 
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.torture)])
+async def test_spawns_and_disposes_leave_the_daemon_as_it_was(tmp_path: Path, rounds: int) -> None:
+    async with running(tmp_path / "state") as daemon, daemon.client() as house:
+        await dispose_of_50(house)  # what is made once is made now
+        before = held(daemon.pid)
+        for _ in range(rounds):
+            await dispose_of_50(house)
+        with trio.fail_after(30):
+            while any(now > then for now, then in zip(held(daemon.pid), before, strict=True)):  # noqa: ASYNC110 - the kernel tells nobody
+                await trio.sleep(0.1)
+
+
+def held(pid: int) -> tuple[int, int, int]:
+    """How many descriptors, threads and children the daemon has."""
+    tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    children = sum(len((task / "children").read_text().split()) for task in tasks)
+    return len(list(Path(f"/proc/{pid}/fd").iterdir())), len(tasks), children
+
+
 async def test_a_killed_daemon_leaves_no_process_of_a_three_deep_tree(tmp_path: Path) -> None:
     mark = f"mark-{uuid4().hex}"
     async with running(tmp_path / "state") as daemon:
