@@ -136,7 +136,7 @@ class ChildPolicy:
         umask: Explicit, so that it does not depend on how the house was started. 022: what a program makes in a
             workspace is to be read by the people who share it.
         no_new_privs: Nothing that is started can gain privileges, by set-user-ID or otherwise (prctl(2)).
-        fence: Each program may signal and trace itself and what it starts, and nothing else: not its keeper, not us.
+        wall: Each program may signal and trace itself and what it starts, and nothing else: not its keeper, not us.
             Landlock does that from Linux 6.12 on, where `no_new_privs` is set or we are root; else it is not done.
         groups: Where each tree has a control group; None: none has. `limits` of trees need it.
         roots: Directories beneath one of which every program starts, without a link on the way; none: anywhere.
@@ -149,7 +149,7 @@ class ChildPolicy:
     limits: ResourceLimits = ResourceLimits(core_bytes=0)
     umask: int = 0o022
     no_new_privs: bool = True
-    fence: bool = True
+    wall: bool = True
     groups: ControlGroups | None = None
     roots: tuple[str, ...] = ()
     private: tuple[str, ...] = ()

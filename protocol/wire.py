@@ -327,7 +327,7 @@ class ProcessTotal:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confinement:
     """What holds the processes of an engine. `limits`: those that are set, by name; the ones of a whole tree are set in
-    `control_group`, the others on each process. `frozen_by`, `killed_by`: control-group, or signals. `fenced`: whether
+    `control_group`, the others on each process. `frozen_by`, `killed_by`: control-group, or signals. `walled`: whether
     they can signal nothing but each other.
     """
 
@@ -336,7 +336,7 @@ class Confinement:
     controllers: list[str]
     frozen_by: str
     killed_by: str
-    fenced: bool
+    walled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,17 +160,17 @@ def process_tree(tree: Tree, secrets: Secrets) -> ProcessTree:
         cpu_percent=round(sum(row.cpu_percent for row in rows), 1),
         rss_bytes=sum(row.rss_bytes for row in rows),
     )
-    hold = tree.held
-    if hold is None:
+    held = tree.confined
+    if held is None:
         return ProcessTree(items=rows, total=total)
     groups = tree.policy.groups
     confinement = Confinement(
-        limits={name: value for name, value in as_json(hold.limits).items() if value is not None},
-        control_group=hold.group,
+        limits={name: value for name, value in as_json(held.limits).items() if value is not None},
+        control_group=held.group,
         controllers=sorted(groups.controllers) if groups is not None else [],
-        frozen_by="control-group" if hold.freezes else "signals",
-        killed_by="control-group" if hold.kills else "signals",
-        fenced=hold.fenced,
+        frozen_by="control-group" if held.freezes else "signals",
+        killed_by="control-group" if held.kills else "signals",
+        walled=held.walled,
     )
     return ProcessTree(items=rows, total=total, confinement=confinement)
 

@@ -62,7 +62,7 @@ class Children(BaseModel):
     ] = "auto"
     umask: Annotated[str, Field(pattern=r"^0?[0-7]{3}$", description="three octal digits, as text")] = "022"
     no_new_privs: Annotated[bool, Field(description="true, or false (sudo and the like work in engines)")] = True
-    fence: Annotated[bool, Field(description="true, or false (programs may signal what they did not start)")] = True
+    wall: Annotated[bool, Field(description="true, or false (programs may signal what they did not start)")] = True
 
 
 class SecretSources(BaseModel):
@@ -118,7 +118,7 @@ def child_policy(
     return ChildPolicy(
         pass_env=tuple(children.pass_env),
         limits=limits,
-        fence=children.fence,
+        wall=children.wall,
         groups=groups,
         umask=int(children.umask, 8),
         no_new_privs=children.no_new_privs,

@@ -94,7 +94,7 @@ def no_new_privs() -> None:
     _call(_libc.prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
-def fence() -> None:
+def wall() -> None:
     """Signal and trace nothing from here on but what is started from here on, and ourselves; no_new_privs must be set,
     or we be root. Needs `SCOPE_VERSION`.
     """

@@ -299,8 +299,8 @@ def fork_program(program: dict[str, Any], reply: int, stdio: list[int]) -> int:
         if program["no_new_privs"]:
             confine.no_new_privs()
         confine.expose(program["opened"], program["place"][4])
-        if program["fence"]:
-            confine.fence()
+        if program["wall"]:
+            confine.wall()
         if program["landlock"]:
             confine.landlock(*program["landlock"])
         stage = b"limits"

@@ -45,18 +45,18 @@ class Program:
     group: str = ""
 
     @property
-    def fence(self) -> bool:
-        """Whether it gets a fence of its own: a sandbox is one as well, or has one around it."""
+    def wall(self) -> bool:
+        """Whether it gets a wall of its own: a sandbox is one as well, or has one around it."""
         policy = self.policy
-        if not policy.fence or self.shut.landlock is not None:
+        if not policy.wall or self.shut.landlock is not None:
             return False
         return (policy.no_new_privs or os.geteuid() == 0) and confine.landlock_version() >= confine.SCOPE_VERSION
 
     @property
-    def fenced(self) -> bool:
+    def walled(self) -> bool:
         """Whether it can signal and trace nothing but what is its own."""
         alone = self.shut.landlock is not None and confine.landlock_version() >= confine.SCOPE_VERSION
-        return self.fence or alone or bool(self.shut.before)
+        return self.wall or alone or bool(self.shut.before)
 
     def packed(self) -> bytes:
         """What `keeper.fork_program` takes."""
@@ -75,7 +75,7 @@ class Program:
                 "no_new_privs": policy.no_new_privs or self.shut.landlock is not None,
                 "limits": rlimits(self.limits),
                 "group": self.group,
-                "fence": self.fence,
+                "wall": self.wall,
                 "landlock": self.shut.landlock,
                 "opened": self.shut.opened,
             }

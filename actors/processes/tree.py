@@ -41,14 +41,14 @@ KILL_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class Confined:
     """What holds the processes of a tree: their limits, their control group, and whether they can signal nothing but
     each other.
     """
 
     limits: ResourceLimits
     group: str | None
-    fenced: bool
+    walled: bool
 
     @property
     def freezes(self) -> bool:
@@ -79,7 +79,7 @@ class Tree:
         self._serial = itertools.count(1)
         self._started: list[Process] = []
         self._group: str | None = None  # from the first program on, as long as the socket
-        self._hold: Hold | None = None
+        self._confined: Confined | None = None
         self._meter = Meter()
         self._stopped: list[linux.Stat] = []  # by freeze, parents first
         self._ended = False
@@ -192,9 +192,9 @@ class Tree:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     @property
-    def held(self) -> Hold | None:
+    def confined(self) -> Confined | None:
         """What holds its processes, by what was started last; None when nothing was."""
-        return self._hold
+        return self._confined
 
     def alive(self) -> frozenset[tuple[int, int]]:
         """Who is in the tree now, each by pid and start."""
@@ -350,8 +350,8 @@ class Tree:
     def _join(self, wanted: Program) -> None:
         """Have the control group that the program is to be in, within its bounds. Raises OSError."""
         limits, group = wanted.limits, wanted.group or None
-        before = self._hold.limits if self._hold is not None else ResourceLimits()
-        self._hold = Hold(limits, group, wanted.fenced)
+        before = self._confined.limits if self._confined is not None else ResourceLimits()
+        self._confined = Confined(limits, group, wanted.walled)
         if group is None:
             return
         if self._group is None:

@@ -58,7 +58,7 @@ def test_the_default_is_the_policy_of_the_library_with_the_state_kept_apart(tmp_
         ("children.core_bytes = 9", {"limits": ResourceLimits(core_bytes=9)}),
         ('children.umask = "077"', {"umask": 0o077}),
         ("children.no_new_privs = false", {"no_new_privs": False}),
-        ("children.fence = false", {"fence": False}),
+        ("children.wall = false", {"wall": False}),
         ('limits.roots = ["/srv/a", "/home"]', {"roots": ("/srv/a", "/home")}),
         ('dialects.workspace.root = "/srv/w"', {"workspaces": "/srv/w"}),
         ('secrets.env = ["DB_PASSWORD"]', {"secrets": Sources(env=frozenset({"DB_PASSWORD"}))}),

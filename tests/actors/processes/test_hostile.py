@@ -35,16 +35,16 @@ async def gone(mark: int) -> None:
             await trio.sleep(0.02)
 
 
-@pytest.mark.parametrize("fence", [True, False], ids=["fenced", "unfenced"])
+@pytest.mark.parametrize("wall", [True, False], ids=["walled", "unwalled"])
 async def test_no_hostile_program_outlives_the_end_of_its_tree(
-    house: str, groups: ControlGroups | None, tmp_path: Path, fence: bool
+    house: str, groups: ControlGroups | None, tmp_path: Path, wall: bool
 ) -> None:
-    # Without a fence and without a group nothing in the kernel finds who killed both helpers and cleared his marker.
-    names = [name for name in hostile.PROGRAMS if name != DOUBLE or fence or groups is not None]
+    # Without a wall and without a group nothing in the kernel finds who killed both helpers and cleared his marker.
+    names = [name for name in hostile.PROGRAMS if name != DOUBLE or wall or groups is not None]
 
     async def one(name: str) -> None:
         mark = hostile.mark()
-        tree = Tree(f"{house}.{mark}.1", ChildPolicy(fence=fence, groups=groups))
+        tree = Tree(f"{house}.{mark}.1", ChildPolicy(wall=wall, groups=groups))
         process = await begin(tree, name, mark, tmp_path)
         with trio.fail_after(0.5 + GONE_S):
             assert await tree.end(0.5) == [], name
@@ -107,7 +107,7 @@ async def test_a_fenced_program_can_do_nothing_to_its_helpers(
 async def test_without_a_fence_a_program_reaches_whatever_its_user_may(
     house: str, words: Callable[[Process, int], Awaitable[list[str]]]
 ) -> None:
-    tree = Tree(f"{house}.engine.1", ChildPolicy(fence=False))
+    tree = Tree(f"{house}.engine.1", ChildPolicy(wall=False))
     process = await tree.spawn(["sh", "-c", "kill -0 $PPID && echo reached; exec sleep 1000"])
     assert await words(process, 1) == ["reached"]
     assert await tree.end(0) == []
