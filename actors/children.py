@@ -17,16 +17,9 @@ from actors.secrets import Sources
 from protocol.specs import STRICT
 
 __all__ = [
-    "PASSED",
-    "WORKSPACE_NAME",
-    "Absolute",
-    "ChildPolicy",
-    "Outside",
-    "Place",
-    "ResourceLimits",
-    "Sandbox",
-    "passable",
-]
+    "CONTROLLER_OF", "PASSED", "WORKSPACE_NAME", "Absolute", "ChildPolicy", "ControlGroups", "Outside", "Place",
+    "ResourceLimits", "Sandbox", "passable",
+]  # fmt: skip
 
 PASSED = ("PATH", "HOME", "LANG", "LANGUAGE", "LC_*", "TERM", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR")
 """What a program gets of our environment when nobody says otherwise. Not XDG_RUNTIME_DIR: it leads to the sockets of
@@ -42,11 +35,15 @@ Count = Annotated[int, Field(ge=1, le=1 << 30)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceLimits:
-    """What a process may use (setrlimit(2)); None: what the house says, else what the system says.
+    """What a process may use (setrlimit(2)), and what its whole tree may; None: what the house says, else what the
+    system says.
 
     Each process has them for itself, also `memory_bytes`, which counts address space; `processes` counts all that run
     as our user, and does not bind root. `files`: open descriptors. Beyond `cpu_s` of processor time it gets SIGXCPU and
     a second later SIGKILL; a file that would grow beyond `file_bytes` is SIGXFSZ.
+
+    `tree_memory_bytes`, `tree_cpus` (processors, 1.5 is one and a half) and `tree_processes` bound all processes of an
+    incarnation together. Nothing but a control group can do that.
     """
 
     __pydantic_config__ = STRICT
@@ -56,11 +53,32 @@ class ResourceLimits:
     files: Annotated[int, Field(ge=16, le=1 << 20)] | None = None
     file_bytes: Bytes | None = None
     core_bytes: Bytes | None = None
+    tree_memory_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 50)] | None = None
+    tree_cpus: Annotated[float, Field(ge=0.01, le=4096)] | None = None
+    tree_processes: Count | None = None
 
     def over(self, house: ResourceLimits) -> ResourceLimits:
         """These, and for what they leave open the house's."""
         left_open = {f.name: getattr(house, f.name) for f in fields(self) if getattr(self, f.name) is None}
         return replace(self, **left_open)
+
+
+CONTROLLER_OF = {"tree_memory_bytes": "memory", "tree_cpus": "cpu", "tree_processes": "pids"}
+"""What each limit of a whole tree needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlGroups:
+    """A folder of the version 2 hierarchy in which a house makes one group for each tree, and the controllers that
+    these have. Without any they freeze and kill all the same. `actors.processes.claim` finds one.
+    """
+
+    base: str
+    controllers: frozenset[str] = frozenset()
+
+    def path(self, marker: str) -> str:
+        """The group of the tree with this marker."""
+        return os.path.join(self.base, re.sub(r"[^A-Za-z0-9._-]", "_", marker))  # noqa: PTH118 - touches no disk
 
 
 def _absolute(path: str) -> str:
@@ -118,6 +136,9 @@ class ChildPolicy:
         umask: Explicit, so that it does not depend on how the house was started. 022: what a program makes in a
             workspace is to be read by the people who share it.
         no_new_privs: Nothing that is started can gain privileges, by set-user-ID or otherwise (prctl(2)).
+        wall: Each program may signal and trace itself and what it starts, and nothing else: not its keeper, not us.
+            Landlock does that from Linux 6.12 on, where `no_new_privs` is set or we are root; else it is not done.
+        groups: Where each tree has a control group; None: none has. `limits` of trees need it.
         roots: Directories beneath one of which every program starts, without a link on the way; none: anywhere.
         private: Directories in and below which none starts, however it gets there: the house's own.
         workspaces: The directory of those that a config names; it may lie in a private one. None: there are none.
@@ -128,6 +149,8 @@ class ChildPolicy:
     limits: ResourceLimits = ResourceLimits(core_bytes=0)
     umask: int = 0o022
     no_new_privs: bool = True
+    wall: bool = True
+    groups: ControlGroups | None = None
     roots: tuple[str, ...] = ()
     private: tuple[str, ...] = ()
     workspaces: str | None = None
@@ -139,6 +162,20 @@ class ChildPolicy:
                 raise ValueError(problem)
         for path in (*self.roots, *self.private, *filter(None, [self.workspaces])):
             _absolute(path)
+        if lacking := self.lacking(self.limits):
+            raise ValueError(": ".join(lacking))
+
+    def lacking(self, limits: ResourceLimits) -> tuple[str, str] | None:
+        """The first limit that this house cannot set, and why. A limit of a process can always be set."""
+        has = self.groups.controllers if self.groups is not None else frozenset()
+        for name, controller in CONTROLLER_OF.items():
+            if getattr(limits, name) is not None and controller not in has:
+                return name, (
+                    "bounds a whole tree, which needs control groups of version 2 with the controller "
+                    f"{controller!r}, and this house has {'them without it' if self.groups else 'none'}; memory_bytes, "
+                    "cpu_s and processes bound each process anywhere"
+                )
+        return None
 
     def environment(self) -> dict[str, str]:
         """What of our environment a program gets."""

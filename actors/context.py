@@ -422,6 +422,17 @@ class Context:
             host.observer.spawned(run_id, os.path.basename(argv[0]), process.pid)  # noqa: PTH119 - a word
         return process
 
+    def alive(self) -> frozenset[tuple[int, int]]:
+        """Who is in this incarnation's process tree now."""
+        return self._incarnation.tree.alive()
+
+    async def end_newer(self, before: frozenset[tuple[int, int]], parent: Process, *, term_s: float = 0.5) -> None:
+        """End what came into the process tree since `alive` was `before`: what `parent`, which stays, has started, and
+        orphans; and spare what others that were there have started. What cannot be ended is logged.
+        """
+        for leak in await self._incarnation.tree.end_newer(before, parent.pid, term_s):
+            self.log(f"A process of a run that was ended is still there: {leak.name} ({leak.why}).", pid=leak.pid)
+
     def process_wait(self) -> ProcessWait:
         """`async with ctx.process_wait(): await process.stdout.receive_some()`: a task that waits for a process counts
         as quiet while the process tree is frozen, and goes on only when the engine is released.

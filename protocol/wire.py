@@ -6,6 +6,7 @@ One definition serves three readers: the embedding program (as frozen dataclasse
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -22,9 +23,9 @@ from protocol.specs import (
 from protocol.view import Hold
 
 __all__ = [
-    "Accepted", "CommandInfo", "DeadLetterInfo", "Disposed", "DrainInfo", "EngineInfo", "HealthInfo", "KindInfo",
-    "LogPage", "MailboxInfo", "Page", "PoolInfo", "PoolResult", "ProcessRow", "RequestInfo", "RunInfo", "SliceInfo",
-    "SpawnedEngine", "StateInfo",
+    "Accepted", "CommandInfo", "Confinement", "DeadLetterInfo", "Disposed", "DrainInfo", "EngineInfo", "HealthInfo",
+    "KindInfo", "LogPage", "MailboxInfo", "Page", "PoolInfo", "PoolResult", "ProcessRow", "ProcessTotal", "ProcessTree",
+    "RequestInfo", "RunInfo", "SliceInfo", "SpawnedEngine", "StateInfo",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -295,10 +296,19 @@ class PoolResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessRow:
+    """One live process. `name` and `command` are its own words, without the engine's secrets; `state`: running,
+    sleeping, blocked, stopped, traced, ended; `cpu_s`: user and system time; `cpu_percent`: of one processor, since the
+    last look at the tree, or since its start.
+    """
+
     pid: int
     ppid: int
     name: str
+    command: list[str]
+    state: str
+    threads: int
     cpu_s: float
+    cpu_percent: float
     rss_bytes: int
     started_at: str
 
@@ -313,6 +323,47 @@ class LogPage:
     text: str
     next_after: str
     missed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessTotal:
+    """What the processes of an engine use together. `cpu_s` counts those too that have ended."""
+
+    processes: int = 0
+    threads: int = 0
+    cpu_s: float = 0.0
+    cpu_percent: float = 0.0
+    rss_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confinement:
+    """What holds the processes of an engine. `limits`: those that are set, by name; the ones of a whole tree are set in
+    `control_group`, the others on each process. `frozen_by`, `killed_by`: control-group, or signals. `walled`: whether
+    they can signal nothing but each other.
+    """
+
+    limits: dict[str, float]
+    control_group: str | None
+    controllers: list[str]
+    frozen_by: str
+    killed_by: str
+    walled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessTree:
+    """The live processes of an engine, parents before children. `confinement` None: it has started none."""
+
+    items: list[ProcessRow]
+    total: ProcessTotal
+    confinement: Confinement | None = None
+
+    def __iter__(self) -> Iterator[ProcessRow]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

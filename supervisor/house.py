@@ -31,7 +31,7 @@ from protocol.wire import (
     Page,
     PoolInfo,
     PoolResult,
-    ProcessRow,
+    ProcessTree,
     RequestInfo,
     RunInfo,
     SliceInfo,
@@ -173,7 +173,9 @@ class House(Protocol):
     async def history(self, engine: str, *, page: int = 1, page_size: int = 50) -> tuple[Sequence[RunInfo], int]:
         """Ended runs, newest first, and how many there are."""
 
-    async def processes(self, engine: str) -> Sequence[ProcessRow]: ...
+    async def processes(self, engine: str) -> ProcessTree:
+        """The live processes, what they use, and what holds them."""
+
     async def log(
         self, engine: str, stream: str = ..., *, after: str | None = None, limit: int = ..., wait_s: float = 0
     ) -> LogPage:

@@ -6,6 +6,8 @@ from typing import Any
 
 from actors.cell import Cell
 from actors.mailbox import MailboxStatistics
+from actors.processes import Tree
+from actors.secrets import Secrets
 from protocol.edge import as_json
 from protocol.records import CommandRecord, DeadLetter
 from protocol.requests import Request, RequestState
@@ -14,9 +16,24 @@ from protocol.specs import Spec
 from protocol.states import State
 from protocol.times import epoch_ms, rfc3339
 from protocol.view import View
-from protocol.wire import CommandInfo, DeadLetterInfo, Disposed, EngineInfo, MailboxInfo, RequestInfo, RunInfo
+from protocol.wire import (
+    CommandInfo,
+    Confinement,
+    DeadLetterInfo,
+    Disposed,
+    EngineInfo,
+    MailboxInfo,
+    ProcessRow,
+    ProcessTotal,
+    ProcessTree,
+    RequestInfo,
+    RunInfo,
+)
 
-__all__ = ["command_info", "dead_letter_info", "disposed", "engine_info", "request_info", "run_info"]
+__all__ = ["command_info", "dead_letter_info", "disposed", "engine_info", "process_tree", "request_info", "run_info"]
+
+COMMAND_CHARS = 4096
+"""How much of a command line is shown."""
 
 SPEC_FIELDS = tuple(name for name in Spec.__dataclass_fields__ if name in EngineInfo.__dataclass_fields__)
 NO_MAIL = MailboxStatistics(0, 0, 0, 0, 0, 0, 0, 0, None)
@@ -123,3 +140,47 @@ def disposed(view: View) -> Disposed:
     return Disposed(
         id=view.spec.id, uid=view.spec.uid, state=view.state.value, leaks=view.leaks, dead_letters=view.dead_letters
     )
+
+
+def process_tree(tree: Tree, secrets: Secrets) -> ProcessTree:
+    """What runs in a tree and what holds it. Reads /proc: call it in a thread."""
+    listing = tree.listing()
+    rows = [
+        ProcessRow(
+            pid=p.pid, ppid=p.ppid, name=secrets.masked(p.name), command=_cut(secrets.masked(list(p.command))),
+            state=p.status, threads=p.threads, cpu_s=p.cpu_s, cpu_percent=p.cpu_percent, rss_bytes=p.rss_bytes,
+            started_at=rfc3339(round(p.started_at * 1000)),
+        )
+        for p in listing.processes
+    ]  # fmt: skip
+    total = ProcessTotal(
+        processes=len(rows),
+        threads=sum(row.threads for row in rows),
+        cpu_s=round(listing.cpu_s, 3),
+        cpu_percent=round(sum(row.cpu_percent for row in rows), 1),
+        rss_bytes=sum(row.rss_bytes for row in rows),
+    )
+    held = tree.confined
+    if held is None:
+        return ProcessTree(items=rows, total=total)
+    groups = tree.policy.groups
+    confinement = Confinement(
+        limits={name: value for name, value in as_json(held.limits).items() if value is not None},
+        control_group=held.group,
+        controllers=sorted(groups.controllers) if groups is not None else [],
+        frozen_by="control-group" if held.freezes else "signals",
+        killed_by="control-group" if held.kills else "signals",
+        walled=held.walled,
+    )
+    return ProcessTree(items=rows, total=total, confinement=confinement)
+
+
+def _cut(words: list[str]) -> list[str]:
+    """As many of them as there is room for; the last one may be cut."""
+    left, shown = COMMAND_CHARS, []
+    for word in words:
+        if left <= 0:
+            break
+        shown.append(word[:left])
+        left -= len(word) + 1
+    return shown

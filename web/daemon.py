@@ -25,7 +25,8 @@ from typing import Final
 import structlog
 import trio
 
-from actors.processes import reap_leftovers
+from actors.children import ChildPolicy, ControlGroups
+from actors.processes import claim, reap_leftovers
 from protocol.errors import StoreUnavailable
 from protocol.times import rfc3339
 from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
@@ -125,7 +126,8 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify, lag: Lo
     policy = policy_of(settings.server, limits)
     webhook_master = webhook_key(state / "webhook.key")
     name = house_name(state)
-    await _reap(name)
+    children = settings.child_policy(_claim(settings.children.control_groups))
+    await _reap(name, children)
     sockets = bind(loaded, limits)
     tokens = EngineTokens(lambda uid: None)
     requests, counts = Requests(), EngineCounts()
@@ -137,7 +139,7 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify, lag: Lo
                 directory=state,
                 name=name,
                 observer=HouseObserver(counts, traces),
-                children=settings.child_policy(),
+                children=children,
                 engine_env=EngineAccess(tokens, _address(url_of(sockets[0], tls=tls is not None))),
             ) as house,
         ):
@@ -266,9 +268,22 @@ class _Daemon:
         return self._stop.ask(who, grace_s)
 
 
-async def _reap(name: str) -> None:
+def _claim(setting: str) -> ControlGroups | None:
+    """Take over the control groups that trees are to have; None: there are none, and `auto` lives with that."""
+    if setting == "none":
+        return None
+    claimed = claim(None if setting == "auto" else Path(setting))
+    if isinstance(claimed, ControlGroups):
+        return claimed
+    if setting != "auto":
+        raise Problem(f"children.control_groups: {claimed}.")
+    log.info("trees have no control groups", why=claimed)
+    return None
+
+
+async def _reap(name: str, children: ChildPolicy) -> None:
     """Nothing that a killed daemon left behind may run beside what comes."""
-    ended, leaks = await reap_leftovers(name)
+    ended, leaks = await reap_leftovers(name, groups=children.groups)
     if ended or leaks:
         log.warning("ended what an earlier daemon left behind", processes=len(ended), left=len(leaks))
 

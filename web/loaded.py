@@ -204,7 +204,7 @@ def _sentence(error: ValidationError, origins: Mapping[str, str]) -> str:
 
 def _check(loaded: Loaded) -> None:
     """What is wrong only together. Raises Problem."""
-    loaded.settings.child_policy()
+    loaded.settings.keep_apart()
     server = loaded.settings.server
     if not server.enabled and server.unix_socket is None:
         raise Problem(

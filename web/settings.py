@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from actors.children import ChildPolicy
+from actors.children import ChildPolicy, ControlGroups
 from web import limits
-from web.children import Children, Dialects, Folder, SecretSources, child_policy
+from web.children import Children, Dialects, Folder, SecretSources, child_policy, keep_apart
 from web.places import DEFAULT_PORT
 
 __all__ = [
@@ -200,10 +200,14 @@ class Settings(BaseSettings):
     schedules: Annotated[Schedules, Field(description="a table")] = Schedules()
     webhooks: Annotated[Webhooks, Field(description="a table")] = Webhooks()
 
-    def child_policy(self) -> ChildPolicy:
-        """What the programs of engines are started with. Raises Problem for what would give the state folder away."""
+    def keep_apart(self) -> None:
+        """Raises Problem for what would give the state folder away."""
+        keep_apart(self.state_dir.expanduser().absolute(), self.secrets)
+
+    def child_policy(self, groups: ControlGroups | None = None) -> ChildPolicy:
+        """What the programs of engines are started with. Raises Problem, see `web.children.child_policy`."""
         state = self.state_dir.expanduser().absolute()
-        return child_policy(state, self.children, self.secrets, self.dialects, self.limits.roots)
+        return child_policy(state, self.children, self.secrets, self.dialects, self.limits.roots, groups)
 
 
 def settings_keys(*, live: bool = False) -> list[str]:

@@ -102,6 +102,9 @@ def refuse(config: ProgramConfig, policy: ChildPolicy) -> None:
             if not isinstance(value, str):
                 where = f"env.{name}"
                 policy.secrets.check(value)
+        if unbound := policy.lacking(config.limits.over(policy.limits)):
+            where, why = f"limits.{unbound[0]}", unbound[1]
+            raise ValueError(f"it {why}")
         where = "sandbox"
         if config.sandbox is not None:
             unsafe(config.sandbox, place.path, policy.private)

@@ -11,8 +11,8 @@ The shell is interactive, for that alone lets Ctrl-C end a loop and spare the sh
 group of its own to be signalled. What it says of itself, such as prompts, goes to /dev/null. A command's standard input
 is a file, or /dev/null: a program that asks a question gets the end of file and not silence.
 
-The shell finds all these among our descriptors, `/proc/<pid>/fd`. One in a sandbox cannot look at us, so it is given
-descriptors of its own: the pipe, and two files that every command is written into anew.
+No program may look at us, so the shell is given descriptors of its own: the pipe, and two files that every command is
+written into anew. What it runs inherits these two, at numbers that scripts seldom use.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from actors.engine import RunFailed
 from actors.engines.marks import Marks
 from actors.engines.programs import Bounds
 from actors.processes import Process
-from actors.processes.streams import Descriptors, Terminal
+from actors.processes.streams import Descriptors, Terminal, pipe
 from actors.secrets import Masking, Secrets
 from protocol.trace import Trace
 
@@ -60,13 +60,16 @@ PREPARE = 'unset HISTFILE; HISTSIZE=0; ( : ); stty() { command stty "$@" </dev/t
 """The first command of a session. The subshell makes bash note the terminal's modes as they are then, to which it goes
 back after a job that was killed; `stty` means the terminal, which is not the standard input here."""
 
-ORDERS, COMMAND, STDIN = 3, 4, 5
-"""The descriptors of a shell in a sandbox: the pipe, until it reads from there, and the files of a command."""
+ORDERS = 3
+"""Where the shell gets the pipe, and behind it the two files."""
+
+COMMAND, STDIN = 6, 7
+"""Where it has the files of a command."""
 
 TIOCGPTPEER = 0x5441
 """Opens the other side of a terminal without its name (ioctl_tty(2), Linux 4.13); `termios` knows it from 3.13 on."""
 
-START = f'exec "$@" <"$0" {ORDERS}<&- >/dev/null 2>&1'
+START = f'exec "$@" <&{ORDERS} {COMMAND}<&4 {STDIN}<&5 {ORDERS}<&- 4<&- 5<&- >/dev/null 2>&1'
 """What becomes the shell."""
 
 Sink = Callable[[bytes], Awaitable[None]]
@@ -76,10 +79,17 @@ class Job:
     """One command in a session.
 
     `done`: it has ended, with `status`, or None when the session was hung up. `settled`: that, or its output could not
-    be kept, which is `error`.
+    be kept, which is `error`. `before`: who was in the process tree when it began.
     """
 
-    def __init__(self, sink: Sink | None = None, *, masking: Masking | None = None) -> None:
+    def __init__(
+        self,
+        sink: Sink | None = None,
+        *,
+        masking: Masking | None = None,
+        before: frozenset[tuple[int, int]] = frozenset(),
+    ) -> None:
+        self.before = before
         self.marks = Marks()
         self.begun = trio.Event()
         self.done = trio.Event()
@@ -126,7 +136,7 @@ class Job:
 class Session:
     """See the module. Make one with `open`, and give `attend` a task; whoever opened it calls `close`."""
 
-    def __init__(self, process: Process, orders: int, heard: int, shared: tuple[int, ...], *, traced: bool) -> None:
+    def __init__(self, process: Process, orders: int, files: dict[int, int], *, traced: bool) -> None:
         terminal = process.stdout
         assert isinstance(terminal, Terminal)
         self._process = process
@@ -135,11 +145,10 @@ class Session:
         self._other_side = fcntl.ioctl(terminal.fd, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         self._eof = trio.Event()
         self._closed = False
-        self._orders, self._heard = orders, heard
+        self._orders = orders
         self._traced = traced  # the shell's environment names a trace
         self.job: Job | None = None  # the command in hand
-        self._files: list[int] = []  # its files
-        self._shared = shared
+        self._files = files  # ours, by the number that the shell has them at
 
     @classmethod
     async def open(
@@ -149,21 +158,21 @@ class Session:
 
         Whether the shell works shows with its first job, which should be `PREPARE`.
         """
-        confined = bounds["sandbox"] is not None
         with Descriptors() as owned, Descriptors() as given:
-            heard, orders = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            owned.own(heard)
-            owned.own(orders)
-            source, descriptors = _path(heard), []
-            shared: tuple[int, ...] = ()
-            if confined:
-                shared = tuple(owned.own(os.memfd_create("command", os.MFD_CLOEXEC)) for _ in range(2))
-                readable = [given.own(os.open(_path(one), os.O_RDONLY | os.O_CLOEXEC)) for one in (heard, *shared)]
-                source, descriptors = f"/proc/self/fd/{ORDERS}", readable
-            start = ["/bin/sh", "-c", START, source, shell, *FLAGS.get(PurePath(shell).name, ("-i",))]
-            process = await ctx.spawn_process(start, env=env, pty=size, descriptors=descriptors, **bounds)
+            heard, orders = pipe(given, owned)
+            os.set_blocking(orders, False)
+            files = {number: owned.own(os.memfd_create("command", os.MFD_CLOEXEC)) for number in (COMMAND, STDIN)}
+            readable = [
+                given.own(os.open(f"/proc/self/fd/{one}", os.O_RDONLY | os.O_CLOEXEC)) for one in files.values()
+            ]
+            start = ["/bin/sh", "-c", START, "sh", shell, *FLAGS.get(PurePath(shell).name, ("-i",))]
+            process = await ctx.spawn_process(start, env=env, pty=size, descriptors=[heard, *readable], **bounds)
             owned.pop_all()
-        return cls(process, orders, heard, shared, traced=ctx.trace is not None)
+        return cls(process, orders, files, traced=ctx.trace is not None)
+
+    @property
+    def shell(self) -> Process:
+        return self._process
 
     @property
     def usable(self) -> bool:
@@ -189,8 +198,10 @@ class Session:
         self._traced = trace is not None
         self._order(f"{told}{self._print(job, 'begin')}; . {source} <{feed} >/dev/tty 2>&1")
 
-    async def end(self, job: Job) -> None:
-        """Bring the command to its end: the ladder to it alone, and when nothing helps to the shell."""
+    async def end(self, job: Job, sweep: Callable[[], Awaitable[None]]) -> None:
+        """Bring the command to its end: the ladder to it alone; `sweep` ends whatever else it started; and when nothing
+        helps the shell.
+        """
         with trio.move_on_after(BEGIN_S):
             await job.begun.wait()
         if job.killed:  # what was stopped then ends when it goes on; a signal now could reach the shell instead
@@ -198,10 +209,13 @@ class Session:
                 await job.done.wait()
         for signum, answer_s in LADDER:
             if job.done.is_set():
-                return
+                break
             self._signal(signum)
             with trio.move_on_after(answer_s):
                 await job.done.wait()
+        await sweep()
+        with trio.move_on_after(KILLED_S):
+            await job.done.wait()
         if not job.done.is_set():
             self._process.signal(signal.SIGKILL)
             await job.done.wait()
@@ -222,7 +236,7 @@ class Session:
         self._signal(signal.SIGTERM)
         self._let_go()
         self._terminal.close()
-        for descriptor in (self._orders, self._heard, *self._shared):
+        for descriptor in (self._orders, *self._files.values()):
             os.close(descriptor)
         self._finish(None)
 
@@ -273,9 +287,6 @@ class Session:
 
     def _finish(self, status: int | None) -> None:
         job, self.job = self.job, None
-        for descriptor in self._files:
-            os.close(descriptor)
-        self._files.clear()
         if job is not None:
             job.status = status
             job.done.set()
@@ -298,19 +309,10 @@ class Session:
         return f"command printf '{job.marks.printf}' {word} >/dev/tty"
 
     def _file(self, text: str, number: int) -> str:
-        """A file without a name; its path, for who may look at our descriptors, or has it as that `number`."""
-        if self._shared:
-            descriptor, path = self._shared[number - COMMAND], f"/proc/self/fd/{number}"
-            os.ftruncate(descriptor, 0)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        else:
-            descriptor = os.memfd_create("command", os.MFD_CLOEXEC)
-            self._files.append(descriptor)
-            path = _path(descriptor)
+        """Write the file that the shell has at this number anew; its path there."""
+        descriptor = self._files[number]
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
         with open(descriptor, "wb", closefd=False) as file:
             file.write(text.encode())
-        return path
-
-
-def _path(descriptor: int) -> str:
-    return f"/proc/{os.getpid()}/fd/{descriptor}"
+        return f"/proc/self/fd/{number}"

@@ -1,13 +1,15 @@
 """The shell kind: one session, and every run is a command in it. How that works is told in `session.py`.
 
 What a command leaves in the session stays: directory, variables, functions, background jobs. What these write during a
-run is part of its output; between runs it is dropped. A session ends when its shell does (`exit 3`, a crash): the run
+run is part of its output; between runs it is dropped. A command that is cancelled, or whose time is over, leaves no
+process. A session ends when its shell does (`exit 3`, a crash): the run
 in hand ends with that status, and the next run begins a new session.
 """
 
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import trio
@@ -84,14 +86,14 @@ class Shell(Engine):
         """RunFailed: `exit-status`, `timeout` (both with the result kept), `cannot-start` for a new session."""
         wanted = Command(command=run.input) if isinstance(run.input, str) else load(Command, run.input)
         session = await self._idle_session(ctx)
-        job, began = Job(ctx.output, masking=ctx.masking()), ctx.time()
+        job, began = Job(ctx.output, masking=ctx.masking(), before=ctx.alive()), ctx.time()
         session.begin(job, wanted.command, wanted.stdin, ctx.trace)
         try:
             in_time = await _settled(ctx, job, wanted.timeout_s)
         finally:  # not `except Cancelled`: out of a nursery that comes in a group
             if not job.done.is_set():
                 with trio.CancelScope(shield=True):
-                    await self._end(session, job)
+                    await self._end(ctx, session, job)
         if job.error is not None:
             raise job.error
         if job.status is None:  # hung up by `on_stop`: in a stopping engine this ends the run as what it is
@@ -120,19 +122,19 @@ class Shell(Engine):
         self._held = False
         session = self._session
         if session is not None and session.job is not None and session.job.killed:
-            ctx.nursery.start_soon(session.end, session.job)
+            ctx.nursery.start_soon(_end, ctx, session, session.job)
 
     async def on_stop(self, ctx: Context) -> None:
         """The command in hand ends at once: its terminal hangs up."""
         if self._session is not None:
             self._session.close()
 
-    async def _end(self, session: Session, job: Job) -> None:
+    async def _end(self, ctx: Context, session: Session, job: Job) -> None:
         """The command is not wanted any more. Held, the session may be frozen: its end is seen to at the resume."""
         if self._held:
             session.kill(job)
         else:
-            await session.end(job)
+            await _end(ctx, session, job)
 
     async def _idle_session(self, ctx: Context) -> Session:
         session = self._session
@@ -166,6 +168,11 @@ class Shell(Engine):
             raise RunFailed("cannot-start", f"The shell {config.shell!r} does not take commands{ended}.")
         self._session = session
         return session
+
+
+async def _end(ctx: Context, session: Session, job: Job) -> None:
+    """End a command and all that it started, also what left its process group; jobs of earlier ones stay."""
+    await session.end(job, partial(ctx.end_newer, job.before, session.shell))
 
 
 async def _settled(ctx: RunContext, job: Job, timeout_s: float | None) -> bool:

@@ -5,9 +5,11 @@ process.py   one started program; streams.py its pipes or terminal; spawning.py 
 confine.py   what a program is born into: its directory, its limits; sandbox.py what it may be shut into
 guardian.py  our side of the helper program; keeper.py the program itself, and why it is one
 leftovers.py what a killed daemon left behind
-linux.py     all that only Linux has
+cgroup.py    the control group of a tree, where the house has some; delegation.py where it may
+linux.py     what /proc and pidfds tell and do
 """
 
+from actors.processes.delegation import claim
 from actors.processes.guardian import hold_guardian
 from actors.processes.leftovers import reap_leftovers
 from actors.processes.listing import Leak, ProcessInfo
@@ -15,4 +17,4 @@ from actors.processes.process import Process
 from actors.processes.spawning import SpawnFailed
 from actors.processes.tree import Tree
 
-__all__ = ["Leak", "Process", "ProcessInfo", "SpawnFailed", "Tree", "hold_guardian", "reap_leftovers"]
+__all__ = ["Leak", "Process", "ProcessInfo", "SpawnFailed", "Tree", "claim", "hold_guardian", "reap_leftovers"]

@@ -33,7 +33,7 @@ READ = EXECUTE | READ_FILE | READ_DIR
 OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 _ALL = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 NETWORK_VERSION, _TCP = 4, 0b11  # bind and connect
-_SCOPE_VERSION, _SCOPES = 6, 0b11  # abstract unix sockets, and signals to whoever is outside
+SCOPE_VERSION, _SCOPES, _SIGNALS = 6, 0b11, 0b10  # abstract unix sockets, and signals to whoever is outside
 
 NOFILE_SOFT = 1024
 """What programs expect; select(2) cannot do more. They may raise it themselves, to what the house has."""
@@ -94,11 +94,21 @@ def no_new_privs() -> None:
     _call(_libc.prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
+def wall() -> None:
+    """Signal and trace nothing from here on but what is started from here on, and ourselves; no_new_privs must be set,
+    or we be root. Needs `SCOPE_VERSION`.
+    """
+    attributes = struct.pack("=QQQ", 0, 0, _SIGNALS)
+    ruleset = _call(_libc.syscall, _CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+    _call(_libc.syscall, _RESTRICT_SELF, ruleset, 0)
+    os.close(ruleset)
+
+
 def landlock(version: int, network: bool, rules: Iterable[tuple[bytes, int, bool]]) -> None:
     """Shut ourselves in: (path, what may be done below it, whether it must be there). no_new_privs must be set."""
     handled = everything(version)
     tcp = 0 if network or version < NETWORK_VERSION else _TCP
-    attributes = struct.pack("=QQQ", handled, tcp, _SCOPES if version >= _SCOPE_VERSION else 0)
+    attributes = struct.pack("=QQQ", handled, tcp, _SCOPES if version >= SCOPE_VERSION else 0)
     ruleset = _call(_libc.syscall, _CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     for path, access, needed in rules:
         try:

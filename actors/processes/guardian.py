@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 import trio
 
 START_S = 2.0  # a guardian that takes no request for this long is as good as dead
+AGAIN_S = 0.1  # how often one that says nothing is woken
 LEAVE_S = 2.0  # it leaves in a millisecond unless something below it cannot be killed
 
 # The packages' own __init__ would import trio and all of actors into a program that must stay small: bare ones
@@ -82,9 +84,37 @@ class Guardian:
             self._holders += 1
         return ours
 
+    async def alone(self, within_s: float) -> bool:
+        """Wait until nothing is below it but keepers: what a killed keeper left fell to it, and it kills that.
+
+        False when it does not say so in time. True also when it was killed itself: then nothing can be below it.
+        """
+        answer, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            try:
+                with self._lock:
+                    if self._running is None:
+                        return True
+                    process, ours = self._running
+                    socket.send_fds(ours, [marshal.dumps(("strays",))], [theirs])
+            except OSError:
+                return True
+            finally:
+                os.close(theirs)
+            with trio.move_on_after(within_s):
+                while True:
+                    process.send_signal(signal.SIGCONT)  # somebody may have stopped it, and may do so again
+                    with trio.move_on_after(AGAIN_S):
+                        await trio.lowlevel.wait_readable(answer)
+                        return True
+        finally:
+            os.close(answer)
+        return False
+
     def _request(self, theirs: socket.socket) -> None:
         if self._running is None:
             self._running = _start()
+        self._running[0].send_signal(signal.SIGCONT)  # somebody may have stopped it
         socket.send_fds(self._running[1], [marshal.dumps(("keep",))], [theirs.fileno()])
 
     def _forget(self) -> None:
@@ -117,6 +147,7 @@ def _start() -> tuple[subprocess.Popen[bytes], socket.socket]:
 async def _bury(process: subprocess.Popen[bytes], ours: socket.socket) -> None:
     pidfd = os.pidfd_open(process.pid)
     ours.close()
+    process.send_signal(signal.SIGCONT)
     try:
         with trio.move_on_after(LEAVE_S, shield=True):
             await trio.lowlevel.wait_readable(pidfd)

@@ -7,13 +7,17 @@ Why a program of our own stands between the daemon and what it starts:
   child left" (ECHILD) means that no descendant is left, without searching for anything.
 - **kill -9 of the daemon ends every tree.** The kernel closes the daemon's end of the socket, and a keeper whose socket
   has ended kills its whole tree, then leaves. Nobody has to be restarted for that.
+- **Killing a keeper helps nobody.** What it kept falls to the guardian, which kills what is below it and no keeper.
 - **Forking is safe here.** One thread, few descriptors: the child may run Python between fork and exec, which in a
   daemon with threads may deadlock; so the working directory, the session and the terminal need no second helper.
 - **The host is left alone.** No thread in it, no SIGCHLD, no waitpid, and no subreaper in somebody else's program.
 
-The guardian forks rather than starts keepers because a fork shares its memory and takes a millisecond. It is itself
-subreaper of the keepers: were one killed, its tree would fall to the guardian. Each of these programs talks on
-descriptor 0, a SOCK_SEQPACKET pair; a message is one marshalled tuple (both ends are the same interpreter).
+Where a tree has a control group, its keeper kills through that too, and its last word is not said before the kernel let
+it remove the group: a second proof, that does not rest on parentage.
+
+The guardian forks rather than starts keepers because a fork shares its memory and takes a millisecond. Each of these
+programs talks on descriptor 0, a SOCK_SEQPACKET pair; a message is one marshalled tuple (both ends are the same
+interpreter).
 Imports are kept few: every megabyte here is paid once per daemon, every written page once per tree.
 """
 
@@ -34,7 +38,7 @@ import sys
 import termios
 from collections.abc import Callable, Iterable
 
-from actors.processes import confine, linux
+from actors.processes import cgroup, confine, linux
 
 DESCRIPTORS = 16  # the most that come with one message
 OWN_DESCRIPTORS = 32  # where those of ours are while a program gets its own
@@ -76,13 +80,17 @@ class Station:
         self.socket = socket.socket(fileno=os.dup(0))
         self.reports: dict[int, tuple[int, int]] = {}  # child -> the daemon's number for it, where to tell its end
         self.told: set[tuple[int, int, str]] = set()  # who got its SIGTERM, and as which program
+        self.group = ""  # the control group of what is below us
         # SIGCHLD wakes the poll through this pipe; its content means nothing.
         self.bell, ring = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
-    def serve(self, handle: Handle) -> None:
-        """Until told to leave, or the other end is closed: then everything below is killed. Returns with no child."""
+    def serve(self, handle: Handle, tend: Callable[[], None] = lambda: None) -> None:
+        """Until told to leave, or the other end is closed: then everything below is killed. Returns with no child.
+
+        `tend` is called whenever somebody may have died, or come.
+        """
         poll = select.poll()
         poll.register(self.bell, select.POLLIN)
         poll.register(0, select.POLLIN)
@@ -90,12 +98,15 @@ class Station:
         retry_s = RETRY_S[0]
         while True:
             alone = self.bury()
-            if alone and leaving:
+            if alone and leaving and (not self.group or cgroup.remove(self.group)):
                 return
+            tend()
             if leaving and not killing:
                 # Forked after the word went round, and their parent is gone: nobody waits for what they do.
                 self.terminate(filter(None, map(linux.read, linux.children(os.getpid()))))
             if killing:
+                if self.group:
+                    cgroup.kill(self.group)
                 kill_below(thorough=retry_s > RETRY_S[0])
             heard = poll.poll(retry_s * 1000 if leaving else None)
             retry_s = RETRY_S[0] if heard else min(retry_s * 2, RETRY_S[1])
@@ -163,8 +174,13 @@ def main() -> None:
     gc.disable()
     gc.freeze()
     guardian = Station(b"house-guardian")
+    keepers: set[int] = set()
+    asking: list[int] = []  # where to say that no stray is left
 
-    def fork_keeper(_: tuple[object, ...], descriptors: list[int]) -> None:
+    def handle(message: tuple[object, ...], descriptors: list[int]) -> None:
+        if message == ("strays",):
+            asking.extend(descriptors)
+            return
         try:
             child = os.fork()
         except OSError:
@@ -175,10 +191,25 @@ def main() -> None:
             os.close(signal.set_wakeup_fd(-1))
             os.dup2(descriptors[0], 0)
             os.close(descriptors[0])
+            for descriptor in asking:
+                os.close(descriptor)
             _leave_by(keep)
+        keepers.add(child)
         os.close(descriptors[0])
 
-    _leave_by(lambda: guardian.serve(fork_keeper))
+    def tend() -> None:
+        """Whoever is below us and is no keeper, had one that was killed."""
+        below = set(linux.children(os.getpid()))
+        keepers.intersection_update(below)
+        for stray in below - keepers:
+            with contextlib.suppress(OSError):
+                os.kill(stray, signal.SIGKILL)
+        while asking and not below - keepers:
+            descriptor = asking.pop()
+            tell(descriptor, b"none")
+            os.close(descriptor)
+
+    _leave_by(lambda: guardian.serve(handle, tend))
 
 
 def _leave_by(work: Callable[[], None]) -> None:
@@ -200,6 +231,7 @@ def keep() -> None:
             case ("spawn", int(serial)):
                 request, reply, report, *stdio = descriptors
                 program = marshal.loads(os.pread(request, os.fstat(request).st_size, 0))  # noqa: S302 - as above
+                keeper.group = program["group"]
                 pid = fork_program(program, reply, stdio)
                 if pid > 0:
                     keeper.reports[pid] = serial, report
@@ -212,6 +244,8 @@ def keep() -> None:
                     _signal_group(pid, signum)
             case ("end",):
                 keeper.terminate(reversed(linux.descendants(os.getpid())))
+                if keeper.group:
+                    cgroup.freeze(keeper.group, frozen=False)  # what was told to end now does, and nothing else
                 raise Leave
 
     keeper.serve(handle)
@@ -256,12 +290,17 @@ def fork_program(program: dict[str, Any], reply: int, stdio: list[int]) -> int:
             os.dup2(descriptor, number)
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(signum, signal.SIG_DFL)
+        if program["group"]:
+            stage = b"group"
+            cgroup.join(program["group"])
         stage = b"directory"
         confine.enter(*program["place"])
         stage = b"sandbox"
         if program["no_new_privs"]:
             confine.no_new_privs()
         confine.expose(program["opened"], program["place"][4])
+        if program["wall"]:
+            confine.wall()
         if program["landlock"]:
             confine.landlock(*program["landlock"])
         stage = b"limits"

@@ -1,4 +1,4 @@
-"""What a killed daemon left behind, found by the marker in its environment.
+"""What a killed daemon left behind, found by the marker in its environment, and by its control groups.
 
 Keepers end their trees when the daemon dies, so there is normally nothing to find. This is for the day on which the
 keepers were killed as well, and it is what lets a start-up say that nothing of the past is still running.
@@ -12,16 +12,18 @@ from collections.abc import Collection
 
 import trio
 
-from actors.processes import linux
+from actors.children import ControlGroups
+from actors.processes import cgroup, linux
 from actors.processes.listing import KILL_S, Leak, ProcessInfo, info, leak
 
 RESCAN_S = 0.2  # at the latest, for what those that are ending may have forked
 
 
 async def reap_leftovers(
-    prefix: str, *, keep: Collection[str] = (), term_s: float = 0.5
+    prefix: str, *, keep: Collection[str] = (), groups: ControlGroups | None = None, term_s: float = 0.5
 ) -> tuple[list[ProcessInfo], list[Leak]]:
-    """End every process of our user whose marker is `prefix` or begins with `prefix.`, and prove that none is left.
+    """End every process of our user whose marker is `prefix` or begins with `prefix.`, or that is in the control group
+    of such a tree, and prove that none is left.
 
     It gets SIGTERM, and SIGKILL after `term_s` seconds. Trees whose whole marker is in `keep` are spared. Whoever calls
     this holds the lock of the store: a living daemon's trees look the same. Only at start: it reads all of /proc.
@@ -33,7 +35,7 @@ async def reap_leftovers(
     for signum, patience_s in ((signal.SIGTERM, term_s), (signal.SIGKILL, KILL_S)):
         told: set[tuple[int, int]] = set()
         with trio.move_on_after(patience_s):
-            while found := linux.marked([prefix], keep=keep):
+            while found := _found(prefix, keep, groups, kill=signum == signal.SIGKILL):
                 for stat in found:
                     seen.setdefault(stat.identity, info(stat))
                     if stat.identity not in told:
@@ -46,6 +48,23 @@ async def reap_leftovers(
     await trio.lowlevel.checkpoint()
     left = {stat.identity for stat in found}
     return [what for identity, what in seen.items() if identity not in left], [leak(stat) for stat in found]
+
+
+def _found(prefix: str, keep: Collection[str], groups: ControlGroups | None, *, kill: bool) -> list[linux.Stat]:
+    """Those with the marker, and the members of groups; what is empty of those is removed."""
+    found = {stat.pid: stat for stat in linux.marked([prefix], keep=keep)}
+    if groups is None:
+        return list(found.values())
+    spared = {groups.path(marker) for marker in keep}
+    for group in cgroup.beginning(groups.path(prefix)):
+        if group in spared or cgroup.remove(group):
+            continue
+        if kill:
+            cgroup.kill(group)
+        cgroup.freeze(group, frozen=False)
+        members = map(linux.read, cgroup.members(group))
+        found |= {stat.pid: stat for stat in members if stat is not None and stat.alive}
+    return list(found.values())
 
 
 async def _gone(stat: linux.Stat) -> None:

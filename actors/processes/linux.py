@@ -16,10 +16,17 @@ MARKER = "ENGINEHOUSE_TREE"
 """The environment variable that every process of a tree carries, unless it cleared its environment."""
 
 
+LOOKS = 100
+"""How often at most all of /proc is listed for one look, on a machine where programs start all the time."""
+
+
 class Stat:
     """One reading of one process. A plain class: dataclasses would cost the helper program two megabytes."""
 
-    __slots__ = ("cpu_ticks", "name", "pid", "ppid", "rss_pages", "session", "start_ticks", "state", "threads", "tty")
+    __slots__ = (
+        "cpu_ticks", "name", "pid", "ppid", "rss_pages", "session", "start_ticks", "state", "threads", "tty",
+        "waited_ticks",
+    )  # fmt: skip
 
     def __init__(self, pid: int, line: bytes) -> None:
         # The name stands in parentheses and may itself hold spaces and parentheses.
@@ -32,6 +39,7 @@ class Stat:
         self.session = int(field[3])
         self.tty = int(field[4])
         self.cpu_ticks = int(field[11]) + int(field[12])
+        self.waited_ticks = int(field[13]) + int(field[14])  # of children that have ended, and of theirs
         self.threads = int(field[17])
         self.start_ticks = int(field[19])
         self.rss_pages = int(field[21])
@@ -81,6 +89,23 @@ def descendants(pid: int) -> list[Stat]:
     return list(found.values())
 
 
+def found_below(pid: int) -> list[Stat]:
+    """Every live process below `pid`, by a look at all there are. It costs what the machine is."""
+    everyone = _everyone()
+    below: dict[int, bool] = {pid: True}
+    for stat in list(everyone.values()):
+        line: list[int] = []
+        at = stat.pid
+        while at not in below and at not in line:
+            line.append(at)
+            now = everyone.get(at) or read(at)
+            if now is not None and now.ppid not in everyone and now.ppid:
+                now = read(at)  # its parent went meanwhile: somebody else has it
+            at = now.ppid if now is not None else 0
+        below |= dict.fromkeys(line, below.get(at, False))
+    return [stat for stat in everyone.values() if stat.pid != pid and stat.alive and below[stat.pid]]
+
+
 def children(pid: int) -> Iterator[int]:
     """The children of all threads of the process."""
     for thread in _listed(f"/proc/{pid}/task"):
@@ -121,7 +146,7 @@ def marked(markers: Iterable[str], *, keep: Iterable[str] = ()) -> list[Stat]:
     """
     wanted = tuple(f"{MARKER}={marker}".encode() for marker in markers)
     kept = {f"{MARKER}={marker}".encode() for marker in keep}
-    everyone = {int(name): stat for name in _listed("/proc") if name.isdigit() and (stat := read(int(name)))}
+    everyone = _everyone()
     found: set[int] = set()
     spared = _ancestry(everyone, os.getpid())
     for pid, stat in everyone.items():
@@ -142,10 +167,31 @@ def marked(markers: Iterable[str], *, keep: Iterable[str] = ()) -> list[Stat]:
     return [everyone[pid] for pid in sorted(found - spared) if everyone[pid].alive]
 
 
-def started_at(stat: Stat) -> float:
-    """Wall clock, in seconds since the epoch."""
+def command(pid: int, most: int) -> tuple[str, ...]:
+    """Its command line, as it says itself, cut after so many bytes; empty for a zombie, or one that wiped it."""
+    line = _read(f"/proc/{pid}/cmdline")[:most].rstrip(b"\0")
+    return tuple(word.decode(errors="replace") for word in line.split(b"\0")) if line else ()
+
+
+def booted_at() -> int:
+    """When the machine was started, by its wall clock of now: seconds since the epoch."""
     boot = next(line for line in _read("/proc/stat").splitlines() if line.startswith(b"btime "))
-    return int(boot.split()[1]) + stat.start_ticks / os.sysconf("SC_CLK_TCK")
+    return int(boot.split()[1])
+
+
+def _everyone() -> dict[int, Stat]:
+    """All there are. It looks again until nobody is new: who was listed, and gone when he was read, may have left a
+    child that was not there yet when the list was made.
+    """
+    found: dict[int, Stat] = {}
+    known: set[str] = set()
+    for _ in range(LOOKS):
+        new = [name for name in _listed("/proc") if name.isdigit() and name not in known]
+        if not new:
+            break
+        known.update(new)
+        found |= {int(name): stat for name in new if (stat := read(int(name)))}
+    return found
 
 
 def _ancestry(everyone: dict[int, Stat], pid: int) -> set[int]:

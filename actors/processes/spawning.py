@@ -16,7 +16,7 @@ from actors.children import ChildPolicy, Outside, Place, ResourceLimits, Sandbox
 from actors.processes import confine, linux
 from actors.processes.sandbox import Shut, shut
 
-Reason = Literal["missing-program", "wrong-directory", "not-executable", "no-sandbox", "failed"]
+Reason = Literal["missing-program", "wrong-directory", "not-executable", "no-sandbox", "no-limit", "failed"]
 CPU_MARGIN_S = 1
 """How long after SIGXCPU a process that goes on is killed."""
 
@@ -42,6 +42,21 @@ class Program:
     policy: ChildPolicy
     limits: ResourceLimits
     shut: Shut
+    group: str = ""
+
+    @property
+    def wall(self) -> bool:
+        """Whether it gets a wall of its own: a sandbox is one as well, or has one around it."""
+        policy = self.policy
+        if not policy.wall or self.shut.landlock is not None:
+            return False
+        return (policy.no_new_privs or os.geteuid() == 0) and confine.landlock_version() >= confine.SCOPE_VERSION
+
+    @property
+    def walled(self) -> bool:
+        """Whether it can signal and trace nothing but what is its own."""
+        alone = self.shut.landlock is not None and confine.landlock_version() >= confine.SCOPE_VERSION
+        return self.wall or alone or bool(self.shut.before)
 
     def packed(self) -> bytes:
         """What `keeper.fork_program` takes."""
@@ -59,6 +74,8 @@ class Program:
                 "umask": policy.umask,
                 "no_new_privs": policy.no_new_privs or self.shut.landlock is not None,
                 "limits": rlimits(self.limits),
+                "group": self.group,
+                "wall": self.wall,
                 "landlock": self.shut.landlock,
                 "opened": self.shut.opened,
             }
@@ -82,6 +99,8 @@ class Program:
             reason, sentence = "no-sandbox", f"cannot shut {argv0!r} into its sandbox: {said}"
             if code == errno.EPERM:
                 sentence += ", or it would open the house's own directory"
+        elif stage == "group":
+            sentence = f"cannot put {argv0!r} into its control group {self.group!r}: {said}"
         elif stage == "program" and code in (errno.ENOENT, errno.ENOTDIR):
             reason, sentence = "missing-program", f"there is no program {argv0!r}" + self._searched()
         elif stage == "program" and code in (errno.EACCES, errno.ENOEXEC, errno.EISDIR):
@@ -105,15 +124,20 @@ def program(
     workspace: str | None = None,
     limits: ResourceLimits | None = None,
     sandbox: Sandbox | None = None,
+    group: str = "",
 ) -> Program:
     """Raises SpawnFailed for words that no system can take, and for what the house does not allow."""
     wanted = {**(policy.environment() if env is None else env), linux.MARKER: marker}
     where = os.fspath(cwd) if cwd is not None else "."
     bounds = (limits or ResourceLimits()).over(policy.limits)
-    made = Program(tuple(argv), Place(where), wanted, terminal, policy, bounds, Shut())
+    made = Program(tuple(argv), Place(where), wanted, terminal, policy, bounds, Shut(), group)
     words = [*made.argv, where, *wanted, *wanted.values()]
     if not made.argv or any("\0" in word for word in words) or any("=" in name or not name for name in wanted):
         raise made.failed("arguments", errno.EINVAL)
+    if lacking := policy.lacking(bounds):
+        name, why = lacking
+        sentence = f"cannot start {made.argv[0]!r}: its limit {name} {why}"
+        raise SpawnFailed(sentence, reason="no-limit", errno=errno.EOPNOTSUPP, argv0=made.argv[0])
     try:
         made = replace(made, place=policy.place(where) if workspace is None else policy.workspace(workspace))
         if sandbox is not None:

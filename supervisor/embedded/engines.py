@@ -43,7 +43,6 @@ from protocol.ids import valid_engine_id
 from protocol.records import CommandRecord
 from protocol.specs import OnInterrupt, PauseMode, Spec
 from protocol.states import Aim, State
-from protocol.times import rfc3339
 from protocol.view import SliceValue, View, Why
 from protocol.wire import (
     Accepted,
@@ -52,14 +51,15 @@ from protocol.wire import (
     EngineInfo,
     Page,
     PoolResult,
-    ProcessRow,
+    ProcessTotal,
+    ProcessTree,
     RunInfo,
     SliceInfo,
     StateInfo,
 )
 from supervisor.embedded.base import Base, cursor_of, fingerprint, page_of
 from supervisor.house import NOBODY, Caller
-from supervisor.infos import command_info, disposed
+from supervisor.infos import command_info, disposed, process_tree
 
 __all__ = ["Engines"]
 
@@ -237,17 +237,14 @@ class Engines(Base):
             },
         }  # fmt: skip
 
-    async def processes(self, engine: str) -> Sequence[ProcessRow]:
-        actor = self._cell(engine).actor
+    async def processes(self, engine: str) -> ProcessTree:
+        house, cell = self.supervisor, self._cell(engine)
+        actor = cell.actor
         if actor is None or not actor.has_processes:
-            return []
-        return [
-            ProcessRow(
-                pid=p.pid, ppid=p.ppid, name=p.name, cpu_s=p.cpu_s, rss_bytes=p.rss_bytes,
-                started_at=rfc3339(round(p.started_at * 1000)),
-            )
-            for p in actor.tree.processes()
-        ]  # fmt: skip
+            return ProcessTree(items=[], total=ProcessTotal())
+        look = partial(process_tree, actor.tree, cell.secrets)
+        # The kernel lets a look at a process wait for that process.
+        return await trio.to_thread.run_sync(look, limiter=house.disk) if house.threads else look()
 
     async def why(self, engine: str) -> dict[str, Why]:
         return dict(self._live(engine).why)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.children import CONTROLLER_OF
 from supervisor.open import CLOSE_MARGIN_S
 from web.settings import Server, settings_keys
 from web.stop import LATE_S
@@ -93,6 +94,12 @@ def test_the_unit_waits_longer_for_the_end_than_the_daemon_takes(root: Path) -> 
     assert float(unit["TimeoutStopSec"]) > Server().grace_s + CLOSE_MARGIN_S * 2 + LATE_S
     assert (unit["Type"], unit["NotifyAccess"], unit["KillMode"]) == ("notify", "main", "mixed")
     assert unit["RestartPreventExitStatus"].split() == [str(os.EX_UNAVAILABLE), str(os.EX_CONFIG)]
+
+
+def test_the_unit_delegates_the_controllers_that_limits_of_trees_need(root: Path) -> None:
+    unit = dict(lines(root))
+    assert set(unit["Delegate"].split()) == set(CONTROLLER_OF.values())
+    assert "ProtectControlGroups" not in unit
 
 
 def test_what_the_unit_sets_are_settings(root: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,6 +16,8 @@ from web.client import RemoteHouse
 
 STUBBORN = 50
 GONE_S = 2.0
+THREADS = 30
+"""More than the daemon's pools may have, and fewer than the trees that one round starts."""
 
 TREES = {
     "ignores TERM": "trap '' TERM INT HUP; while :; do sleep 1; done",
@@ -69,6 +71,48 @@ async def dispose_of_50(house: RemoteHouse) -> None:
 
 async def no_leak(house: RemoteHouse, name: str) -> None:
     assert (await house.dispose(name)).leaks == []
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.torture)])
+async def test_spawns_and_disposes_leave_the_daemon_as_it_was(tmp_path: Path, rounds: int) -> None:
+    async with running(tmp_path / "state") as daemon:
+
+        async def once() -> None:
+            async with daemon.client() as house:
+                await dispose_of_50(house)
+
+        await once()  # what is made once is made now
+        before = descriptors(daemon.pid)
+        with trio.move_on_after(5):  # for the connections of a client that has left
+            while True:
+                await trio.sleep(0.5)
+                before = min(before, descriptors(daemon.pid))
+        for _ in range(rounds):
+            await once()
+        with trio.fail_after(30):
+            while descriptors(daemon.pid) > before:  # noqa: ASYNC110 - the kernel tells nobody
+                await trio.sleep(0.1)
+        assert children(daemon.pid) == ["house-guardian"]
+        assert threads(daemon.pid) <= THREADS
+
+
+def descriptors(pid: int) -> int:
+    """How many the daemon has, without its journal's: readers of that are opened when they are needed, and kept."""
+    found = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found += "journal.db" not in str(entry.readlink())
+    return found
+
+
+def threads(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+def children(pid: int) -> list[str]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    pids = [child for task in tasks for child in (task / "children").read_text().split()]
+    return [Path(f"/proc/{child}/comm").read_text().strip() for child in pids]
 
 
 async def test_a_killed_daemon_leaves_no_process_of_a_three_deep_tree(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.children import PASSED, ChildPolicy, ResourceLimits
+from actors.children import PASSED, ChildPolicy, ControlGroups, ResourceLimits
 from actors.secrets import Sources
 from protocol.bodies import NewEngine, NewRun
 from protocol.errors import ValidationFailed
@@ -58,6 +58,7 @@ def test_the_default_is_the_policy_of_the_library_with_the_state_kept_apart(tmp_
         ("children.core_bytes = 9", {"limits": ResourceLimits(core_bytes=9)}),
         ('children.umask = "077"', {"umask": 0o077}),
         ("children.no_new_privs = false", {"no_new_privs": False}),
+        ("children.wall = false", {"wall": False}),
         ('limits.roots = ["/srv/a", "/home"]', {"roots": ("/srv/a", "/home")}),
         ('dialects.workspace.root = "/srv/w"', {"workspaces": "/srv/w"}),
         ('secrets.env = ["DB_PASSWORD"]', {"secrets": Sources(env=frozenset({"DB_PASSWORD"}))}),
@@ -66,6 +67,20 @@ def test_the_default_is_the_policy_of_the_library_with_the_state_kept_apart(tmp_
 )
 def test_each_setting_reaches_the_policy(tmp_path: Path, toml: str, changed: dict[str, Any]) -> None:
     assert settings(tmp_path, toml).child_policy() == replace(DEFAULT, **changed)
+
+
+GROUPS = ControlGroups(base="/sys/fs/cgroup/x", controllers=frozenset({"cpu", "memory", "pids"}))
+
+
+def test_limits_of_trees_reach_the_policy_where_there_are_control_groups(tmp_path: Path) -> None:
+    toml = "children.tree_memory_bytes = 1048576\nchildren.tree_cpus = 1.5\nchildren.tree_processes = 64"
+    limits = ResourceLimits(tree_memory_bytes=1 << 20, tree_cpus=1.5, tree_processes=64, core_bytes=0)
+    assert settings(tmp_path, toml).child_policy(GROUPS) == replace(DEFAULT, limits=limits, groups=GROUPS)
+
+
+def test_limits_of_trees_are_refused_where_nothing_can_set_them(tmp_path: Path) -> None:
+    with pytest.raises(Problem, match=r"children\.tree_cpus: it bounds a whole tree, which needs control groups"):
+        settings(tmp_path, "children.tree_cpus = 1.5").child_policy()
 
 
 @pytest.mark.parametrize(
@@ -77,6 +92,10 @@ def test_each_setting_reaches_the_policy(tmp_path: Path, toml: str, changed: dic
         ("children.memory_bytes = 4", "children.memory_bytes", "1048576 or more"),
         ("children.files = 3", "children.files", "16 to 1048576"),
         ("children.umask = 18", "children.umask", "octal"),
+        ("children.tree_cpus = 0", "children.tree_cpus", "0.01 to 4096"),
+        ("children.tree_memory_bytes = 4", "children.tree_memory_bytes", "1048576 or more"),
+        ("children.tree_processes = 0", "children.tree_processes", "1 or more"),
+        ('children.control_groups = "sys/fs"', "children.control_groups", "auto, none or the absolute path"),
         ('children.umask = "999"', "children.umask", "octal"),
         ('limits.roots = ["relative"]', "limits.roots", "absolute paths"),
         ('limits.roots = ["/a/../b"]', "limits.roots", "without .."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,7 +40,7 @@ def add(app: typer.Typer) -> None:
     for name, function in (
         ("spawn", spawn), ("list", list_engines), ("show", show_one), ("state", state), ("start", start),
         ("stop", stop), ("restart", restart), ("pause", pause), ("resume", resume), ("dispose", dispose),
-        ("why", why), ("processes", processes),
+        ("why", why), ("processes", processes), ("ps", processes),
     ):  # fmt: skip
         command(app, name)(function)
 
@@ -245,9 +246,22 @@ def why(asked: Asked, engine: Engine) -> None:
 
 
 def processes(asked: Asked, engine: Engine) -> None:
-    """List an engine's live processes."""
-    rows = asked.house(lambda house: house.processes(engine))
-    asked.table(rows, "pid", "ppid", "name", "cpu_s", "rss_bytes", "started_at", empty="It has no process.")
+    """List an engine's live processes, what they use in all, and what holds them."""
+    tree = asked.house(lambda house: house.processes(engine))
+    if asked.json:
+        asked.record(tree)
+        return
+    rows = [
+        {"pid": p.pid, "ppid": p.ppid, "state": p.state, "cpu_percent": p.cpu_percent, "cpu_s": p.cpu_s,
+         "rss_bytes": p.rss_bytes, "threads": p.threads, "command": shlex.join(p.command) or f"[{p.name}]"}
+        for p in tree
+    ]  # fmt: skip
+    show.table(rows, tuple(rows[0]) if rows else (), empty="It has no process.")
+    if rows:
+        print()
+        asked.record(tree.total)
+    if tree.confinement is not None:
+        asked.record(tree.confinement)
 
 
 def _send(asked: Asked, engine: str, body: Any, wait_s: float | None) -> None:

@@ -36,7 +36,7 @@ from protocol.wire import (
     Page,
     PoolInfo,
     PoolResult,
-    ProcessRow,
+    ProcessTree,
     RequestInfo,
     RunInfo,
     SliceInfo,
@@ -237,8 +237,8 @@ class RemoteHouse:
         items: list[RunInfo] = read(Page[RunInfo], answer.json).items
         return items, int(answer.json["total"])
 
-    async def processes(self, engine: str) -> list[ProcessRow]:
-        return (await self._get(Page[ProcessRow], "engines", engine, "processes")).items
+    async def processes(self, engine: str) -> ProcessTree:
+        return await self._get(ProcessTree, "engines", engine, "processes")
 
     async def log(
         self, engine: str, stream: str = "stdout", *, after: str | None = None, limit: int = 1 << 16, wait_s: float = 0

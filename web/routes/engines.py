@@ -20,7 +20,7 @@ from protocol.errors import (
 )
 from protocol.states import State
 from protocol.view import Why
-from protocol.wire import Disposed, EngineInfo, Page, ProcessRow, RunInfo, SliceInfo, SpawnedEngine, StateInfo
+from protocol.wire import Disposed, EngineInfo, Page, ProcessTree, RunInfo, SliceInfo, SpawnedEngine, StateInfo
 from web.auth import Scope
 from web.call import Call
 from web.params import Cursor, Flag, Limit, Seq
@@ -128,9 +128,9 @@ async def get_history(call: Call, engine: str, *, page: PageNumber = 1, page_siz
 
 
 @section.get("/engines/{engine}/processes", Scope.READ, NotFound, EngineDisposed)
-async def list_processes(call: Call, engine: str) -> Page[ProcessRow]:
-    """The live process tree."""
-    return Page(items=list(await call.house.processes(engine)))
+async def list_processes(call: Call, engine: str) -> ProcessTree:
+    """The live process tree with what it uses, in all and of each process, and what holds it."""
+    return await call.house.processes(engine)
 
 
 @section.get("/engines/{engine}/why", Scope.READ, NotFound, EngineDisposed)

@@ -11,13 +11,14 @@ import pytest
 import trio
 
 from actors import Engine
-from actors.children import ChildPolicy, ResourceLimits, Sandbox
+from actors.children import ChildPolicy, ControlGroups, ResourceLimits, Sandbox
 from actors.processes import linux
 from actors.processes.sandbox import lacking
 from actors.secrets import Sources
 from protocol.bodies import NewEngine, NewPool
 from protocol.errors import ValidationFailed
 from protocol.specs import Spec, Template
+from protocol.wire import ProcessTotal
 from supervisor import EmbeddedHouse, MemoryStore, open_supervisor
 from supervisor.store.memory import Journal
 from tests.actors.engines.conftest import Driver
@@ -351,6 +352,59 @@ async def test_an_engine_of_ones_own_can_hide_what_it_knows(journal: Journal, in
 
 
 # -- sandboxes ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "limit, controller", [("tree_memory_bytes", "memory"), ("tree_cpus", "cpu"), ("tree_processes", "pids")]
+)
+@pytest.mark.parametrize("groups", [None, ControlGroups(base="/nowhere")], ids=["no groups", "no controller"])
+async def test_a_limit_of_a_tree_that_this_machine_cannot_set_is_refused_at_the_spawn(
+    opened: Opened, groups: ControlGroups | None, limit: str, controller: str
+) -> None:
+    async with opened(groups=groups) as drive:
+        config = {"argv": ["true"], "limits": {limit: 1 << 20 if limit.endswith("bytes") else 1}}
+        said = rf"config\.limits\.{limit}: it bounds a whole tree.*{controller}.*memory_bytes"
+        with pytest.raises(ValidationFailed, match=said):
+            await drive.house.spawn(NewEngine(kind="process", config=config))
+        assert (await drive.house.list()).items == []
+
+
+async def test_an_engine_shows_its_processes_what_they_use_and_what_holds_them(opened: Opened, tmp_path: Path) -> None:
+    secret = {"SECRET": {"file": str(tmp_path / "secrets" / "key")}}
+    busy = "while :; do :; done"
+    script = f'sh -c "{busy}" "$SECRET" & sh -c "exit 0"; sleep 1000 & echo up; wait'
+    config = {
+        "argv": ["/bin/sh", "-c", script], "protocol": "none", "env": secret, "ready": {"line": "up"},
+        "limits": {"files": 99, "cpu_s": 500},
+    }  # fmt: skip
+    async with opened(limits=ResourceLimits(core_bytes=0)) as drive:
+        await drive.house.spawn(NewEngine(kind="process", id="p", config=config))
+        with trio.fail_after(30):
+            while (tree := await drive.house.processes("p")).total.cpu_s < 0.2:  # noqa: ASYNC110 - as said below
+                await trio.sleep(0.05)
+        root, *children = tree
+        assert (root.command, root.name, root.state) == (["/bin/sh", "-c", script], "sh", "sleeping")
+        assert {child.ppid for child in children} == {root.pid}
+        [spinner] = [child for child in children if child.command[:2] == ["sh", "-c"]]
+        assert spinner.command == ["sh", "-c", busy, "***"]
+        assert spinner.cpu_percent > 0
+        assert all(row.rss_bytes > 0 and row.threads == 1 for row in tree)
+        assert (tree.total.processes, tree.total.threads) == (3, 3)
+        assert tree.total.rss_bytes == sum(row.rss_bytes for row in tree)
+        assert tree.total.cpu_percent >= spinner.cpu_percent
+        assert tree.confinement is not None
+        assert tree.confinement.limits == {"files": 99, "cpu_s": 500, "core_bytes": 0}
+        assert (tree.confinement.control_group, tree.confinement.killed_by) == (None, "signals")
+        assert (await drive.house.pause("p", wait_s=20)) is not None
+        assert {row.state for row in await drive.house.processes("p")} == {"stopped"}
+        await drive.house.dispose("p", force=True, grace_s=0)
+
+
+async def test_an_engine_without_a_program_has_no_processes_and_nothing_that_holds_them(opened: Opened) -> None:
+    async with opened() as drive:
+        await drive.house.spawn(NewEngine(kind="probe", id="p"))
+        tree = await drive.house.processes("p")
+        assert (list(tree), tree.total, tree.confinement) == ([], ProcessTotal(), None)
+
+
 async def test_a_sandbox_that_this_machine_cannot_make_is_refused_at_the_spawn(
     house: EmbeddedHouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -7,9 +7,23 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors.processes import Process, Tree
+from actors.children import ChildPolicy, ControlGroups
+from actors.processes import Process, Tree, claim
 
 NUMBERS = iter(range(1, 1_000_000))
+
+
+def _control_groups() -> list[ControlGroups | None]:
+    """Without any, and where this machine gives us some, with them too."""
+    claimed = claim()
+    return [None, claimed] if isinstance(claimed, ControlGroups) else [None]
+
+
+@pytest.fixture(params=_control_groups(), ids=lambda groups: "groups" if groups else "keeper")
+def groups(request: pytest.FixtureRequest) -> ControlGroups | None:
+    """Where trees have control groups."""
+    found: ControlGroups | None = request.param
+    return found
 
 
 @pytest.fixture
@@ -19,8 +33,8 @@ def house() -> str:
 
 
 @pytest.fixture
-async def tree(house: str) -> AsyncIterator[Tree]:
-    made = Tree(f"{house}.engine.1")
+async def tree(house: str, groups: ControlGroups | None) -> AsyncIterator[Tree]:
+    made = Tree(f"{house}.engine.1", ChildPolicy(groups=groups))
     yield made
     assert await made.end(term_s=0) == []
 

@@ -36,7 +36,7 @@ async def test_a_frozen_tree_makes_no_progress_and_a_thawed_one_goes_on(tree: Tr
     await runs(process)
     with trio.fail_after(5):
         await tree.freeze()
-    assert states(tree) == {"T"}
+    assert states(tree) == {"stopped"}
     with trio.move_on_after(0.1):  # what it had printed before
         while True:
             await process.stdout.receive_some()
@@ -57,7 +57,7 @@ async def test_freezing_catches_what_is_forked_meanwhile(tree: Tree, words: Word
         with trio.fail_after(5):
             await tree.freeze()
         everyone = {known.pid for known in tree.processes()}
-        assert states(tree) == {"T"}
+        assert states(tree) == {"stopped"}
         assert len(everyone) > 8
         await trio.sleep(0.05)
         assert {known.pid for known in tree.processes()} == everyone
@@ -65,6 +65,7 @@ async def test_freezing_catches_what_is_forked_meanwhile(tree: Tree, words: Word
     await process.aclose()
 
 
+@pytest.mark.parametrize("groups", [None], indirect=True)
 async def test_every_thread_is_stopped(tree: Tree, words: Words) -> None:
     spin = (
         "import threading\n"
@@ -107,7 +108,7 @@ async def test_thawing_leaves_stopped_what_was_stopped_before(tree: Tree, words:
     with trio.fail_after(5):
         await tree.freeze()
         tree.thaw()
-    assert {known.pid: known.status for known in tree.processes()}[int(child)] == "T"
+    assert {known.pid: known.status for known in tree.processes()}[int(child)] == "stopped"
     await process.aclose()
 
 
