@@ -16,7 +16,7 @@ import trio
 from actors.cell import Cell
 from actors.children import ChildPolicy
 from actors.engine import Config, Engine
-from actors.host import EngineEnv
+from actors.host import EngineEnv, Siblings
 from actors.journaling import Journaling
 from actors.observer import Observer, Unobserved
 from actors.ref import Ref
@@ -116,6 +116,9 @@ class Bare:
 
     def idle_s(self, cell: Cell) -> float | None:
         return None
+
+    def siblings(self, cell: Cell) -> Siblings:
+        raise LookupError("there are no other engines here")
 
     def late(self, cell: Cell) -> None:
         pass

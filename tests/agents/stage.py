@@ -122,7 +122,7 @@ class Stage:
                 self._sessions.add(os.getsid(row.pid))
             except ProcessLookupError:
                 continue
-        return rows
+        return list(rows)
 
     def alive(self) -> list[int]:
         """Whoever carries the mark, or is in a session of the tree's, zombies left out."""

@@ -205,7 +205,7 @@ class Workflow(Engine):
             if await git(ctx, folder, "rev-parse", "HEAD") == branch["base"]:
                 raise RunFailed("nothing-changed", f"The agent changed nothing in {folder}.")
             await git(ctx, self.config.repository, "worktree", "remove", "--force", folder)
-        commit = await git(ctx, self.config.repository, "rev-parse", branch["name"])
+        commit: str = await git(ctx, self.config.repository, "rev-parse", branch["name"])
         ctx.update("branch", branch | {"commit": commit})
         return commit
 
