@@ -43,7 +43,8 @@ class Verdict(StrEnum):
 
 
 class Rule(Config):
-    """All that is given must match. Patterns: `*` any text without a slash, `**` any text, `?` one character.
+    """All that is given must match. Patterns: `*` any text without a slash, `**` any text, `**/` any
+    directories or none, `?` one character.
 
     `tool`: the tool's name or its kind (`read`, `edit`, `execute`, ...), in which `*` is any text. `path`: an absolute
     path, or one beneath the agent's directory. `command`: one command of a line, in which `*` is any text.
@@ -154,8 +155,8 @@ def _literal(text: str) -> str:
 def _pattern(pattern: str, *, slash: bool) -> re.Pattern[str]:
     """The pattern as a regular expression. `slash`: whether `*` and `?` take one."""
     one = "." if slash else "[^/]"
-    words = {"**": ".*", "*": f"{one}*", "?": one}
-    parts = re.findall(r"\\.|\*\*|\*|\?|[^*?\\]+|\\", pattern, re.DOTALL)
+    words = {"**/": ".*/" if slash else "(?:.*/)?", "**": ".*", "*": f"{one}*", "?": one}
+    parts = re.findall(r"\\.|\*\*/|\*\*|\*|\?|[^*?\\]+|\\", pattern, re.DOTALL)
     return re.compile(
         "".join(words.get(p) or re.escape(p[1:] if len(p) == 2 and p[0] == "\\" else p) for p in parts), re.DOTALL
     )

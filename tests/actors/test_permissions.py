@@ -55,6 +55,10 @@ def test_a_tool_without_a_kind_is_not_matched_by_an_empty_one() -> None:
         ("**", "/site/x", ALLOW),
         ("**", "/etc/passwd", ASK),
         ("**/*.py", "/site/a/b.py", ALLOW),
+        ("**/.env", "/site/.env", ALLOW),
+        ("**/.env", "/site/a/b/.env", ALLOW),
+        ("**/.env", "/site/a.env", ASK),
+        ("a/**/b", "/site/a/b", ALLOW),
     ],
 )
 def test_a_path_is_matched_as_it_really_is(pattern: str, path: str, verdict: Verdict) -> None:
