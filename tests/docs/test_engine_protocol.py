@@ -10,6 +10,9 @@ from actors.engines import jsonl
 
 PAGE = (Path(__file__).parents[2] / "docs/engine-protocol.md").read_text()
 
+OF_BOTH = {"update", "snapshot", "event", "log"}
+"""What may be said of a run, or of the engine."""
+
 
 def rows(section: str) -> list[list[str]]:
     text = PAGE.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
@@ -22,9 +25,8 @@ def test_what_a_program_says_is_on_the_page_with_its_members() -> None:
         told[name.strip("` ")] = set(re.findall(r"`(\w+)`", members))
     known = {}
     for name, model in jsonl.MESSAGES.items():
-        said = {field.alias or member for member, field in model.model_fields.items()}
-        with_run = name in {"update", "snapshot", "event", "log"} or "id" in required(model)
-        known[name] = said if with_run else said - {"id"}
+        own = {field.alias or member for member, field in model.model_fields.items()}
+        known[name] = own if name in OF_BOTH or "id" in required(model) else own - {"id"}
     assert told == known
 
 

@@ -99,7 +99,7 @@ def test_what_cannot_be_told_is_skipped() -> None:
     by_name = {check.name: check for check in CHECKS}
     [outcome] = tried([sys.executable, MUTANT, "nothing"], [by_name["cancel"]])
     assert (outcome.outcome, "--long-input" in outcome.detail) == ("skipped", True)
-    slow = 'import time; print(\'{"type":"hello","protocol":1,"heartbeat_s":60}\', flush=True); time.sleep(60)'
+    slow = 'print(\'{"type":"hello","protocol":1,"heartbeat_s":60}\', flush=True); input()'
     [outcome] = tried([sys.executable, "-c", slow], [by_name["heartbeat"]])
     assert (outcome.outcome, "--timeout 120" in outcome.detail) == ("skipped", True)
 
@@ -124,10 +124,10 @@ def test_a_missing_program_is_no_outcome() -> None:
 def test_nothing_of_a_program_is_left() -> None:
     """A child in a session of its own, which the program does not end."""
     script = (
-        "import subprocess, sys, time\n"
+        "import signal, subprocess, sys\n"
         "child = subprocess.Popen(['sleep', '1000'], start_new_session=True, stdout=2)\n"
         "print('pid', child.pid, file=sys.stderr, flush=True)\n"
-        "time.sleep(1000)"
+        "signal.pause()"
     )
     outcome = tried([sys.executable, "-c", script], CHECKS[:1], within_s=2)[0]
     pid = outcome.detail.partition("pid ")[2].split()[0]

@@ -85,7 +85,7 @@ def test_a_file_of_programs_alone_is_enough(tmp_path: Path) -> None:
 )
 def test_a_section_that_is_wrong_is_left_and_spares_the_others(tmp_path: Path, line: str, why: str) -> None:
     text = f"[program:wrong]\n{line}\n[program:right]\ncommand=true\n"
-    found = parsed(tmp_path, text, HOME="/root")
+    found = parsed(tmp_path, text, HOME="/home")
     assert only(found).name == "right"
     [left] = found.left
     assert (left.section, left.program) == ("program:wrong", True)
