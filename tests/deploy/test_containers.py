@@ -1,17 +1,24 @@
 """The Containerfile and the compose file keep what they promise; where an engine and the base image are, they run."""
 
+import http.client
 import json
 import re
+import secrets
 import shlex
 import shutil
+import ssl
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
 
 from supervisor.open import CLOSE_MARGIN_S
+from tests.deploy.conftest import NOT_STARTED
+from tests.web.certificates import Certificate
 from web.settings import Server, settings_keys
 
 Instruction = tuple[str, str]
@@ -108,10 +115,11 @@ def test_the_house_has_no_capability_and_no_port_to_the_outside(compose: dict[st
     assert house["pids_limit"] > 0
 
 
-def test_secrets_are_files_and_the_house_owns_its_own(compose: dict[str, Any]) -> None:
-    house = compose["services"]["house"]
-    (secret,) = house["secrets"]
-    assert (secret["uid"], secret["mode"]) == ("10001", 0o400)
+def test_secrets_are_files_and_none_is_in_the_environment(compose: dict[str, Any]) -> None:
+    """Compose mounts a file as it is, whatever owner and mode are named for it: who owns it is said beside it."""
+    house, proxy = compose["services"]["house"], compose["services"]["proxy"]
+    assert house["secrets"] == ["admin_key"]
+    assert not {"uid", "gid", "mode"} & {name for secret in proxy["secrets"] for name in secret}
     assert house["environment"]["ENGINEHOUSE_SERVER__ADMIN_KEY_FILE"] == "/run/secrets/admin_key"
     assert "ENGINEHOUSE_SERVER__ADMIN_KEY" not in house["environment"]
     assert all(set(source) == {"file"} for source in compose["secrets"].values())
@@ -132,40 +140,128 @@ def test_nginx_finds_the_house_where_it_is_and_is_the_one_who_is_trusted(compose
 
 
 # -- for real, where that can be ---------------------------------------------------------------------------------------
-def engine() -> str | None:
-    """A container program that answers and has the base image; nothing is fetched from anywhere."""
-    for name in ("podman", "docker"):
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> str | None:
+    """A container program whose engine answers. None where there is none, which the report of the run says: such
+    programs do not run everywhere, so that they are asked for nowhere, and the tests above read the files.
+    """
+    for name in ("docker", "podman"):
         path = shutil.which(name)
-        if path is not None:
-            asked = subprocess.run(
-                [path, "image", "inspect", "python:3.13-slim"],
-                stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
-            )  # fmt: skip
-            if asked.returncode == 0:
-                return path
+        if path is not None and _answers(path, "info"):
+            return path
+    request.config.stash[NOT_STARTED] = "no docker and no podman answers"
     return None
 
 
-def test_the_image_is_built_and_serves_where_a_container_program_can(root: Path) -> None:
-    program = engine()
-    if program is None:
-        assert len(stages(root)) == 2  # it is read by the tests above
+def _answers(*command: str) -> bool:
+    asked = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    return asked.returncode == 0
+
+
+@pytest.mark.timeout(900)
+def test_the_image_is_built_and_serves_where_a_container_program_can(root: Path, engine: str | None) -> None:
+    if engine is None:
         return
-    name = "enginehouse-test"
-    subprocess.run([program, "build", "-f", "deploy/Containerfile", "-t", name, "."], cwd=root, check=True, timeout=110)
+    name = f"enginehouse-test-{uuid4().hex[:8]}"
+    subprocess.run([engine, "build", "-f", "deploy/Containerfile", "-t", name, "."], cwd=root, check=True, timeout=600)
     run = [
-        program, "run", "--rm", "--detach", "--read-only", "--tmpfs", "/tmp", "--tmpfs", "/state:uid=10001,mode=0700",
-        "--cap-drop", "all", "--security-opt", "no-new-privileges", "--name", name, name,
+        engine, "run", "--rm", "--detach", "--read-only", "--tmpfs", "/tmp",
+        "--tmpfs", "/state:uid=10001,gid=10001,mode=0700", "--cap-drop", "all",
+        "--security-opt", "no-new-privileges", "--name", name, name,
     ]  # fmt: skip
-    subprocess.run(run, check=True, timeout=60)
     try:
-        logs = [program, "logs", "--follow", name]
-        with subprocess.Popen(logs, stdout=subprocess.PIPE, text=True) as log:
+        subprocess.run(run, check=True, timeout=60)
+        with subprocess.Popen([engine, "logs", "--follow", name], stdout=subprocess.PIPE, text=True) as log:
             assert log.stdout is not None
             assert any("enginehouse" in line and " is at " in line for line in log.stdout)
             log.terminate()
-        status = [program, "exec", name, "enginehouse", "status", "--json"]
+        status = [engine, "exec", name, "enginehouse", "status", "--json"]
         asked = subprocess.run(status, capture_output=True, text=True, timeout=60, check=True)
         assert json.loads(asked.stdout)["status"] == "healthy"
     finally:
-        subprocess.run([program, "stop", name], check=False, timeout=60)
+        subprocess.run([engine, "stop", name], check=False, timeout=60)
+        subprocess.run([engine, "image", "rm", "--force", name], check=False, timeout=60)
+
+
+OVERRIDE = """
+services:
+  house:
+    image: {project}
+  proxy:
+    ports: !override ["127.0.0.1::443"]
+secrets:
+  admin_key: {{file: {secrets}/admin.key}}
+  tls_certificate: {{file: {secrets}/house.pem}}
+  tls_key: {{file: {secrets}/house.key}}
+"""
+"""What a test has to have otherwise: names and a port of its own, and its own secrets."""
+
+
+class Composed:
+    """`deploy/compose.yaml` as a project of its own."""
+
+    def __init__(self, engine: str, root: Path, folder: Path, certificate: Certificate) -> None:
+        self.project = f"enginehouse-test-{uuid4().hex[:8]}"
+        self.key = secrets.token_urlsafe(32)
+        self.certificate = certificate
+        (folder / "admin.key").write_text(self.key)
+        shutil.copy(certificate.cert, folder / "house.pem")
+        shutil.copy(certificate.key, folder / "house.key")
+        override = folder / "override.yaml"
+        override.write_text(OVERRIDE.format(project=self.project, secrets=folder))
+        self._engine, self._folder = engine, folder
+        files = ["-f", str(root / "deploy/compose.yaml"), "-f", str(override)]
+        self._command = [engine, "compose", "--project-name", self.project, *files]
+
+    def compose(self, *arguments: str, timeout_s: float = 120) -> str:
+        line = [*self._command, *arguments]
+        return subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True, timeout=timeout_s).stdout
+
+    def own_secrets(self) -> None:
+        """Give each file to who reads it, as docs/deployment.md says; a container may, whoever we are."""
+        give = "chown 10001:10001 admin.key && chmod 0400 admin.key && chown 0:0 house.* && chmod 0400 house.*"
+        inside = ["--entrypoint", "/bin/sh", "--user", "0:0", "-v", f"{self._folder}:/secrets", "-w", "/secrets"]
+        line = [self._engine, "run", "--rm", *inside, self.project, "-c", give]
+        subprocess.run(line, check=True, timeout=120)
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Through nginx, as somebody outside does."""
+        _, _, port = self.compose("port", "proxy", "443").strip().rpartition(":")
+        trusted = ssl.create_default_context(cafile=str(self.certificate.cert))
+        connection = http.client.HTTPSConnection("127.0.0.1", int(port), context=trusted, timeout=60)
+        headers = {
+            "Host": "house.example", "Authorization": f"Bearer {self.key}", "Content-Type": "application/json",
+        }  # fmt: skip
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        said = answer.read()
+        connection.close()
+        assert answer.status < 300, (answer.status, said)
+        return json.loads(said)
+
+
+@pytest.mark.timeout(900)
+def test_the_house_and_nginx_come_up_together_where_compose_can(
+    root: Path, engine: str | None, certificate: Callable[..., Certificate], tmp_path: Path, request: Any
+) -> None:
+    if engine is None:
+        return
+    if not _answers(engine, "compose", "version"):
+        request.config.stash[NOT_STARTED] = f"{engine} has no compose"
+        return
+    composed = Composed(engine, root, tmp_path, certificate())
+    try:
+        composed.compose("build", "house", timeout_s=600)
+        composed.own_secrets()
+        # Until every health check says so.
+        composed.compose("up", "--detach", "--wait", "--wait-timeout", "180", timeout_s=240)
+        assert composed.ask("GET", "/api/v1/health")["status"] == "healthy"
+        made = composed.ask("POST", "/api/v1/auth/keys", {"name": "first", "scopes": ["read", "operate"]})
+        composed.key = made["key"]
+        composed.ask("POST", "/api/v1/engines", {"kind": "probe", "id": "e"})
+        assert composed.ask("GET", "/api/v1/engines/e")["state"] in {"starting", "running"}
+        composed.compose("restart", "house", timeout_s=240)
+        composed.compose("up", "--detach", "--wait", "--wait-timeout", "180", timeout_s=240)
+        assert composed.ask("GET", "/api/v1/engines/e")["id"] == "e"
+    finally:
+        composed.compose("down", "--volumes", "--rmi", "local", "--timeout", "60", timeout_s=240)
