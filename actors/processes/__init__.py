@@ -9,10 +9,21 @@ linux.py     all that only Linux has
 """
 
 from actors.processes.guardian import hold_guardian
+from actors.processes.lasting import Home, standing
 from actors.processes.leftovers import reap_leftovers
 from actors.processes.listing import Leak, ProcessInfo
 from actors.processes.process import Process
 from actors.processes.spawning import SpawnFailed
 from actors.processes.tree import Tree
 
-__all__ = ["Leak", "Process", "ProcessInfo", "SpawnFailed", "Tree", "hold_guardian", "reap_leftovers"]
+__all__ = [
+    "Home",
+    "Leak",
+    "Process",
+    "ProcessInfo",
+    "SpawnFailed",
+    "Tree",
+    "hold_guardian",
+    "reap_leftovers",
+    "standing",
+]

@@ -11,6 +11,9 @@ Why a program of our own stands between the daemon and what it starts:
   daemon with threads may deadlock; so the working directory, the session and the terminal need no second helper.
 - **The host is left alone.** No thread in it, no SIGCHLD, no waitpid, and no subreaper in somebody else's program.
 
+A keeper that lasts (`LastingKeeper`) is the exception to the second: it was asked to outlive the daemon, and waits at a
+socket of its own for the next one to take its tree over.
+
 The guardian forks rather than starts keepers because a fork shares its memory and takes a millisecond. It is itself
 subreaper of the keepers: were one killed, its tree would fall to the guardian. Each of these programs talks on
 descriptor 0, a SOCK_SEQPACKET pair; a message is one marshalled tuple (both ends are the same interpreter).
@@ -39,6 +42,7 @@ from actors.processes import confine, linux
 DESCRIPTORS = 16  # the most that come with one message
 OWN_DESCRIPTORS = 32  # where those of ours are while a program gets its own
 RETRY_S = (0.002, 1.0)  # how soon a tree that is ending is looked at again: first, and at most
+FORSAKEN_S = 5.0  # how soon a keeper that nobody has hold of sees that nobody can ever find it again
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
 _prctl = ctypes.CDLL(None).prctl
@@ -50,7 +54,10 @@ if TYPE_CHECKING:
 
 
 class Leave(Exception):
-    """Raised by a message handler: leave as soon as no child is left."""
+    """Raised by a message handler: leave as soon as no child is left. `killing`: see to that at once."""
+
+    def __init__(self, *, killing: bool = False) -> None:
+        self.killing = killing
 
 
 def kill_below(*, thorough: bool) -> None:
@@ -92,12 +99,15 @@ class Station:
             alone = self.bury()
             if alone and leaving:
                 return
+            if not leaving and self.forsaken(alone=alone):
+                leaving = killing = True
+                continue
             if leaving and not killing:
                 # Forked after the word went round, and their parent is gone: nobody waits for what they do.
                 self.terminate(filter(None, map(linux.read, linux.children(os.getpid()))))
             if killing:
                 kill_below(thorough=retry_s > RETRY_S[0])
-            heard = poll.poll(retry_s * 1000 if leaving else None)
+            heard = poll.poll(retry_s * 1000 if leaving else self.patience_ms())
             retry_s = RETRY_S[0] if heard else min(retry_s * 2, RETRY_S[1])
             for fd, _ in heard:
                 if fd == self.bell:
@@ -107,11 +117,10 @@ class Station:
                     data, descriptors = self.receive()
                     if data:
                         handle(marshal.loads(data), descriptors)  # noqa: S302 - written by the daemon that started us
-                    else:
+                    elif self.hung_up(poll) or leaving:
                         leaving = killing = True
-                        poll.unregister(0)
-                except Leave:
-                    leaving = True
+                except Leave as leave:
+                    leaving, killing = True, killing or leave.killing
 
     def terminate(self, stats: Iterable[linux.Stat]) -> None:
         """Ask each of them to end, once, also if it is stopped."""
@@ -125,6 +134,19 @@ class Station:
                     linux.send(stat, signal.SIGHUP)
                 linux.send(stat, signal.SIGTERM)
                 linux.send(stat, signal.SIGCONT)
+
+    def hung_up(self, poll: select.poll) -> bool:
+        """The other end is closed. Whether everything below is to be killed."""
+        poll.unregister(0)
+        return True
+
+    def patience_ms(self) -> float | None:
+        """After how long it looks around when nothing happens; None: never."""
+        return None
+
+    def forsaken(self, *, alone: bool) -> bool:
+        """Whether nobody will ever want what is below. `alone`: nothing is."""
+        return False
 
     def receive(self) -> tuple[bytes, list[int]]:
         try:
@@ -153,12 +175,51 @@ class Station:
                 os.close(report)
 
 
+class LastingKeeper(Station):
+    """A keeper that waits, when its daemon has gone, for the next one: on descriptor 0 is then where that calls.
+
+    Whoever calls is told (our pid, the highest number of a program so far), with the last list of the frozen as a
+    descriptor, if there is one. It leaves when it has nothing to keep any more, or the folder of its socket is gone, so
+    that nobody could ever call.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(b"house-lasting")
+        self.frozen: int | None = None
+        self.serials = 0
+        self._folder = folder
+        self._door = self.socket
+        self._called = False
+
+    def patience_ms(self) -> float | None:
+        return FORSAKEN_S * 1000 if self.socket is self._door else None
+
+    def hung_up(self, poll: select.poll) -> bool:
+        if self.socket is not self._door:
+            self.socket.close()
+            self.socket = self._door
+        else:  # reading from where they call says that somebody does
+            try:
+                self.socket, _ = self._door.accept()
+            except OSError:
+                return False
+            self._called = True
+        os.dup2(self.socket.fileno(), 0)
+        if self.socket is not self._door:
+            hello = marshal.dumps((os.getpid(), self.serials))
+            with contextlib.suppress(OSError):
+                socket.send_fds(self.socket, [hello], [] if self.frozen is None else [self.frozen])
+        return False
+
+    def forsaken(self, *, alone: bool) -> bool:
+        if self.socket is not self._door:
+            return False
+        return (alone and self._called) or not os.path.lexists(self._folder)  # noqa: PTH110 - pathlib is too heavy for the helper
+
+
 def main() -> None:
     """The guardian: forks one keeper for each descriptor it is sent."""
-    # A terminal's Ctrl-C and a service manager's SIGTERM are for the daemon, which ends its trees itself.
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    _prepare()
     # No collector: it would touch, and so copy, the pages that all keepers share.
     gc.disable()
     gc.freeze()
@@ -175,10 +236,24 @@ def main() -> None:
             os.close(signal.set_wakeup_fd(-1))
             os.dup2(descriptors[0], 0)
             os.close(descriptors[0])
-            _leave_by(keep)
+            _leave_by(lambda: keep(Station(b"house-keeper")))
         os.close(descriptors[0])
 
     _leave_by(lambda: guardian.serve(fork_keeper))
+
+
+def last(folder: str) -> None:
+    """A keeper that lasts, in a program of its own. Descriptor 0 is where daemons call, in that folder."""
+    _prepare()
+    os.chdir("/")
+    _leave_by(lambda: keep(LastingKeeper(folder)))
+
+
+def _prepare() -> None:
+    # A terminal's Ctrl-C and a service manager's SIGTERM are for the daemon, which ends its trees itself.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def _leave_by(work: Callable[[], None]) -> None:
@@ -191,13 +266,14 @@ def _leave_by(work: Callable[[], None]) -> None:
         os._exit(code)
 
 
-def keep() -> None:
+def keep(keeper: Station) -> None:
     """A keeper: starts the programs of one tree, signals them, and outlives all of them."""
-    keeper = Station(b"house-keeper")
 
     def handle(message: tuple[object, ...], descriptors: list[int]) -> None:
         match message:
             case ("spawn", int(serial)):
+                if isinstance(keeper, LastingKeeper):
+                    keeper.serials = serial
                 request, reply, report, *stdio = descriptors
                 program = marshal.loads(os.pread(request, os.fstat(request).st_size, 0))  # noqa: S302 - as above
                 pid = fork_program(program, reply, stdio)
@@ -210,7 +286,13 @@ def keep() -> None:
                 # Who is in `reports` is not buried yet, so its pid cannot mean anybody else.
                 for pid in [pid for pid, (number, _) in keeper.reports.items() if number == serial]:
                     _signal_group(pid, signum)
-            case ("end",):
+            case ("frozen", *_) if isinstance(keeper, LastingKeeper):
+                if keeper.frozen is not None:
+                    os.close(keeper.frozen)
+                (keeper.frozen,) = descriptors
+            case ("kill", *_):
+                raise Leave(killing=True)
+            case ("end", *_):
                 keeper.terminate(reversed(linux.descendants(os.getpid())))
                 raise Leave
 

@@ -19,7 +19,9 @@ MARKER = "ENGINEHOUSE_TREE"
 class Stat:
     """One reading of one process. A plain class: dataclasses would cost the helper program two megabytes."""
 
-    __slots__ = ("cpu_ticks", "name", "pid", "ppid", "rss_pages", "session", "start_ticks", "state", "threads", "tty")
+    __slots__ = (
+        "cpu_ticks", "foreground", "name", "pid", "ppid", "rss_pages", "session", "start_ticks", "state", "threads", "tty",
+    )  # fmt: skip
 
     def __init__(self, pid: int, line: bytes) -> None:
         # The name stands in parentheses and may itself hold spaces and parentheses.
@@ -31,6 +33,7 @@ class Stat:
         self.ppid = int(field[1])
         self.session = int(field[3])
         self.tty = int(field[4])
+        self.foreground = int(field[5])  # the process group in the foreground of its terminal; less than 1: none
         self.cpu_ticks = int(field[11]) + int(field[12])
         self.threads = int(field[17])
         self.start_ticks = int(field[19])
