@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
@@ -24,6 +25,7 @@ from actors.secrets import Masking, Reference
 from protocol.edge import as_json
 from protocol.events import is_reserved
 from protocol.requests import Decided, Option, Request, RequestKind, RequestState
+from protocol.specs import OnInterrupt
 from protocol.trace import Trace
 
 if TYPE_CHECKING:
@@ -68,7 +70,25 @@ class Context:
     @property
     def stopping(self) -> bool:
         """The engine was asked to end; what is in hand should come to its end soon."""
-        return self._cell.ending
+        return self._cell.ending or self._cell.host.gone
+
+    @property
+    def leaving(self) -> bool:
+        """The incarnation ends, and its process tree is left to the next house (`Engine.lasts`)."""
+        return self._incarnation.leaves_processes
+
+    @property
+    def on_interrupt(self) -> OnInterrupt:
+        """What becomes of a run that was in hand when the last incarnation ended."""
+        return self._cell.spec.on_interrupt
+
+    @property
+    def home(self) -> Path:
+        """A directory of this engine's own, for us alone, which is there as long as its process tree. Made when it is
+        asked for. Only for kinds whose trees may last. Raises OSError.
+        """
+        self._cell.home.make()
+        return self._cell.home.path
 
     def time(self) -> float:
         """Monotonic seconds that stand still while the engine is paused."""
@@ -299,6 +319,16 @@ class Context:
         if run_id is not None:
             host.observer.spawned(run_id, os.path.basename(argv[0]), process.pid)  # noqa: PTH119 - a word
         return process
+
+    async def adopt(self) -> bool:
+        """Take over the process tree that the last house left (`Engine.lasts`); whether there was one. Once, before
+        anything is started.
+        """
+        return await self._incarnation.tree.adopt()
+
+    def bind(self, pid: int, limits: ResourceLimits) -> None:
+        """Let limits hold for a process that a program of ours has started. Raises OSError."""
+        self._incarnation.tree.bind(pid, limits)
 
     def process_wait(self) -> ProcessWait:
         """`async with ctx.process_wait(): await process.stdout.receive_some()`: a task that waits for a process counts

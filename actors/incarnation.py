@@ -23,7 +23,7 @@ from actors.envelope import Envelope
 from actors.host import Timer
 from actors.processes import Tree
 from protocol.specs import PauseMode
-from protocol.states import State
+from protocol.states import Aim, State
 
 if TYPE_CHECKING:
     from actors.cell import Cell
@@ -95,12 +95,28 @@ class Incarnation:
         """The processes of this incarnation, found by their marker."""
         if self._tree is None:
             cell = self.cell
-            self._tree = Tree(f"{cell.host.name}.{cell.spec.uid}.{cell.incarnation}", cell.host.children)
+            home = cell.home if cell.kind.lasts(cell.config) or self._was_left else None
+            marker = f"{cell.host.name}.{cell.spec.uid}.{cell.incarnation}"
+            if home is not None and home.lasts:
+                marker = home.marker(cell.host.name)
+            self._tree = Tree(marker, cell.host.children, home)
         return self._tree
 
     @property
     def has_processes(self) -> bool:
-        return self._tree is not None
+        return self._tree is not None or self._was_left
+
+    @property
+    def _was_left(self) -> bool:
+        """Whether there is a tree of an earlier house's, whoever we are."""
+        return self.cell.home.lasts and self.cell.home.occupied
+
+    @property
+    def leaves_processes(self) -> bool:
+        """Whether the tree is to be left to the next house, should the incarnation end now."""
+        cell = self.cell
+        parked = cell.ending and cell.aim is Aim.PARKED
+        return (parked or cell.host.gone) and cell.home.lasts and cell.kind.lasts(cell.config)
 
     @property
     def programs(self) -> int:

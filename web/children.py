@@ -12,7 +12,10 @@ from actors.children import PASSED, ChildPolicy, ResourceLimits, beneath, passab
 from actors.secrets import Sources
 from web.places import Problem
 
-__all__ = ["Children", "Dialects", "Folder", "SecretSources", "child_policy"]
+__all__ = ["LASTING", "Children", "Dialects", "Folder", "SecretSources", "child_policy"]
+
+LASTING: Final = "lasting"
+"""The folder in the state folder of process trees that outlive the daemon."""
 
 _SECTION: Final = ConfigDict(extra="forbid", frozen=True)
 
@@ -101,5 +104,6 @@ def child_policy(
         roots=tuple(map(str, roots)),
         private=(str(state),),
         workspaces=str(dialects.workspace.root or state / "workspaces"),
+        lasting=str(state / LASTING),
         secrets=Sources(env=frozenset(secrets.env), directories=tuple(map(str, secrets.directories))),
     )

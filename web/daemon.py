@@ -25,7 +25,7 @@ from typing import Final
 import structlog
 import trio
 
-from actors.processes import reap_leftovers
+from actors.processes import reap_leftovers, standing
 from protocol.errors import StoreUnavailable
 from protocol.times import rfc3339
 from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
@@ -36,6 +36,7 @@ from web.audit import Audited, Strangers
 from web.auth import CredentialDocuments, Identity, read_signing_keys
 from web.auth.engine_tokens import EngineTokens
 from web.binding import bind
+from web.children import LASTING
 from web.claim import Refused, held, other, prepare
 from web.configured import admin_of, policy_of, secret_file, tls_of
 from web.engine_access import EngineAccess
@@ -123,7 +124,7 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify, lag: Lo
     policy = policy_of(settings.server, limits)
     webhook_master = webhook_key(state / "webhook.key")
     name = house_name(state)
-    await _reap(name)
+    await _reap(name, state)
     sockets = bind(loaded, limits)
     tokens = EngineTokens(lambda uid: None)
     requests, counts = Requests(), EngineCounts()
@@ -264,9 +265,9 @@ class _Daemon:
         return self._stop.ask(who, grace_s)
 
 
-async def _reap(name: str) -> None:
-    """Nothing that a killed daemon left behind may run beside what comes."""
-    ended, leaks = await reap_leftovers(name)
+async def _reap(name: str, state: Path) -> None:
+    """Nothing that a killed daemon left behind may run beside what comes, but for what is there to be taken over."""
+    ended, leaks = await reap_leftovers(name, keep=[home.marker(name) for home in await standing(state / LASTING)])
     if ended or leaks:
         log.warning("ended what an earlier daemon left behind", processes=len(ended), left=len(leaks))
 
