@@ -31,6 +31,7 @@ class Job:
         self.status: int | None = None
         self.error: RunFailed | None = None
         self.killed = False
+        self.gap = False  # some of its output was not heard
         self.output_bytes = 0
         self.tail = b""
         self._sink = sink
@@ -55,6 +56,11 @@ class Job:
             self.settled.set()
         except trio.ClosedResourceError:  # the run did not wait for its last words
             self._sink = None
+
+    async def join(self, sink: Sink) -> None:
+        """Pass on what is kept so far, and all that follows; for a command whose output nobody took until now."""
+        self._sink = sink
+        await sink(self.tail)
 
     @property
     def text(self) -> str:

@@ -13,15 +13,14 @@ from collections.abc import Iterator
 __all__ = ["Marks"]
 
 RS = b"\x1e"
-WORD_BYTES = 8
+WORD_BYTES = 16
 
 
 class Marks:
-    """Finds the marks of one command. At most one mark's length is held back."""
+    """Finds the marks with one token, a new one if none is given. At most one mark's length is held back."""
 
-    def __init__(self) -> None:
-        token = secrets.token_hex(16).encode()
-        self._head = RS + token + b" "
+    def __init__(self, token: str | None = None) -> None:
+        self._head = RS + (token or secrets.token_hex(16)).encode() + b" "
         self._mark = re.compile(re.escape(self._head) + rb"([0-9a-z]{1,%d})" % WORD_BYTES + RS)
         self._held = b""
 

@@ -110,6 +110,10 @@ class Orders:
             return False
         return True
 
+    def waits(self, n: int) -> bool:
+        """Whether it has not begun."""
+        return (self._folder / str(n)).exists()
+
     def status(self, n: int) -> int | None:
         """The exit status of a command that has ended."""
         try:

@@ -11,17 +11,18 @@ import re
 import shutil
 import subprocess
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import trio
 
 from actors.children import ResourceLimits
 from actors.context import Context
+from actors.engines.programs import Bounds
 from actors.engines.tmux.control import Answer, Control, Notice, Output
 from actors.processes import Process
 
-__all__ = ["ANSWER_S", "SESSION", "UNBOUND", "Client", "Gone", "attach_command", "called", "lacking", "started"]
+__all__ = ["ANSWER_S", "SESSION", "UNBOUND", "Client", "Gone", "attach_command", "called", "lacking", "outside", "respawned", "started"]
 
 NEEDED = (3, 2)
 SESSION = "main"
@@ -33,6 +34,8 @@ PATH_BYTES = 100
 """How long the path of an engine's folder may be: a socket's has at most 107 bytes (unix(7))."""
 
 READ_BYTES = 1 << 16
+PLACED = "#{pid} #{pane_id} #{pane_pid}"
+"""The server, the pane, and what runs in it."""
 
 UNBOUND = ResourceLimits(cpu_s=1 << 30, memory_bytes=1 << 50, processes=1 << 30, file_bytes=1 << 50)
 """The server is not what an engine's limits are for: they hold for its shell."""
@@ -42,12 +45,16 @@ OPTIONS = (
     ("-s", "escape-time", "10"),
     ("-s", "set-clipboard", "off"),  # what a program prints must not reach the clipboard of who is attached
     ("-g", "remain-on-exit", "on"),
-    ("-g", "window-size", "manual"),  # programs see the size of the config, whoever is attached
     ("-g", "history-limit", "10000"),
     ("-g", "allow-rename", "off"),
     ("-g", "automatic-rename", "off"),
     ("-g", "set-titles", "off"),
 )
+
+
+def outside(bounds: Bounds) -> Bounds:
+    """Where a client of ours starts: what the engine is shut into is not for it."""
+    return {**bounds, "limits": UNBOUND, "sandbox": None}
 
 
 class Gone(Exception):
@@ -81,17 +88,24 @@ def attach_command(folder: Path) -> list[str]:
     return ["tmux", "-S", str(folder / SOCKET), "attach", "-t", f"={SESSION}"]
 
 
+def respawned(folder: Path, name: str, pane: Sequence[str]) -> list[str]:
+    """The command that puts another program in a pane; it prints the same as `started`."""
+    words = ["respawn-pane", "-k", "-t", name, "-c", "/proc/self/cwd", *pane, ";"]
+    return called(folder, *words, "display-message", "-p", "-t", name, PLACED)
+
+
 def started(folder: Path, pane: Sequence[str], *, size: tuple[int, int], term: str, shell: str, title: str) -> list[str]:
-    """The command that starts a server, unless there is one, with the session in it; it prints what `placed` reads."""
+    """The command that starts a server, unless there is one, with the session in it; it prints `PLACED`."""
     rows, cols = size
     words: list[str] = []
     for option in (*OPTIONS, ("-g", "default-terminal", term), ("-g", "default-shell", shell),
                    ("-g", "status-left", f"[{title}] ")):  # fmt: skip
         words += ["set", *option, ";"]
     words += ["set", "-g", "status-left-length", "70", ";"]
-    words += ["new-session", "-d", "-P", "-F", "#{pid} #{pane_id} #{pane_pid}", "-s", SESSION, "-n", "engine"]
+    words += ["new-session", "-d", "-P", "-F", PLACED, "-s", SESSION, "-n", "engine"]
     # The server stands where the engine's config says, however that was reached: its directory, not its path.
     words += ["-x", str(cols), "-y", str(rows), "-c", "/proc/self/cwd", *pane, ";"]
+    # After it whoever attaches changes nothing of the size. Set as an option before, it ends tmux 3.3a.
     return called(folder, *words, "resize-window", "-t", f"={SESSION}:", "-x", str(cols), "-y", str(rows))
 
 
@@ -106,12 +120,12 @@ class Client:
         self._sending = trio.Lock()
 
     @classmethod
-    async def attach(cls, ctx: Context, folder: Path) -> Client:
+    async def attach(cls, ctx: Context, folder: Path, bounds: Bounds) -> Client:
         """Raises SpawnFailed. That it is not let in shows as the end of its events."""
         argv = called(folder, "-C", "attach", "-t", f"={SESSION}:")
-        return cls(await ctx.spawn_process(argv, merge_stderr=True, cwd="/", limits=UNBOUND))
+        return cls(await ctx.spawn_process(argv, merge_stderr=True, **outside(bounds)))
 
-    async def events(self, ctx: Context) -> AsyncIterator[Output | Notice]:
+    async def events(self, ctx: Context) -> AsyncGenerator[Output | Notice, None]:
         """What it hears, until it ends."""
         try:
             while data := await self._receive(ctx):
