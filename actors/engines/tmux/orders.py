@@ -21,9 +21,11 @@ FLAGS = {"bash": ("--norc", "--noprofile", "-i")}
 
 PANE = r"""trap : INT QUIT
 unset PWD OLDPWD
-"$@"
+exec 2>/dev/null
+"$@" 2>/dev/tty
 status=$?
 trap '' INT QUIT
+printf %s "$status" >|'{exit}'
 printf '{mark}' "x$status" >/dev/tty
 printf '\r\n[the shell has ended with status %s; the next run begins another]\r\n' "$status" >/dev/tty
 exec sleep 2147483647"""
@@ -50,9 +52,10 @@ AT_PROMPT = """_enginehouse_prompt() {{
     [ -z "${{_enginehouse-}}" ] || {{
         command stty echo </dev/tty
         command printf %s "$1" >|{folder}/"$_enginehouse".status
-        command printf '{mark}' "e${{_enginehouse}}x$1" >/dev/tty
+        command printf '{mark}' "i${{_enginehouse}}x$1" >/dev/tty
         unset _enginehouse
     }} 2>/dev/null
+    command printf '{mark}' p >/dev/tty
 }}
 """
 
@@ -70,7 +73,16 @@ class Orders:
     def pane(self) -> list[str]:
         """The program that tmux is to start."""
         name = PurePath(self._shell).name
-        return ["/bin/sh", "-c", PANE.replace("{mark}", self._mark), "sh", self._shell, *FLAGS.get(name, ("-i",))]
+        text = PANE.replace("{mark}", self._mark).replace("'{exit}'", self._path("exit"))
+        return ["/bin/sh", "-c", text, "sh", self._shell, *FLAGS.get(name, ("-i",))]
+
+    def begin(self) -> None:
+        """Before the pane's program is started."""
+        (self._folder / "exit").unlink(missing_ok=True)
+
+    def ended(self) -> int | None:
+        """The exit status of a shell that has ended."""
+        return self._number("exit")
 
     @property
     def prepare(self) -> str:
@@ -116,8 +128,11 @@ class Orders:
 
     def status(self, n: int) -> int | None:
         """The exit status of a command that has ended."""
+        return self._number(f"{n}.status")
+
+    def _number(self, name: str) -> int | None:
         try:
-            return int((self._folder / f"{n}.status").read_text())
+            return int((self._folder / name).read_text())
         except (OSError, ValueError):
             return None
 

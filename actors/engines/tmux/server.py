@@ -33,6 +33,7 @@ ANSWER_S = 5.0
 PATH_BYTES = 100
 """How long the path of an engine's folder may be: a socket's has at most 107 bytes (unix(7))."""
 
+LEAVE_S = 0.5
 READ_BYTES = 1 << 16
 PLACED = "#{pid} #{pane_id} #{pane_pid}"
 """The server, the pane, and what runs in it."""
@@ -170,6 +171,12 @@ class Client:
             stream.close()
         while self._asked:
             self._asked.popleft()[0].set()
+
+    async def aclose(self) -> None:
+        """The same, and see it gone, also when cancelled: it needs a moment."""
+        self.close()
+        with trio.move_on_after(LEAVE_S, shield=True):
+            await self._process.wait()
 
     async def _receive(self, ctx: Context) -> bytes:
         try:

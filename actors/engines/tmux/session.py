@@ -26,7 +26,7 @@ import trio
 from actors.context import Context
 from actors.engine import RunFailed
 from actors.engines.job import Job
-from actors.engines.marks import Marks
+from actors.engines.marks import HIDDEN, Marks
 from actors.engines.programs import Bounds
 from actors.engines.session import BEGIN_S, DRAIN_S, KILLED_S, LADDER
 from actors.engines.tmux.control import Notice, Output, Uncooked
@@ -43,6 +43,9 @@ HEALTH_S = 5.0
 
 PROMPT_S = 0.05
 """How often it is looked whether the shell is at its prompt; nobody tells."""
+
+PROMPTED_S = 0.3
+"""How long the prompt may take to come again; that it does is not said where a command has removed that."""
 
 ATTACHES = 3
 """How many control clients in a row may be turned away by a server that is there."""
@@ -68,12 +71,15 @@ class TmuxSession:
 
     def __init__(self, ctx: Context, shell: str, bounds: Bounds, kept: Kept) -> None:
         self._folder, self._bounds, self._kept = ctx.home, bounds, kept
-        self._marks = Marks(kept.token)
+        self._marks = Marks(kept.token, HIDDEN)
         self._orders = Orders(self._folder, shell, self._marks.printf)
         self._uncooked = Uncooked()
         self._client: Client | None = None
         self._attached = trio.Event()
         self._wanted = trio.Event()
+        self._prompted = trio.Event()
+        self._interrupted = False  # the command in hand, by us
+        self._newline = b""
         self._typed = False  # the order of the command in hand
         self._closed = self._ended = False
         self._told = ""  # what the next command is to set first
@@ -103,7 +109,9 @@ class TmuxSession:
         if sandbox is not None:
             sandbox = replace(sandbox, write=(*sandbox.write, str(folder)))
         term = term or next(filter(_described, TERMS), TERMS[-1])
-        pane = Orders(folder, shell, Marks(token).printf).pane
+        orders = Orders(folder, shell, Marks(token, HIDDEN).printf)
+        orders.begin()
+        pane = orders.pane
         said = ""
         if after is not None:
             with contextlib.suppress(RunFailed):
@@ -176,7 +184,7 @@ class TmuxSession:
         kept = replace(self._kept, serial=self._kept.serial + 1, run_id=run_id, open=True)
         self._orders.write(kept.serial, command, stdin, told)
         kept.save(self._folder)
-        self._kept, self.job, self._typed = kept, job, False
+        self._kept, self.job, self._typed, self._interrupted = kept, job, False, False
         self._wanted.set()
 
     async def end(self, job: Job) -> None:
@@ -242,6 +250,8 @@ class TmuxSession:
             if not self._closed and not ctx.leaving:
                 self._finish(HUNG_UP)
             self.close()
+            if self._client is not None:
+                await self._client.aclose()  # noqa: ASYNC102 - shielded in there, for a moment
 
     async def _listen(self, ctx: Context) -> None:
         """Through one control client after another: anybody who is attached can detach ours."""
@@ -259,6 +269,7 @@ class TmuxSession:
                         self._look_for_stray()
                         self._attached.set()
                     last = event.rest if isinstance(event, Notice) and event.name == "exit" else ""
+            await client.aclose()
             if self._closed:
                 return
             self._attached = trio.Event()
@@ -272,17 +283,32 @@ class TmuxSession:
             job, n = self.job, self._kept.serial
             if isinstance(piece, bytes):
                 if job is not None:
-                    await job.take(piece)
+                    await job.take(self._before_newline(piece))
+            elif piece == "p":
+                self._prompted.set()
             elif piece == f"b{n}" and job is not None:
                 job.begun.set()
-            elif piece.startswith("x") or piece.startswith(f"e{n}x"):
+            elif piece.startswith(("x", f"e{n}x", f"i{n}x")):
                 self._ended = self._ended or piece.startswith("x")
+                newline, self._newline = b"" if piece.startswith("i") else self._newline, b""
                 if job is not None:
-                    await job.take(b"", last=True)
+                    await job.take(newline, last=True)
                     self._finish(int(piece.rpartition("x")[2]))
+
+    def _before_newline(self, output: bytes) -> bytes:
+        """An interrupted shell says LF before its prompt. Once we have interrupted it, what could be that waits."""
+        if not self._interrupted:
+            return output
+        output = self._newline + output
+        self._newline = b"\n" if output.endswith(b"\n") else b""
+        return output.removesuffix(b"\n")
 
     def _look_for_stray(self) -> None:
         """What ended, or had not begun, while nobody listened: asked only now, when its end cannot be missed any more."""
+        ended = self._orders.ended()
+        if ended is not None:
+            self._ended = True
+            self._finish(ended)
         if self.job is None or not self.job.gap:
             return
         status = self._orders.status(self._kept.serial)
@@ -329,12 +355,19 @@ class TmuxSession:
     async def _type_order(self) -> None:
         """Once: should it not be known whether it was, it is typed again, and the first that is read counts."""
         n, self._typed = self._kept.serial, True
-        # A line that somebody was typing is given up; a shell that has only just begun could die of that.
-        interrupt = "\x03" if n > 1 else ""
         try:
-            await self._type(interrupt + self._orders.typed(n))
+            if n > 1:  # a shell that has only just begun could die of it
+                await self._give_up_line()
+            await self._type(self._orders.typed(n))
         except Gone:
             self._typed = self._kept.serial != n or not self._orders.waits(n)
+
+    async def _give_up_line(self) -> None:
+        """What somebody was typing. A shell may drop what it reads together with the interruption: its prompt first."""
+        self._prompted = trio.Event()
+        await self._type("\x03")
+        with trio.move_on_after(PROMPTED_S):
+            await self._prompted.wait()
 
     async def _type(self, text: str) -> None:
         """Into the pane, whatever whoever is attached looks at. Raises Gone."""
@@ -363,6 +396,7 @@ class TmuxSession:
         return self._foreground == self._shell_group
 
     def _signal(self, signum: int, *, shell: int | None = None) -> None:
+        self._interrupted = True
         with contextlib.suppress(OSError):
             group = self._foreground
             if group > 0:
