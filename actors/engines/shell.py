@@ -276,12 +276,14 @@ def _refused(where: str, problem: str) -> ValidationFailed:
 
 
 async def _settled(ctx: RunContext, job: Job, timeout_s: float | None) -> bool:
-    """Wait until the job is settled. False: the time was over first."""
+    """Wait until the job is settled. False: the time was over first; it counts from when the command begins."""
     in_time = True
     async with trio.open_nursery(strict_exception_groups=True) as nursery:
 
         async def limit(seconds: float) -> None:
             nonlocal in_time
+            async with ctx.process_wait():
+                await job.begun.wait()
             await ctx.sleep(seconds)
             in_time = job.settled.is_set()
             nursery.cancel_scope.cancel()

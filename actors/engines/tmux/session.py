@@ -78,6 +78,7 @@ class TmuxSession:
         self._attached = trio.Event()
         self._wanted = trio.Event()
         self._prompted = trio.Event()
+        self._left = trio.Event()  # nobody attends to it any more
         self._interrupted = False  # the command in hand, by us
         self._newline = b""
         self._typed = False  # the order of the command in hand
@@ -119,6 +120,9 @@ class TmuxSession:
         if not said:
             argv = started(folder, pane, size=size, term=term, shell=shell, title=ctx.engine_id)
             said = await _said(ctx, argv, {**outside(bounds), "sandbox": sandbox}, env)
+        if after is not None:
+            with trio.move_on_after(ANSWER_S):
+                await after._left.wait()  # noqa: SLF001 - ours
         server, name, holder = said.split()
         kept = Kept(token, int(server), name, int(holder))
         kept.save(folder)
@@ -241,7 +245,8 @@ class TmuxSession:
                 for task in (self._listen, self._type_orders, self._check, self._watch_server):
                     nursery.start_soon(task, ctx)
                 await _gone(ctx, self._kept.holder)
-                await trio.sleep(DRAIN_S)
+                if not self._closed:
+                    await trio.sleep(DRAIN_S)
                 if linux.read(self._kept.server) is None:  # it is the server's end, then, that is to be told
                     await trio.sleep_forever()
                 nursery.cancel_scope.cancel()
@@ -252,6 +257,7 @@ class TmuxSession:
             self.close()
             if self._client is not None:
                 await self._client.aclose()  # noqa: ASYNC102 - shielded in there, for a moment
+            self._left.set()
 
     async def _listen(self, ctx: Context) -> None:
         """Through one control client after another: anybody who is attached can detach ours."""
