@@ -326,6 +326,10 @@ class Context:
         """
         return await self._incarnation.tree.adopt()
 
+    async def discard(self) -> None:
+        """End the process tree, also one that was just taken over, and begin another. Nobody waits for its programs."""
+        await self._incarnation.begin_anew()
+
     def bind(self, pid: int, limits: ResourceLimits) -> None:
         """Let limits hold for a process that a program of ours has started. Raises OSError."""
         self._incarnation.tree.bind(pid, limits)

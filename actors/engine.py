@@ -115,8 +115,8 @@ class Engine:
 
     @classmethod
     def lasts(cls, config: Any) -> bool:
-        """Whether the process tree of an engine with this config outlives the house, in one that keeps such trees, until
-        the next takes it over (`Context.adopt`). What ends the engine, or a crash of its actor, ends the tree too.
+        """Whether the process tree of an engine with this config outlives a house that keeps such trees, until the next
+        takes it over (`Context.adopt`). What ends the engine, or a crash of its actor, ends the tree too.
         """
         return False
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Cut", "InHand", "Incarnation"]
 
 
+ANEW_TERM_S = 0.5
+"""How long the processes of a tree that is not wanted any more have between TERM and KILL."""
+
 ROUNDING_S = 1e-6
 """What a sum of clock times may be wrong by: less than this is nothing to wait for."""
 
@@ -117,6 +120,14 @@ class Incarnation:
         cell = self.cell
         parked = cell.ending and cell.aim is Aim.PARKED
         return (parked or cell.host.gone) and cell.home.lasts and cell.kind.lasts(cell.config)
+
+    async def begin_anew(self) -> None:
+        """End the tree. Raises RuntimeError when something of it cannot be ended."""
+        tree = self.tree
+        leaks = await tree.end(ANEW_TERM_S)
+        if leaks:
+            raise RuntimeError(f"process {leaks[0].pid} ({leaks[0].name}) of before {leaks[0].why}")
+        self._tree = None
 
     @property
     def programs(self) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from actors.processes import Home, Tree
+from actors.processes import Home, Tree, homes
 from protocol.states import Aim, State
 from protocol.view import View
 
@@ -28,13 +28,13 @@ TERM_S = 0.5
 
 async def end_unclaimed(house: Supervisor, views: Iterable[View]) -> None:
     """Before any engine boots. What cannot be ended stays where it is, and the next house tries again."""
-    if house.children.lasting is None or not (folder := Path(house.children.lasting)).is_dir():
+    if house.children.lasting is None:
         return
-    claimed = {Home.of(folder, view.spec.uid, lasts=True).path for view in views if _claims(view)}
+    folder = Path(house.children.lasting)
+    claimed = {Home.of(folder, view.spec.uid, lasts=True) for view in views if _claims(view)}
     async with trio.open_nursery() as nursery:
-        for path in folder.iterdir():
-            if path not in claimed:
-                home = Home(path, lasts=True)
+        for home in homes(folder):
+            if home not in claimed:
                 nursery.start_soon(Tree(home.marker(house.name), home=home).end, TERM_S)
 
 

@@ -58,7 +58,7 @@ class Marks:
         return held
 
     def _beginning(self, data: bytes, at: int) -> int:
-        """Where what could become a mark begins. Within one its first byte does not come again, so only the last does."""
+        """Where what could become a mark begins. Its first byte does not come again in it, so only the last counts."""
         cut = data.rfind(self._first, at)
         tail = data[cut:] if cut >= 0 else b""
         word = tail[len(self._head) :]

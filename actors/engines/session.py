@@ -67,6 +67,7 @@ TIOCGPTPEER = 0x5441
 START = f'exec "$@" <"$0" {ORDERS}<&- >/dev/null 2>&1'
 """What becomes the shell."""
 
+
 class Session:
     """See the module. Make one with `open`, and give `attend` a task; whoever opened it calls `close`."""
 

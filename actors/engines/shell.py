@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from actors.children import ChildPolicy
 from actors.context import Context, RunContext
 from actors.engine import CannotStart, Engine, RunFailed, RunInput
-from actors.engines.programs import ProgramConfig, Text, Word, cannot_start, exceeded, refuse
 from actors.engines.job import Job
+from actors.engines.programs import ProgramConfig, Text, Word, cannot_start, exceeded, refuse
 from actors.engines.session import PREPARE, Session
 from actors.engines.tmux import TmuxSession, lacking
 from actors.processes import SpawnFailed

@@ -9,7 +9,7 @@ linux.py     all that only Linux has
 """
 
 from actors.processes.guardian import hold_guardian
-from actors.processes.lasting import Home, standing
+from actors.processes.lasting import Home, homes, standing
 from actors.processes.leftovers import reap_leftovers
 from actors.processes.listing import Leak, ProcessInfo
 from actors.processes.process import Process
@@ -24,6 +24,7 @@ __all__ = [
     "SpawnFailed",
     "Tree",
     "hold_guardian",
+    "homes",
     "reap_leftovers",
     "standing",
 ]

@@ -33,7 +33,7 @@ for name in ("actors", "actors.processes"):
 from actors.processes import keeper
 getattr(keeper, sys.argv[2])(*sys.argv[3:])
 """
-"""Runs a function of `keeper` in a Python of its own: argv is the folder of our packages, the function, its arguments."""
+"""Runs a function of `keeper` in a Python of its own; argv: the folder of our packages, the function, its arguments."""
 
 
 class Guardian:

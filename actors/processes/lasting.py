@@ -24,7 +24,7 @@ import trio
 
 from actors.processes.guardian import PROGRAM, ROOT
 
-__all__ = ["NAME_LENGTH", "Held", "Home", "standing"]
+__all__ = ["NAME_LENGTH", "Held", "Home", "homes", "standing"]
 
 CALL_S = 2.0
 """A keeper that says nothing for this long is as good as dead."""
@@ -103,7 +103,7 @@ class Home:
             door.listen(1)
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             try:
-                os.posix_spawn(
+                os.posix_spawn(  # noqa: ASYNC221 - it is only started
                     sys.executable,
                     [sys.executable, "-I", "-S", "-c", PROGRAM, ROOT, "last", str(self.path)],
                     {},
@@ -139,11 +139,15 @@ def _listed(descriptors: list[int]) -> tuple[tuple[int, int], ...]:
     return tuple(zip(found[::2], found[1::2], strict=True))
 
 
+def homes(folder: Path) -> list[Home]:
+    """All that were left in a folder. Reads the disk."""
+    return [Home(path, lasts=True) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+
+
 async def standing(folder: Path) -> list[Home]:
     """The homes in a folder whose keepers answer; of the others nothing can be taken over."""
-    homes = [Home(path, lasts=True) for path in sorted(folder.iterdir())] if folder.is_dir() else []
     found = []
-    for home in homes:
+    for home in homes(folder):
         if held := await home.call():
             held.socket.close()
             found.append(home)

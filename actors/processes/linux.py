@@ -20,7 +20,8 @@ class Stat:
     """One reading of one process. A plain class: dataclasses would cost the helper program two megabytes."""
 
     __slots__ = (
-        "cpu_ticks", "foreground", "name", "pid", "ppid", "rss_pages", "session", "start_ticks", "state", "threads", "tty",
+        "cpu_ticks", "foreground", "name", "pid", "ppid", "rss_pages", "session", "start_ticks", "state", "threads",
+        "tty",
     )  # fmt: skip
 
     def __init__(self, pid: int, line: bytes) -> None:

@@ -171,7 +171,7 @@ class Tree:
         self._serial = itertools.count(held.serial + 1)
 
     async def leave(self) -> None:
-        """Let go of a tree that lasts, for the next house to adopt; what is frozen stays so. Starts nothing any more."""
+        """Let go of a tree that lasts, for the next house to adopt; what is frozen stays so. Starts nothing more."""
         self._ended = True
         with trio.move_on_after(0 if self.frozen else LEAVE_S, shield=True):
             for process in self._started:
@@ -286,7 +286,7 @@ class Tree:
                 finally:
                     os.close(pidfd)
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._keeper.pid, os.WNOHANG)
+                os.waitpid(self._keeper.pid, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
 
     async def _emptied(self, ours: socket.socket) -> bool:
         """Wait for the keeper's last word. Without one it was killed, and the tree is searched for by its marker."""

@@ -76,7 +76,7 @@ async def gone(state: Path) -> None:
     with trio.fail_after(GONE_S):
         while processes_with(f"{state}/lasting"):  # noqa: ASYNC110 - the kernel tells nobody
             await trio.sleep(0.05)
-    assert list((state / "lasting").glob("*")) == []  # noqa: ASYNC240 - as above
+    assert list((state / "lasting").glob("*")) == []
 
 
 async def pids(house: RemoteHouse) -> set[int]:
@@ -135,7 +135,7 @@ async def test_a_retry_does_not_run_on_top_of_what_still_goes_on(tmp_path: Path,
         await daemon.start()
         async with daemon.client() as house:
             with trio.fail_after(30):
-                while not (tmp_path / "only").is_dir():  # noqa: ASYNC240 - as above
+                while not (tmp_path / "only").is_dir():
                     await house.event_page(wait_s=0.1)
             (tmp_path / "go").touch()
             info = await over(house, run)
@@ -271,7 +271,7 @@ async def test_50_sessions_are_disposed_of_without_a_survivor(tmp_path: Path, st
             async with trio.open_nursery() as nursery:
                 for name in names[begin : begin + 10]:
                     nursery.start_soon(one, name)
-        assert len(list((state / "lasting").iterdir())) == len(names)  # noqa: ASYNC240 - as above
+        assert len(list((state / "lasting").iterdir())) == len(names)
         outcomes = await house.dispose_many(names, force=True, grace_s=1)
         assert [outcome.state for outcome in outcomes] == ["disposed"] * len(names)
         for name in names:
@@ -302,4 +302,3 @@ async def test_an_engine_that_finds_no_tmux_any_more_says_so(tmp_path: Path, sta
     finally:
         with trio.CancelScope(shield=True):
             await daemon.end()
-

@@ -11,6 +11,7 @@ import typer
 from typer.main import get_command
 
 from web.cli import (
+    attach,
     audit,
     engines,
     events,
@@ -43,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (house, engines, runs, events, people, audit):
+for part in (house, engines, attach, runs, events, people, audit):
     part.add(app)
 app.add_typer(pools.app, name="pool")
 app.add_typer(letters.app, name="dead-letter")

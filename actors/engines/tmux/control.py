@@ -1,8 +1,8 @@
 """tmux's control mode (tmux(1), CONTROL MODE), as far as we speak it: bytes from a control client to what they mean.
 
 What a program writes in a pane comes as `%output`, every byte below a space, and the backslash, as three octal digits:
-so it can hold nothing that looks like another line. It is what tmux read from the pane's terminal, not what tmux made of
-it. Answers to commands stand between `%begin` and `%end` or `%error` of one number, and come in the order of the
+so it can hold nothing that looks like another line. It is what tmux read from the pane's terminal, not what it made of
+that. Answers to commands stand between `%begin` and `%end` or `%error` of one number, and come in the order of the
 commands. Pure.
 """
 
@@ -75,7 +75,7 @@ class Control:
             elif len(self._answer) < ANSWER_LINES:
                 self._answer.append(line.decode(errors="replace"))
         elif name == b"%begin":
-            time, number, flags = (rest.split(b" ") + [b"", b"0"])[:3]
+            time, number, flags = [*rest.split(b" "), b"", b"0"][:3]
             self._open = time + b" " + number, bool(int(flags) & OURS)
             self._answer = []
         elif name == b"%output":

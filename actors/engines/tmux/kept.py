@@ -13,8 +13,9 @@ FILE = "session.json"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """`token`: of its marks. `server`, `holder`: the pids of the tmux server, and of what holds the pane open around the
-    shell. `serial`: the number of the last command; `open`: it is in hand, and of the run `run_id`.
+    """`token`: of its marks. `server`, `holder`: the pids of the tmux server, and of what holds the pane open around
+    the shell. `serial`: the number of the last command, and `run_id` the run that it was of; `open`: it is in hand,
+    else it has ended with `status`.
     """
 
     token: str
@@ -24,6 +25,7 @@ class Kept:
     serial: int = 0
     open: bool = False
     run_id: str | None = None
+    status: int | None = None
 
     def save(self, folder: Path) -> None:
         """In one step. Raises OSError."""

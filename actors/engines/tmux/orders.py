@@ -1,9 +1,9 @@
 """What the shell in the pane is told: small files that it sources, each with a number, in the engine's own folder.
 
 A run is `. <folder>/<n>`, typed at the prompt as a person would. That file removes itself first, so that it cannot
-begin twice and whether it has begun can be seen; then it says so on the terminal, sources the command, and says its exit
-status, on the terminal and in a file, which is there for whoever was not listening. While the command runs the terminal
-does not echo what somebody types.
+begin twice and whether it has begun can be seen; then it says so on the terminal, sources the command, and says its
+exit status, on the terminal and in a file, which is there for whoever was not listening. While the command runs the
+terminal does not echo what somebody types.
 
 A command that is interrupted takes the rest of the order with it. So the prompt, which always follows, says the same in
 its place where it still can; and where a command has removed that, `ending` is typed once it was told to end. Pure.
@@ -110,7 +110,7 @@ class Orders:
         return f" . {self._path(n)}\r"
 
     def ending(self, n: int) -> str:
-        """What is typed when it has ended and could not say so; the status is of what was interrupted. Raises OSError."""
+        """What is typed when it has ended and could not say so. Raises OSError."""
         self._write(f"{n}.end", f"{{\n{self._ended(n)}\n}} 2>/dev/null\n")
         return f" . {self._path(f'{n}.end')}\r"
 

@@ -1,28 +1,45 @@
 """The tmux server of one engine: whether there is a tmux that will do, how a server is started, and a client of it.
 
-Each engine has a server of its own, on a socket in its own folder: so its process tree is the engine's, ends with it and
-is frozen with it, its limits and its sandbox are the engine's, and whoever brings one server down hurts no other engine.
-It reads no configuration (`-f /dev/null`).
+Each engine has a server of its own, on a socket in its own folder: so the server's process tree is the engine's, ends
+and is frozen with it, and has its limits and its sandbox; and whoever brings one server down hurts no other engine. It
+reads no configuration (`-f /dev/null`).
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 
 import trio
 
 from actors.children import ResourceLimits
 from actors.context import Context
+from actors.engine import RunFailed
 from actors.engines.programs import Bounds
 from actors.engines.tmux.control import Answer, Control, Notice, Output
+from actors.engines.tmux.kept import Kept
 from actors.processes import Process
 
-__all__ = ["ANSWER_S", "SESSION", "UNBOUND", "Client", "Gone", "attach_command", "called", "lacking", "outside", "respawned", "started"]
+__all__ = [
+    "ANSWER_S",
+    "Client",
+    "Gone",
+    "attach_command",
+    "described",
+    "gone",
+    "is_well",
+    "lacking",
+    "outside",
+    "respawned",
+    "said_by",
+    "started",
+]
 
 NEEDED = (3, 2)
 SESSION = "main"
@@ -95,7 +112,9 @@ def respawned(folder: Path, name: str, pane: Sequence[str]) -> list[str]:
     return called(folder, *words, "display-message", "-p", "-t", name, PLACED)
 
 
-def started(folder: Path, pane: Sequence[str], *, size: tuple[int, int], term: str, shell: str, title: str) -> list[str]:
+def started(
+    folder: Path, pane: Sequence[str], *, size: tuple[int, int], term: str, shell: str, title: str
+) -> list[str]:
     """The command that starts a server, unless there is one, with the session in it; it prints `PLACED`."""
     rows, cols = size
     words: list[str] = []
@@ -184,3 +203,55 @@ class Client:
                 return bytes(await self._process.stdout.receive_some(READ_BYTES))
         except trio.ClosedResourceError:
             return b""
+
+
+async def is_well(ctx: Context, kept: Kept, bounds: Bounds) -> bool:
+    """Whether the session is there as it was left, and had got as far as to take commands."""
+    where = called(ctx.home, "display-message", "-p", "-t", kept.pane, "#{pid} #{pane_id} #{pane_pid} #{pane_dead}")
+    try:
+        said = await said_by(ctx, where, outside(bounds), None)
+    except RunFailed:
+        return False
+    return said.split() == [str(kept.server), kept.pane, str(kept.holder), "0"] and (
+        kept.serial > 1 or (not kept.open and kept.status == 0)
+    )
+
+
+async def gone(ctx: Context, pid: int) -> None:
+    """Wait for the end of a process."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        async with ctx.process_wait():
+            await trio.lowlevel.wait_readable(pidfd)
+    finally:
+        os.close(pidfd)
+
+
+async def said_by(ctx: Context, argv: list[str], bounds: Bounds, env: Mapping[str, str] | None) -> str:
+    """What a tmux command prints. Raises SpawnFailed, and RunFailed with what it says when it fails or hangs."""
+    process = await ctx.spawn_process(argv, env=env, merge_stderr=True, **bounds)
+    said = b""
+    with trio.move_on_after(ANSWER_S) as limit:
+        try:
+            while data := await process.stdout.receive_some(4096):
+                said = (said + data)[:4096]
+            await process.wait()
+        finally:
+            if process.returncode is None:
+                process.signal(signal.SIGKILL)
+            with trio.CancelScope(shield=True):
+                await process.aclose()
+    if limit.cancelled_caught or process.returncode:
+        why = "does not answer" if limit.cancelled_caught else said.decode(errors="replace").strip()[:300]
+        raise RunFailed("cannot-start", f"tmux cannot be used: {why}.")
+    return said.decode(errors="replace")
+
+
+def described(term: str) -> bool:
+    """Whether this machine knows what that terminal can do."""
+    return any(
+        Path(folder, term[0], term).exists() for folder in ("/usr/share/terminfo", "/lib/terminfo", "/etc/terminfo")
+    )

@@ -13,12 +13,10 @@ run.
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import trio
@@ -32,7 +30,20 @@ from actors.engines.session import BEGIN_S, DRAIN_S, KILLED_S, LADDER
 from actors.engines.tmux.control import Notice, Output, Uncooked
 from actors.engines.tmux.kept import Kept
 from actors.engines.tmux.orders import Orders, exports
-from actors.engines.tmux.server import ANSWER_S, Client, Gone, attach_command, called, outside, respawned, started
+from actors.engines.tmux.pane import Pane
+from actors.engines.tmux.server import (
+    ANSWER_S,
+    Client,
+    Gone,
+    attach_command,
+    described,
+    gone,
+    is_well,
+    outside,
+    respawned,
+    said_by,
+    started,
+)
 from actors.processes import linux
 from protocol.trace import Trace
 
@@ -74,6 +85,7 @@ class TmuxSession:
         self._marks = Marks(kept.token, HIDDEN)
         self._orders = Orders(self._folder, shell, self._marks.printf)
         self._uncooked = Uncooked()
+        self._pane = Pane(kept.holder)
         self._client: Client | None = None
         self._attached = trio.Event()
         self._wanted = trio.Event()
@@ -109,17 +121,17 @@ class TmuxSession:
         sandbox = bounds["sandbox"]
         if sandbox is not None:
             sandbox = replace(sandbox, write=(*sandbox.write, str(folder)))
-        term = term or next(filter(_described, TERMS), TERMS[-1])
+        term = term or next(filter(described, TERMS), TERMS[-1])
         orders = Orders(folder, shell, Marks(token, HIDDEN).printf)
         orders.begin()
         pane = orders.pane
         said = ""
         if after is not None:
             with contextlib.suppress(RunFailed):
-                said = await _said(ctx, respawned(folder, after._kept.pane, pane), outside(bounds), None)  # noqa: SLF001 - ours
+                said = await said_by(ctx, respawned(folder, after._kept.pane, pane), outside(bounds), None)  # noqa: SLF001 - ours
         if not said:
             argv = started(folder, pane, size=size, term=term, shell=shell, title=ctx.engine_id)
-            said = await _said(ctx, argv, {**outside(bounds), "sandbox": sandbox}, env)
+            said = await said_by(ctx, argv, {**outside(bounds), "sandbox": sandbox}, env)
         if after is not None:
             with trio.move_on_after(ANSWER_S):
                 await after._left.wait()  # noqa: SLF001 - ours
@@ -133,25 +145,19 @@ class TmuxSession:
 
     @classmethod
     async def adopt(cls, ctx: Context, shell: str, *, bounds: Bounds) -> TmuxSession | None:
-        """The session that the last house left; None when there is none any more. `stray` says what is in hand there."""
-        if not await ctx.adopt():
-            return None
-        kept = Kept.load(ctx.home)
-        if kept is None:
-            return None
-        where = called(ctx.home, "display-message", "-p", "-t", kept.pane, "#{pid} #{pane_id} #{pane_pid} #{pane_dead}")
-        try:
-            said = await _said(ctx, where, outside(bounds), None)
-        except RunFailed:
-            return None
-        if said.split() != [str(kept.server), kept.pane, str(kept.holder), "0"]:
+        """The session that the last house left; None when there is none. `stray` says what is in hand there."""
+        kept = Kept.load(ctx.home) if await ctx.adopt() else None
+        if kept is None or not await is_well(ctx, kept, bounds):
+            await ctx.discard()
             return None
         session = cls(ctx, shell, bounds, kept)
-        if kept.open:
-            job = session.job = Job(masking=ctx.masking())
+        if kept.run_id is not None:
+            job = Job(masking=ctx.masking())
             job.begun.set()
             job.gap = session._typed = True
-            session.stray = Stray(kept.run_id or "", job)
+            session.job, session.stray = job, Stray(kept.run_id, job)
+            if not kept.open:  # that it had ended was known, and perhaps not to the journal
+                session._settle(kept.status)
         return session
 
     @property
@@ -185,7 +191,7 @@ class TmuxSession:
         elif self._traced:
             told += "unset TRACEPARENT TRACESTATE; "
         self._traced = trace is not None
-        kept = replace(self._kept, serial=self._kept.serial + 1, run_id=run_id, open=True)
+        kept = replace(self._kept, serial=self._kept.serial + 1, run_id=run_id, open=True, status=None)
         self._orders.write(kept.serial, command, stdin, told)
         kept.save(self._folder)
         self._kept, self.job, self._typed, self._interrupted = kept, job, False, False
@@ -209,14 +215,12 @@ class TmuxSession:
             self._signal(signum)
             with trio.move_on_after(answer_s):
                 await job.done.wait()
-            if not job.done.is_set() and self._at_prompt:
+            if not job.done.is_set() and self._pane.at_prompt:
                 with trio.move_on_after(answer_s), contextlib.suppress(Gone):
                     await self._type(self._orders.ending(self._kept.serial))
                     await job.done.wait()
         if not job.done.is_set():
-            for pid in linux.children(self._kept.holder):
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
+            self._pane.kill_shell()
             await job.done.wait()
 
     def kill(self, job: Job) -> None:
@@ -244,7 +248,7 @@ class TmuxSession:
             async with trio.open_nursery(strict_exception_groups=True) as nursery:
                 for task in (self._listen, self._type_orders, self._check, self._watch_server):
                     nursery.start_soon(task, ctx)
-                await _gone(ctx, self._kept.holder)
+                await gone(ctx, self._kept.holder)
                 if not self._closed:
                     await trio.sleep(DRAIN_S)
                 if linux.read(self._kept.server) is None:  # it is the server's end, then, that is to be told
@@ -310,7 +314,7 @@ class TmuxSession:
         return output.removesuffix(b"\n")
 
     def _look_for_stray(self) -> None:
-        """What ended, or had not begun, while nobody listened: asked only now, when its end cannot be missed any more."""
+        """What ended, or had not begun, while nobody listened: asked only now, when its end cannot be missed."""
         ended = self._orders.ended()
         if ended is not None:
             self._ended = True
@@ -340,7 +344,7 @@ class TmuxSession:
                 raise ServerGone(f"the tmux server, pid {self._kept.server}, has not answered within {ANSWER_S:g} s")
 
     async def _watch_server(self, ctx: Context) -> None:
-        await _gone(ctx, self._kept.server)
+        await gone(ctx, self._kept.server)
         raise ServerGone(f"the tmux server, pid {self._kept.server}, has ended")
 
     # -- the terminal ------------------------------------------------------------------------------------------------
@@ -350,9 +354,9 @@ class TmuxSession:
             self._wanted = trio.Event()
             job, said = self.job, False
             while job is not None and job is self.job and not self._typed:
-                if self._at_prompt:
+                if self._pane.at_prompt:
                     await self._type_order()
-                elif not said and self._shell_group is not None and self._kept.serial > 1:
+                elif not said and self._pane.shell_group is not None and self._kept.serial > 1:
                     said = True
                     ctx.log("Something else is in the foreground of the session; the run waits for its end.")
                 async with ctx.process_wait():
@@ -383,34 +387,13 @@ class TmuxSession:
         await self._client.ask(f"copy-mode -q -t {pane}")
         await self._client.ask(f"send-keys -t {pane} -H {keys}")
 
-    @property
-    def _shell_group(self) -> int | None:
-        """The process group of the shell; None while there is none."""
-        for pid in linux.children(self._kept.holder):
-            with contextlib.suppress(OSError):
-                return os.getpgid(pid)
-        return None
-
-    @property
-    def _foreground(self) -> int:
-        holder = linux.read(self._kept.holder)
-        return holder.foreground if holder is not None else -1
-
-    @property
-    def _at_prompt(self) -> bool:
-        """Nothing else is in the foreground: the shell is at its prompt, or busy with a command of its own."""
-        return self._foreground == self._shell_group
-
     def _signal(self, signum: int, *, shell: int | None = None) -> None:
         self._interrupted = True
-        with contextlib.suppress(OSError):
-            group = self._foreground
-            if group > 0:
-                os.killpg(group, shell if shell is not None and group == self._shell_group else signum)
+        self._pane.signal(signum, shell=shell)
 
     def _finish(self, status: int | None) -> None:
         self._orders.forget(self._kept.serial)
-        self._kept = replace(self._kept, open=False, run_id=None)
+        self._kept = replace(self._kept, open=False, status=status)
         with contextlib.suppress(OSError):  # at worst the next house looks for a command that is not there
             self._kept.save(self._folder)
         self._settle(status)
@@ -423,44 +406,6 @@ class TmuxSession:
             job.settled.set()
 
 
-async def _gone(ctx: Context, pid: int) -> None:
-    """Wait for the end of a process."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
-        return
-    try:
-        async with ctx.process_wait():
-            await trio.lowlevel.wait_readable(pidfd)
-    finally:
-        os.close(pidfd)
-
-
 async def _after(ctx: Context, seconds: float, scope: trio.CancelScope) -> None:
     await ctx.sleep(seconds)
     scope.cancel()
-
-
-async def _said(ctx: Context, argv: list[str], bounds: Bounds, env: Mapping[str, str] | None) -> str:
-    """What a tmux command prints. Raises SpawnFailed, and RunFailed with what it says when it fails or hangs."""
-    process = await ctx.spawn_process(argv, env=env, merge_stderr=True, **bounds)
-    said = b""
-    with trio.move_on_after(ANSWER_S) as limit:
-        try:
-            while data := await process.stdout.receive_some(4096):
-                said = (said + data)[:4096]
-            await process.wait()
-        finally:
-            if process.returncode is None:
-                process.signal(signal.SIGKILL)
-            with trio.CancelScope(shield=True):
-                await process.aclose()
-    if limit.cancelled_caught or process.returncode:
-        why = "does not answer" if limit.cancelled_caught else said.decode(errors="replace").strip()[:300]
-        raise RunFailed("cannot-start", f"tmux cannot be used: {why}.")
-    return said.decode(errors="replace")
-
-
-def _described(term: str) -> bool:
-    """Whether this machine knows what that terminal can do."""
-    return any(Path(folder, term[0], term).exists() for folder in ("/usr/share/terminfo", "/lib/terminfo", "/etc/terminfo"))

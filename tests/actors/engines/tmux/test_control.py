@@ -38,7 +38,9 @@ def test_answers_are_told_from_what_is_said_between_them(cuts: list[int]) -> Non
     stream = (
         b"%begin 5 270 0\n%end 5 270 0\n"  # of the attach, nobody's of ours
         b"%session-changed $0 main\n"
-        b"%begin 6 271 1\none\n%end of the world\n%end 9 9 1\n%end 6 271 1\n" + said(b"x\n", b"%7") + b"%begin 6 272 1\n"
+        b"%begin 6 271 1\none\n%end of the world\n%end 9 9 1\n%end 6 271 1\n"
+        + said(b"x\n", b"%7")
+        + b"%begin 6 272 1\n"
         b"parse error: unknown command: no\n%error 6 272 1\n"
         b"%exit detached\n"
     )
