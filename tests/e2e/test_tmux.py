@@ -110,6 +110,26 @@ async def test_the_session_goes_on_with_the_next_daemon(tmp_path: Path, state: P
         await gone(state)
 
 
+async def test_a_session_that_goes_on_has_the_access_of_its_new_incarnation(tmp_path: Path, state: Path) -> None:
+    header = '-H "Authorization: Bearer $ENGINEHOUSE_API_KEY"'
+    ask = f'curl -s -o /dev/null -w "%{{http_code}}" {header} "$ENGINEHOUSE_URL/api/v1/engines/sh"'
+    async with running(state) as daemon:
+        async with daemon.client() as house:
+            config = {"backend": "tmux", "cwd": str(tmp_path), "api": True}
+            await house.spawn(NewEngine(kind="shell", id="sh", config=config))
+            await house.command("sh", Start(), wait_s=30)
+            assert await said(house, ask) == "200"
+            assert await said(house, "echo $ENGINEHOUSE_API_KEY") == "***\n"
+        await daemon.kill()
+        await daemon.start()
+        async with daemon.client() as house:
+            await until(house, "running")
+            assert await said(house, ask) == "200"
+            assert await said(house, "echo $ENGINEHOUSE_API_KEY") == "***\n"
+            await house.dispose("sh", force=True)
+        await gone(state)
+
+
 async def test_a_command_of_a_failed_run_does_not_go_on(tmp_path: Path, state: Path) -> None:
     async with running(state) as daemon:
         async with daemon.client() as house:

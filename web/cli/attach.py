@@ -25,7 +25,9 @@ def add(app: typer.Typer) -> None:
 def attach(
     asked: Asked,
     engine: Annotated[str, typer.Argument(help="The engine's id.", show_default=False)],
-    print_: Annotated[bool, typer.Option("--print", help="Print the command that attaches, and do not run it.")] = False,
+    print_: Annotated[
+        bool, typer.Option("--print", help="Print the command that attaches, and do not run it.")
+    ] = False,
 ) -> None:
     """Attach to the session of a shell on tmux, on this machine; Ctrl-B D leaves it."""
     told = asked.house(lambda house: house.state(engine)).slices.get("terminal", {}).get("value")
