@@ -8,6 +8,7 @@ around a cell (`actors.loop`) only ever park on its `lot` and look again.
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -21,6 +22,7 @@ from actors.incarnation import Cut, Incarnation
 from actors.journaling import Journaling
 from actors.loop import live, quiesce
 from actors.mailbox import Mailbox
+from actors.processes import Home
 from actors.requests import Requests
 from actors.runs import Runs
 from protocol.commands import Command, Pause, Resume
@@ -75,6 +77,13 @@ class Cell(Journaling):
     def busy(self) -> bool:
         """A run is in hand or queued."""
         return bool(self.runs.in_hand) or self.mailbox.has_runs()
+
+    @property
+    def home(self) -> Home:
+        """Where this engine's process tree is found again, if it lasts."""
+        lasting = self.host.children.lasting
+        folder = Path(lasting) if lasting is not None else self.host.runs_directory.parent / "lasting"
+        return Home.of(folder, self.spec.uid, lasts=lasting is not None)
 
     @property
     def asked_by(self) -> tuple[str, ...]:
@@ -302,6 +311,10 @@ class Cell(Journaling):
         raised = self.aim is None or aim > self.aim
         if raised:
             self.aim, self._stop_by = aim, (by, reason)
+        if self.actor is None and self.state is State.PAUSED and aim is not Aim.PARKED and self._left_processes:
+            self.actor = Incarnation(self)  # never booted: it only ends what the last one left
+            self.living = True
+            self.host.start(partial(live, self), f"engine {self.spec.id}")
         actor = self.actor
         if actor is None:
             if self.state is not State.STOPPING:
@@ -324,6 +337,10 @@ class Cell(Journaling):
             self._leak_watch = self.host.at(late, lambda: self._leaked(actor))
         self.lot.unpark_all()
         return raised or actor.scope.deadline < before
+
+    @property
+    def _left_processes(self) -> bool:
+        return not self.living and self.home.lasts and self.home.occupied
 
     def rest(self) -> None:
         """There is no actor any more: go where the aim says."""

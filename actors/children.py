@@ -142,6 +142,8 @@ class ChildPolicy:
         roots: Directories beneath one of which every program starts, without a link on the way; none: anywhere.
         private: Directories in and below which none starts, however it gets there: the house's own.
         workspaces: The directory of those that a config names; it may lie in a private one. None: there are none.
+        lasting: The directory of process trees that outlive the house, for the next one to take over; only for a house
+            whose engines come back with it. None: every tree ends with the house.
         secrets: What configs may refer to.
     """
 
@@ -154,13 +156,14 @@ class ChildPolicy:
     roots: tuple[str, ...] = ()
     private: tuple[str, ...] = ()
     workspaces: str | None = None
+    lasting: str | None = None
     secrets: Sources = field(default_factory=Sources)
 
     def __post_init__(self) -> None:
         for name in self.pass_env:
             if problem := passable(name):
                 raise ValueError(problem)
-        for path in (*self.roots, *self.private, *filter(None, [self.workspaces])):
+        for path in (*self.roots, *self.private, *filter(None, [self.workspaces, self.lasting])):
             _absolute(path)
         if lacking := self.lacking(self.limits):
             raise ValueError(": ".join(lacking))

@@ -28,7 +28,7 @@ from protocol.commands import Pause
 from protocol.edge import as_json
 from protocol.events import is_reserved
 from protocol.requests import Decided, Option, Request, RequestKind, RequestState
-from protocol.specs import PauseMode
+from protocol.specs import OnInterrupt, PauseMode
 from protocol.states import State
 from protocol.trace import Trace
 from protocol.wire import RunInfo
@@ -81,7 +81,25 @@ class Context:
     @property
     def stopping(self) -> bool:
         """The engine was asked to end; what is in hand should come to its end soon."""
-        return self._cell.ending
+        return self._cell.ending or self._cell.host.gone
+
+    @property
+    def leaving(self) -> bool:
+        """The incarnation ends, and its process tree is left to the next house (`Engine.lasts`)."""
+        return self._incarnation.leaves_processes
+
+    @property
+    def on_interrupt(self) -> OnInterrupt:
+        """What becomes of a run that was in hand when the last incarnation ended."""
+        return self._cell.spec.on_interrupt
+
+    @property
+    def home(self) -> Path:
+        """A directory of this engine's own, for us alone, which is there as long as its process tree. Made when it is
+        asked for. Only for kinds whose trees may last. Raises OSError.
+        """
+        self._cell.home.make()
+        return self._cell.home.path
 
     @property
     def held(self) -> PauseMode | None:
@@ -432,6 +450,20 @@ class Context:
         """
         for leak in await self._incarnation.tree.end_newer(before, parent.pid, term_s):
             self.log(f"A process of a run that was ended is still there: {leak.name} ({leak.why}).", pid=leak.pid)
+
+    async def adopt(self) -> bool:
+        """Take over the process tree that the last house left (`Engine.lasts`); whether there was one. Once, before
+        anything is started.
+        """
+        return await self._incarnation.tree.adopt()
+
+    async def discard(self) -> None:
+        """End the process tree, also one that was just taken over, and begin another. Nobody waits for its programs."""
+        await self._incarnation.begin_anew()
+
+    def bind(self, pid: int, limits: ResourceLimits) -> None:
+        """Let limits hold for a process that a program of ours has started. Raises OSError."""
+        self._incarnation.tree.bind(pid, limits)
 
     def process_wait(self) -> ProcessWait:
         """`async with ctx.process_wait(): await process.stdout.receive_some()`: a task that waits for a process counts

@@ -116,6 +116,18 @@ class Engine:
         return cls.pause_modes
 
     @classmethod
+    def resumes(cls, config: Any) -> bool:
+        """Whether a run of an engine with this config can go on from a checkpoint."""
+        return cls.checkpoints
+
+    @classmethod
+    def lasts(cls, config: Any) -> bool:
+        """Whether the process tree of an engine with this config outlives a house that keeps such trees, until the next
+        takes it over (`Context.adopt`). What ends the engine, or a crash of its actor, ends the tree too.
+        """
+        return False
+
+    @classmethod
     def check(cls, config: Any) -> None:
         """Refuse a config that is valid but cannot be meant here; raise ValueError with a sentence. Pure, no I/O."""
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Cut", "InHand", "Incarnation"]
 
 
+ANEW_TERM_S = 0.5
+"""How long the processes of a tree that is not wanted any more have between TERM and KILL."""
+
 ROUNDING_S = 1e-6
 """What a sum of clock times may be wrong by: less than this is nothing to wait for."""
 
@@ -95,12 +98,36 @@ class Incarnation:
         """The processes of this incarnation, found by their marker."""
         if self._tree is None:
             cell = self.cell
-            self._tree = Tree(f"{cell.host.name}.{cell.spec.uid}.{cell.incarnation}", cell.host.children)
+            home = cell.home if cell.kind.lasts(cell.config) or self._was_left else None
+            marker = f"{cell.host.name}.{cell.spec.uid}.{cell.incarnation}"
+            if home is not None and home.lasts:
+                marker = home.marker(cell.host.name)
+            self._tree = Tree(marker, cell.host.children, home)
         return self._tree
 
     @property
     def has_processes(self) -> bool:
-        return self._tree is not None
+        return self._tree is not None or self._was_left
+
+    @property
+    def _was_left(self) -> bool:
+        """Whether there is a tree of an earlier house's, whoever we are."""
+        return self.cell.home.lasts and self.cell.home.occupied
+
+    @property
+    def leaves_processes(self) -> bool:
+        """Whether the tree is to be left to the next house, should the incarnation end now."""
+        cell = self.cell
+        parked = cell.ending and cell.aim is Aim.PARKED
+        return (parked or cell.host.gone) and cell.home.lasts and cell.kind.lasts(cell.config)
+
+    async def begin_anew(self) -> None:
+        """End the tree. Raises RuntimeError when something of it cannot be ended."""
+        tree = self.tree
+        leaks = await tree.end(ANEW_TERM_S)
+        if leaks:
+            raise RuntimeError(f"process {leaks[0].pid} ({leaks[0].name}) of before {leaks[0].why}")
+        self._tree = None
 
     @property
     def programs(self) -> int:

@@ -271,6 +271,9 @@ async def _end_processes(cell: Cell, actor: Incarnation) -> list[dict[str, Any]]
     """TERM, then KILL, until the tree is proven empty; what could not be ended is named."""
     if not actor.has_processes:
         return []
+    if actor.leaves_processes:
+        await actor.tree.leave()
+        return []
     term_s = min(actor.left_s, TREE_TERM_S) if not actor.bounded else min(actor.left_s, cell.spec.grace_s)
     with trio.CancelScope(shield=True):
         leaks = await actor.tree.end(term_s)

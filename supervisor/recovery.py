@@ -25,6 +25,7 @@ from protocol.states import State
 from protocol.trace import Trace
 from protocol.view import Owed, View
 from supervisor.drain import drain, drain_house
+from supervisor.unclaimed import end_unclaimed
 
 if TYPE_CHECKING:
     from supervisor.supervisor import Supervisor
@@ -45,6 +46,7 @@ async def recover(house: Supervisor) -> None:
         house.views[row.uid] = fold(house.views.get(row.uid), row)
     house.folded = house.rings.house.lost = (await store.bounds()).latest  # what was is in the journal alone
     views = sorted(house.views.values(), key=lambda view: view.spec.uid)
+    await end_unclaimed(house, views)
     house.views = {view.spec.uid: view for view in views}
     house.open_runs = {run_id: view.spec.uid for view in views for run_id in view.runs}
     for view in sorted(views, key=lambda view: (view.state is not State.DISPOSED, view.seq)):

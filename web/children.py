@@ -13,7 +13,10 @@ from actors.children import PASSED, ChildPolicy, ControlGroups, ResourceLimits, 
 from actors.secrets import Sources
 from web.places import Problem
 
-__all__ = ["Children", "Dialects", "Folder", "SecretSources", "child_policy", "keep_apart"]
+__all__ = ["LASTING", "Children", "Dialects", "Folder", "SecretSources", "child_policy", "keep_apart"]
+
+LASTING: Final = "lasting"
+"""The folder in the state folder of process trees that outlive the daemon."""
 
 _SECTION: Final = ConfigDict(extra="forbid", frozen=True)
 
@@ -125,5 +128,6 @@ def child_policy(
         roots=tuple(map(str, roots)),
         private=(str(state),),
         workspaces=str(dialects.workspace.root or state / "workspaces"),
+        lasting=str(state / LASTING),
         secrets=Sources(env=frozenset(secrets.env), directories=tuple(map(str, secrets.directories))),
     )

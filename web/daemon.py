@@ -26,7 +26,7 @@ import structlog
 import trio
 
 from actors.children import ChildPolicy, ControlGroups
-from actors.processes import claim, reap_leftovers
+from actors.processes import claim, reap_leftovers, standing
 from protocol.errors import StoreUnavailable
 from protocol.times import rfc3339
 from supervisor import EmbeddedHouse, SqliteStore, open_supervisor
@@ -37,6 +37,7 @@ from web.audit import Audited, Strangers
 from web.auth import CredentialDocuments, Identity, read_signing_keys
 from web.auth.engine_tokens import EngineTokens
 from web.binding import bind
+from web.children import LASTING
 from web.claim import Refused, held, other, prepare
 from web.configured import admin_of, policy_of, secret_file, tls_of
 from web.engine_access import EngineAccess
@@ -127,7 +128,7 @@ async def _live(loaded: Loaded, state: Path, stop: Stop, notify: Notify, lag: Lo
     webhook_master = webhook_key(state / "webhook.key")
     name = house_name(state)
     children = settings.child_policy(_claim(settings.children.control_groups))
-    await _reap(name, children)
+    await _reap(name, state, children)
     sockets = bind(loaded, limits)
     tokens = EngineTokens(lambda uid: None)
     requests, counts = Requests(), EngineCounts()
@@ -281,9 +282,10 @@ def _claim(setting: str) -> ControlGroups | None:
     return None
 
 
-async def _reap(name: str, children: ChildPolicy) -> None:
-    """Nothing that a killed daemon left behind may run beside what comes."""
-    ended, leaks = await reap_leftovers(name, groups=children.groups)
+async def _reap(name: str, state: Path, children: ChildPolicy) -> None:
+    """Nothing that a killed daemon left behind may run beside what comes, but for what is there to be taken over."""
+    keep = [home.marker(name) for home in await standing(state / LASTING)]
+    ended, leaks = await reap_leftovers(name, keep=keep, groups=children.groups)
     if ended or leaks:
         log.warning("ended what an earlier daemon left behind", processes=len(ended), left=len(leaks))
 

@@ -29,17 +29,15 @@ from pathlib import PurePath
 import trio
 
 from actors.context import Context
-from actors.engine import RunFailed
+from actors.engines.job import Job
 from actors.engines.marks import Marks
 from actors.engines.programs import Bounds
 from actors.processes import Process
 from actors.processes.streams import Descriptors, Terminal, pipe
-from actors.secrets import Masking, Secrets
 from protocol.trace import Trace
 
-__all__ = ["PREPARE", "TAIL_BYTES", "Job", "Session"]
+__all__ = ["LADDER", "PREPARE", "Session"]
 
-TAIL_BYTES = 1 << 16
 READ_BYTES = 1 << 16
 DRAIN_S = 0.2
 """How long output may still come when the shell has ended and a process that it left behind holds the terminal open."""
@@ -72,66 +70,6 @@ TIOCGPTPEER = 0x5441
 START = f'exec "$@" <&{ORDERS} {COMMAND}<&4 {STDIN}<&5 {ORDERS}<&- 4<&- 5<&- >/dev/null 2>&1'
 """What becomes the shell."""
 
-Sink = Callable[[bytes], Awaitable[None]]
-
-
-class Job:
-    """One command in a session.
-
-    `done`: it has ended, with `status`, or None when the session was hung up. `settled`: that, or its output could not
-    be kept, which is `error`. `before`: who was in the process tree when it began.
-    """
-
-    def __init__(
-        self,
-        sink: Sink | None = None,
-        *,
-        masking: Masking | None = None,
-        before: frozenset[tuple[int, int]] = frozenset(),
-    ) -> None:
-        self.before = before
-        self.marks = Marks()
-        self.begun = trio.Event()
-        self.done = trio.Event()
-        self.settled = trio.Event()
-        self.status: int | None = None
-        self.error: RunFailed | None = None
-        self.killed = False
-        self.output_bytes = 0
-        self.tail = b""
-        self._sink = sink
-        self._masking = masking or Secrets().stream()
-
-    async def take(self, output: bytes, *, last: bool = False) -> None:
-        """Keep and pass on a piece of output, without secrets. Once that failed the rest is only counted.
-
-        `last`: nothing follows, so nothing is held back.
-        """
-        if not self.begun.is_set() or self.done.is_set():
-            return
-        output = self._masking.feed(output) + (self._masking.rest() if last else b"")
-        self.output_bytes += len(output)
-        self.tail = (self.tail + output)[-TAIL_BYTES:]
-        if self._sink is None or not output:
-            return
-        try:
-            await self._sink(output)
-        except RunFailed as error:
-            self._sink, self.error = None, error
-            self.settled.set()
-        except trio.ClosedResourceError:  # the run did not wait for its last words
-            self._sink = None
-
-    @property
-    def text(self) -> str:
-        """The tail, from its first whole character on."""
-        cut = next((i for i, byte in enumerate(self.tail[:4]) if byte & 0xC0 != 0x80), 0)
-        return self.tail[cut if self.truncated else 0 :].decode(errors="replace")
-
-    @property
-    def truncated(self) -> bool:
-        return self.output_bytes > len(self.tail)
-
 
 class Session:
     """See the module. Make one with `open`, and give `attend` a task; whoever opened it calls `close`."""
@@ -148,6 +86,7 @@ class Session:
         self._orders = orders
         self._traced = traced  # the shell's environment names a trace
         self.job: Job | None = None  # the command in hand
+        self._marks = Marks()  # of its own
         self._files = files  # ours, by the number that the shell has them at
 
     @classmethod
@@ -182,7 +121,7 @@ class Session:
         """Have the shell run a command; there is one at a time. Its output comes out as the program wrote it. What it
         starts finds `trace` in the environment, and nothing of an earlier command's.
         """
-        self.job = job
+        self.job, self._marks = job, Marks()
         with contextlib.suppress(termios.error):
             modes = termios.tcgetattr(self._terminal.fd)
             modes[1] &= ~termios.OPOST
@@ -196,7 +135,7 @@ class Session:
         elif self._traced:
             told = "unset TRACEPARENT TRACESTATE; "
         self._traced = trace is not None
-        self._order(f"{told}{self._print(job, 'begin')}; . {source} <{feed} >/dev/tty 2>&1")
+        self._order(f"{told}{self._print('begin')}; . {source} <{feed} >/dev/tty 2>&1")
 
     async def end(self, job: Job, sweep: Callable[[], Awaitable[None]]) -> None:
         """Bring the command to its end: the ladder to it alone; `sweep` ends whatever else it started; and when nothing
@@ -267,7 +206,7 @@ class Session:
                 if self.job is not None:
                     await self._heard_from(self.job, data)
             if self.job is not None:
-                await self.job.take(self.job.marks.rest(), last=True)
+                await self.job.take(self._marks.rest(), last=True)
         self._eof.set()
 
     async def _receive(self, ctx: Context) -> bytes:
@@ -275,12 +214,12 @@ class Session:
             return await self._terminal.receive_some(READ_BYTES)
 
     async def _heard_from(self, job: Job, data: bytes) -> None:
-        for piece in job.marks.feed(data):
+        for piece in self._marks.feed(data):
             if isinstance(piece, bytes):
                 await job.take(piece)
             elif piece == "begin":
                 job.begun.set()
-                self._order(self._print(job, '"$?"'))
+                self._order(self._print('"$?"'))
             else:
                 await job.take(b"", last=True)
                 self._finish(int(piece))
@@ -305,8 +244,8 @@ class Session:
         with contextlib.suppress(BrokenPipeError):
             os.write(self._orders, line.encode() + b"\n")
 
-    def _print(self, job: Job, word: str) -> str:
-        return f"command printf '{job.marks.printf}' {word} >/dev/tty"
+    def _print(self, word: str) -> str:
+        return f"command printf '{self._marks.printf}' {word} >/dev/tty"
 
     def _file(self, text: str, number: int) -> str:
         """Write the file that the shell has at this number anew; its path there."""

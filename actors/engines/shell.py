@@ -1,9 +1,10 @@
-"""The shell kind: one session, and every run is a command in it. How that works is told in `session.py`.
+"""The shell kind: one session, and every run is a command in it. How that works is told in `session.py`, and for a
+session on tmux in `tmux/session.py`.
 
 What a command leaves in the session stays: directory, variables, functions, background jobs. What these write during a
 run is part of its output; between runs it is dropped. A command that is cancelled, or whose time is over, leaves no
-process. A session ends when its shell does (`exit 3`, a crash): the run
-in hand ends with that status, and the next run begins a new session.
+process. A session ends when its shell does (`exit 3`, a crash): the run in hand ends with that status, and the next run
+begins a new session.
 """
 
 from __future__ import annotations
@@ -18,22 +19,35 @@ from pydantic import BaseModel, ConfigDict, Field
 from actors.children import ChildPolicy
 from actors.context import Context, RunContext
 from actors.engine import CannotStart, Engine, RunFailed, RunInput
+from actors.engines.job import Job
 from actors.engines.programs import ProgramConfig, Text, Word, cannot_start, exceeded, refuse
-from actors.engines.session import PREPARE, Job, Session
+from actors.engines.session import PREPARE, Session
+from actors.engines.tmux import TmuxSession, lacking
 from actors.processes import SpawnFailed
 from protocol.edge import load
+from protocol.errors import ValidationFailed
 from protocol.specs import OnInterrupt, PauseMode
 
 __all__ = ["Command", "Shell", "ShellConfig"]
+
+BUBBLEWRAPPED = (
+    "whoever attaches starts programs through the tmux server, which would have to be in there too, with its socket and"
+    " process ids that nobody outside could tell; use landlock, or the backend pty"
+)
 
 Size = Annotated[int, Field(ge=1, le=1000)]
 
 
 class ShellConfig(ProgramConfig):
-    """`fail_on_exit`: whether an exit status other than 0 fails the run."""
+    """`backend`: a terminal of the engine's alone, or one in tmux, which people can attach to and which outlives the
+    daemon. `fail_on_exit`: whether an exit status other than 0 fails the run.
+    """
 
     shell: Word = "/bin/bash"
-    backend: Literal["pty"] = "pty"
+    backend: Annotated[
+        Literal["pty", "tmux"],
+        Field(description="pty: a terminal of its own; tmux: one that people attach to, and that outlives the daemon"),
+    ] = "pty"
     fail_on_exit: bool = True
     rows: Size = 24
     cols: Size = 80
@@ -64,19 +78,33 @@ class Shell(Engine):
 
     def __init__(self, config: ShellConfig) -> None:
         super().__init__(config)
-        self._session: Session | None = None
+        self._session: Session | TmuxSession | None = None
         self._held = False
 
     @classmethod
     def refuse(cls, config: ShellConfig, children: ChildPolicy) -> None:
+        if config.backend == "tmux":
+            if problem := lacking(children.lasting):
+                raise _refused("backend", problem)
+            if config.sandbox is not None and config.sandbox.by == "bubblewrap":
+                raise _refused("sandbox", f"by bubblewrap is not possible with tmux: {BUBBLEWRAPPED}")
         refuse(config, children)
+
+    @classmethod
+    def lasts(cls, config: ShellConfig) -> bool:
+        return config.backend == "tmux"
+
+    @classmethod
+    def resumes(cls, config: ShellConfig) -> bool:
+        return config.backend == "tmux"
 
     async def on_start(self, ctx: Context) -> None:
         """CannotStart: there is no such directory, shell or secret, or the shell does not take commands."""
         if shutil.which(self.config.shell) is None:
             raise CannotStart(f"There is no shell {self.config.shell!r}, or it cannot be executed.")
         try:
-            await self._begin(ctx)
+            if self.config.backend == "pty" or not await self._adopt(ctx):
+                await self._begin(ctx)
         except SpawnFailed as error:
             raise cannot_start(error) from error
         except RunFailed as failed:
@@ -85,13 +113,12 @@ class Shell(Engine):
     async def on_run(self, ctx: RunContext, run: RunInput) -> dict[str, Any]:
         """RunFailed: `exit-status`, `timeout` (both with the result kept), `cannot-start` for a new session."""
         wanted = Command(command=run.input) if isinstance(run.input, str) else load(Command, run.input)
-        session = await self._idle_session(ctx)
-        job, began = Job(ctx.output, masking=ctx.masking(), before=ctx.alive()), ctx.time()
-        session.begin(job, wanted.command, wanted.stdin, ctx.trace)
+        session, job = await self._job(ctx, run, wanted)
+        began = ctx.time()
         try:
             in_time = await _settled(ctx, job, wanted.timeout_s)
         finally:  # not `except Cancelled`: out of a nursery that comes in a group
-            if not job.done.is_set():
+            if not job.done.is_set() and not ctx.leaving:
                 with trio.CancelScope(shield=True):
                     await self._end(ctx, session, job)
         if job.error is not None:
@@ -105,6 +132,8 @@ class Shell(Engine):
             "truncated": job.truncated,
             "duration_s": round(ctx.time() - began, 3),
         }
+        if job.gap:
+            result["gap"] = True
         if not in_time:
             raise RunFailed("timeout", f"The command did not end within {wanted.timeout_s} s.", result)
         if job.status and self.config.fail_on_exit:
@@ -125,19 +154,43 @@ class Shell(Engine):
             ctx.nursery.start_soon(_end, ctx, session, session.job)
 
     async def on_stop(self, ctx: Context) -> None:
-        """The command in hand ends at once: its terminal hangs up."""
+        """The command in hand ends at once, for its terminal hangs up; one in tmux goes on if the tree is left to the
+        next house.
+        """
         if self._session is not None:
             self._session.close()
+        if self.config.backend == "tmux" and not ctx.leaving:
+            ctx.update("terminal", None)
 
-    async def _end(self, ctx: Context, session: Session, job: Job) -> None:
+    async def _job(self, ctx: RunContext, run: RunInput, wanted: Command) -> tuple[Session | TmuxSession, Job]:
+        """The command of this run, begun, or found in the session."""
+        session = self._session
+        if run.resumed and isinstance(session, TmuxSession) and session.stray and session.stray.run_id == run.id:
+            stray, session.stray = session.stray, None
+            if stray.job is not None:
+                await stray.job.join(ctx.output)
+                return session, stray.job
+        elif run.resumed:
+            raise RunFailed("interrupted", "The session in which its command ran is gone.")
+        session = await self._idle_session(ctx)
+        job = Job(ctx.output, masking=ctx.masking(), before=ctx.alive())
+        if isinstance(session, Session):
+            session.begin(job, wanted.command, wanted.stdin, ctx.trace)
+        else:
+            session.begin(job, wanted.command, wanted.stdin, ctx.trace, run_id=run.id)
+        return session, job
+
+    async def _end(self, ctx: Context, session: Session | TmuxSession, job: Job) -> None:
         """The command is not wanted any more. Held, the session may be frozen: its end is seen to at the resume."""
         if self._held:
             session.kill(job)
         else:
             await _end(ctx, session, job)
 
-    async def _idle_session(self, ctx: Context) -> Session:
+    async def _idle_session(self, ctx: Context) -> Session | TmuxSession:
         session = self._session
+        if isinstance(session, TmuxSession) and session.stray is not None:
+            await self._end_stray(ctx, session)
         if session is not None and session.job is not None:  # given up while frozen; it comes to its end since then
             async with ctx.process_wait():
                 await session.job.done.wait()
@@ -149,13 +202,11 @@ class Shell(Engine):
         except (SpawnFailed, CannotStart) as error:
             raise RunFailed("cannot-start", str(error)) from error
 
-    async def _begin(self, ctx: Context) -> Session:
-        config = self.config
-        env = await ctx.environment({"TERM": "xterm-256color", **config.env}, api=config.api)
-        session = await Session.open(ctx, config.shell, env=env, size=(config.rows, config.cols), bounds=config.bounds)
+    async def _begin(self, ctx: Context) -> Session | TmuxSession:
+        session = await (self._open_tmux(ctx) if self.config.backend == "tmux" else self._open(ctx))
         ctx.nursery.start_soon(session.attend, ctx)
         job = Job()
-        session.begin(job, PREPARE)
+        session.begin(job, PREPARE if isinstance(session, Session) else session.prepare)
         try:
             async with ctx.process_wait():
                 await job.done.wait()
@@ -165,23 +216,84 @@ class Shell(Engine):
                 session.close()
         if not ready:
             ended = f" and ended with status {job.status}" if job.status is not None else ""
-            raise RunFailed("cannot-start", f"The shell {config.shell!r} does not take commands{ended}.")
+            raise RunFailed("cannot-start", f"The shell {self.config.shell!r} does not take commands{ended}.")
         self._session = session
         return session
 
+    async def _open(self, ctx: Context) -> Session:
+        config = self.config
+        env = await ctx.environment({"TERM": "xterm-256color", **config.env}, api=config.api)
+        return await Session.open(ctx, config.shell, env=env, size=(config.rows, config.cols), bounds=config.bounds)
 
-async def _end(ctx: Context, session: Session, job: Job) -> None:
+    async def _open_tmux(self, ctx: Context) -> TmuxSession:
+        config, before = self.config, self._session
+        assert not isinstance(before, Session)
+        if shutil.which("tmux") is None:
+            raise CannotStart("There is no program tmux in PATH; install it, or use the backend pty.")
+        if before is not None:
+            before.close()
+        env = await ctx.environment(config.env, api=config.api)
+        term = config.env.get("TERM")
+        session = await TmuxSession.open(
+            ctx, config.shell, env=env, term=term if isinstance(term, str) else None, size=(config.rows, config.cols),
+            bounds=config.bounds, after=before,
+        )  # fmt: skip
+        session.set_next(await self._own(ctx, env))  # of a server that was there already they are the older ones
+        ctx.update("terminal", session.terminal() | {"rows": config.rows, "cols": config.cols})
+        return session
+
+    async def _adopt(self, ctx: Context) -> bool:
+        """Whether the session that the last house left goes on."""
+        config = self.config
+        env = await ctx.environment(config.env, api=config.api)  # and so their secrets are hidden in what it says
+        session = await TmuxSession.adopt(ctx, config.shell, bounds=config.bounds)
+        if session is None:
+            return False
+        session.set_next(await self._own(ctx, env))
+        self._session = session
+        ctx.nursery.start_soon(session.attend, ctx)
+        await session.ready()
+        if ctx.on_interrupt is not OnInterrupt.RESUME:
+            await self._end_stray(ctx, session)
+        ctx.log("The session that the last house left goes on.")
+        ctx.update("terminal", session.terminal() | {"rows": config.rows, "cols": config.cols})
+        return True
+
+    async def _end_stray(self, ctx: Context, session: TmuxSession) -> None:
+        """Nothing is to run on top of what an interrupted run has left."""
+        stray, session.stray = session.stray, None
+        if stray is not None and stray.job is not None and not stray.job.done.is_set():
+            await session.end(stray.job)
+            ctx.log(f"The command of the interrupted run {stray.run_id} still went on in the session; it was ended.")
+
+    async def _own(self, ctx: Context, env: dict[str, str]) -> dict[str, str]:
+        """What the engine gets beside what the house passes on."""
+        passed = await ctx.environment()
+        return {name: value for name, value in env.items() if passed.get(name) != value and name != "TERM"}
+
+
+def _refused(where: str, problem: str) -> ValidationFailed:
+    fault = {"loc": ["config", where], "msg": problem, "type": "not_allowed_here"}
+    return ValidationFailed(f"config.{where}: {problem}.", errors=[fault])
+
+
+async def _end(ctx: Context, session: Session | TmuxSession, job: Job) -> None:
     """End a command and all that it started, also what left its process group; jobs of earlier ones stay."""
-    await session.end(job, partial(ctx.end_newer, job.before, session.shell))
+    if isinstance(session, TmuxSession):
+        await session.end(job)
+    else:
+        await session.end(job, partial(ctx.end_newer, job.before, session.shell))
 
 
 async def _settled(ctx: RunContext, job: Job, timeout_s: float | None) -> bool:
-    """Wait until the job is settled. False: the time was over first."""
+    """Wait until the job is settled. False: the time was over first; it counts from when the command begins."""
     in_time = True
     async with trio.open_nursery(strict_exception_groups=True) as nursery:
 
         async def limit(seconds: float) -> None:
             nonlocal in_time
+            async with ctx.process_wait():
+                await job.begun.wait()
             await ctx.sleep(seconds)
             in_time = job.settled.is_set()
             nursery.cancel_scope.cancel()

@@ -11,10 +11,23 @@ linux.py     what /proc and pidfds tell and do
 
 from actors.processes.delegation import claim
 from actors.processes.guardian import hold_guardian
+from actors.processes.lasting import Home, homes, standing
 from actors.processes.leftovers import reap_leftovers
 from actors.processes.listing import Leak, ProcessInfo
 from actors.processes.process import Process
 from actors.processes.spawning import SpawnFailed
 from actors.processes.tree import Tree
 
-__all__ = ["Leak", "Process", "ProcessInfo", "SpawnFailed", "Tree", "claim", "hold_guardian", "reap_leftovers"]
+__all__ = [
+    "Home",
+    "Leak",
+    "Process",
+    "ProcessInfo",
+    "SpawnFailed",
+    "Tree",
+    "claim",
+    "hold_guardian",
+    "homes",
+    "reap_leftovers",
+    "standing",
+]

@@ -24,16 +24,19 @@ START_S = 2.0  # a guardian that takes no request for this long is as good as de
 AGAIN_S = 0.1  # how often one that says nothing is woken
 LEAVE_S = 2.0  # it leaves in a millisecond unless something below it cannot be killed
 
+ROOT = str(Path(__file__).parents[2])
+
 # The packages' own __init__ would import trio and all of actors into a program that must stay small: bare ones
 # stand in for them.
-_PROGRAM = """
+PROGRAM = """
 import sys
 for name in ("actors", "actors.processes"):
     package = sys.modules[name] = type(sys)(name)
     package.__path__ = [sys.argv[1] + "/" + name.replace(".", "/")]
-from actors.processes.keeper import main
-main()
+from actors.processes import keeper
+getattr(keeper, sys.argv[2])(*sys.argv[3:])
 """
+"""Runs a function of `keeper` in a Python of its own; argv: the folder of our packages, the function, its arguments."""
 
 
 class Guardian:
@@ -129,11 +132,10 @@ class Guardian:
 def _start() -> tuple[subprocess.Popen[bytes], socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.settimeout(START_S)
-    root = str(Path(__file__).parents[2])
     with theirs:
         # Its environment is empty: no secret of ours can be read from it, and no child can inherit one.
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _PROGRAM, root],
+            [sys.executable, "-I", "-S", "-c", PROGRAM, ROOT, "main"],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -15,6 +15,9 @@ Why a program of our own stands between the daemon and what it starts:
 Where a tree has a control group, its keeper kills through that too, and its last word is not said before the kernel let
 it remove the group: a second proof, that does not rest on parentage.
 
+A keeper that lasts (`LastingKeeper`) is the exception to the second: it was asked to outlive the daemon, and waits at a
+socket of its own for the next one to take its tree over.
+
 The guardian forks rather than starts keepers because a fork shares its memory and takes a millisecond. Each of these
 programs talks on descriptor 0, a SOCK_SEQPACKET pair; a message is one marshalled tuple (both ends are the same
 interpreter).
@@ -23,7 +26,6 @@ Imports are kept few: every megabyte here is paid once per daemon, every written
 
 from __future__ import annotations
 
-import array
 import contextlib
 import ctypes
 import errno
@@ -36,140 +38,67 @@ import signal
 import socket
 import sys
 import termios
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from actors.processes import cgroup, confine, linux
+from actors.processes.station import Leave, Station, tell
 
-DESCRIPTORS = 16  # the most that come with one message
 OWN_DESCRIPTORS = 32  # where those of ours are while a program gets its own
-RETRY_S = (0.002, 1.0)  # how soon a tree that is ending is looked at again: first, and at most
+FORSAKEN_S = 5.0  # how soon a keeper that nobody has hold of sees that nobody can ever find it again
 
-_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _prctl = ctypes.CDLL(None).prctl
 
-Handle = Callable[[tuple[object, ...], list[int]], None]
 TYPE_CHECKING = False  # typing itself is too heavy for the helper
 if TYPE_CHECKING:
     from typing import Any
 
 
-class Leave(Exception):
-    """Raised by a message handler: leave as soon as no child is left."""
+class LastingKeeper(Station):
+    """A keeper that waits, when its daemon has gone, for the next one: on descriptor 0 is then where that calls.
 
-
-def kill_below(*, thorough: bool) -> None:
-    """Kill our children: what they leave behind becomes our children in turn, so doing this again ends the whole tree.
-
-    It needs no look at whom a pid means, since only we could bury them, and it is quick enough to overtake
-    programs that fork for their lives. `thorough`: a child does not die, so reach past it.
+    Whoever calls is told (our pid, the highest number of a program so far), with the last list of the frozen as a
+    descriptor, if there is one. It leaves when it has nothing to keep any more, or the folder of its socket is gone, so
+    that nobody could ever call.
     """
-    for pid in linux.children(os.getpid()):
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-    if thorough:
-        for stat in linux.descendants(os.getpid()):
-            linux.send(stat, signal.SIGKILL)
 
+    def __init__(self, folder: str) -> None:
+        super().__init__(b"house-lasting")
+        self.frozen: int | None = None
+        self.serials = 0
+        self._folder = folder
+        self._door = self.socket
+        self._called = False
 
-class Station:
-    """A subreaper with a socket on descriptor 0: hears messages, buries its dead, never leaves its tree behind."""
+    def patience_ms(self) -> float | None:
+        return FORSAKEN_S * 1000 if self.socket is self._door else None
 
-    def __init__(self, name: bytes) -> None:
-        _prctl(_PR_SET_NAME, name)
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        self.socket = socket.socket(fileno=os.dup(0))
-        self.reports: dict[int, tuple[int, int]] = {}  # child -> the daemon's number for it, where to tell its end
-        self.told: set[tuple[int, int, str]] = set()  # who got its SIGTERM, and as which program
-        self.group = ""  # the control group of what is below us
-        # SIGCHLD wakes the poll through this pipe; its content means nothing.
-        self.bell, ring = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-
-    def serve(self, handle: Handle, tend: Callable[[], None] = lambda: None) -> None:
-        """Until told to leave, or the other end is closed: then everything below is killed. Returns with no child.
-
-        `tend` is called whenever somebody may have died, or come.
-        """
-        poll = select.poll()
-        poll.register(self.bell, select.POLLIN)
-        poll.register(0, select.POLLIN)
-        leaving = killing = False
-        retry_s = RETRY_S[0]
-        while True:
-            alone = self.bury()
-            if alone and leaving and (not self.group or cgroup.remove(self.group)):
-                return
-            tend()
-            if leaving and not killing:
-                # Forked after the word went round, and their parent is gone: nobody waits for what they do.
-                self.terminate(filter(None, map(linux.read, linux.children(os.getpid()))))
-            if killing:
-                if self.group:
-                    cgroup.kill(self.group)
-                kill_below(thorough=retry_s > RETRY_S[0])
-            heard = poll.poll(retry_s * 1000 if leaving else None)
-            retry_s = RETRY_S[0] if heard else min(retry_s * 2, RETRY_S[1])
-            for fd, _ in heard:
-                if fd == self.bell:
-                    os.read(self.bell, 4096)
-                    continue
-                try:
-                    data, descriptors = self.receive()
-                    if data:
-                        handle(marshal.loads(data), descriptors)  # noqa: S302 - written by the daemon that started us
-                    else:
-                        leaving = killing = True
-                        poll.unregister(0)
-                except Leave:
-                    leaving = True
-
-    def terminate(self, stats: Iterable[linux.Stat]) -> None:
-        """Ask each of them to end, once, also if it is stopped."""
-        for stat in stats:
-            # By program too: one that was just forked loses a signal to the handlers it has until exec.
-            who = (*stat.identity, stat.name)
-            if who not in self.told:
-                self.told.add(who)
-                # A shell on a terminal ignores SIGTERM; that its terminal goes away is what SIGHUP says.
-                if stat.tty:
-                    linux.send(stat, signal.SIGHUP)
-                linux.send(stat, signal.SIGTERM)
-                linux.send(stat, signal.SIGCONT)
-
-    def receive(self) -> tuple[bytes, list[int]]:
-        try:
-            room = socket.CMSG_LEN(DESCRIPTORS * array.array("i").itemsize)
-            data, extra, _, _ = self.socket.recvmsg(4096, room, socket.MSG_CMSG_CLOEXEC)
-        except OSError:
-            return b"", []
-        descriptors = array.array("i")
-        for _, _, packed in extra:
-            descriptors.frombytes(packed[: len(packed) - len(packed) % descriptors.itemsize])
-        return data, list(descriptors)
-
-    def bury(self) -> bool:
-        """Reap whoever died and report the ends somebody waits for. True when no child is left at all."""
-        while True:
+    def hung_up(self, poll: select.poll) -> bool:
+        if self.socket is not self._door:
+            self.socket.close()
+            self.socket = self._door
+        else:  # reading from where they call says that somebody does
             try:
-                # This process has no children but its tree, so waiting for any of them steals from nobody.
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return True
-            if pid == 0:
+                self.socket, _ = self._door.accept()
+            except OSError:
                 return False
-            if pid in self.reports:
-                _, report = self.reports.pop(pid)
-                tell(report, b"%d" % os.waitstatus_to_exitcode(status))
-                os.close(report)
+            self._called = True
+        os.dup2(self.socket.fileno(), 0)
+        if self.socket is not self._door:
+            hello = marshal.dumps((os.getpid(), self.serials))
+            with contextlib.suppress(OSError):
+                socket.send_fds(self.socket, [hello], [] if self.frozen is None else [self.frozen])
+        return False
+
+    def forsaken(self, *, alone: bool) -> bool:
+        if self.socket is not self._door:
+            return False
+        return (alone and self._called) or not os.path.lexists(self._folder)
 
 
 def main() -> None:
     """The guardian: forks one keeper for each descriptor it is sent."""
-    # A terminal's Ctrl-C and a service manager's SIGTERM are for the daemon, which ends its trees itself.
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    _prepare()
     # No collector: it would touch, and so copy, the pages that all keepers share.
     gc.disable()
     gc.freeze()
@@ -193,7 +122,7 @@ def main() -> None:
             os.close(descriptors[0])
             for descriptor in asking:
                 os.close(descriptor)
-            _leave_by(keep)
+            _leave_by(lambda: keep(Station(b"house-keeper")))
         keepers.add(child)
         os.close(descriptors[0])
 
@@ -212,6 +141,20 @@ def main() -> None:
     _leave_by(lambda: guardian.serve(handle, tend))
 
 
+def last(folder: str) -> None:
+    """A keeper that lasts, in a program of its own. Descriptor 0 is where daemons call, in that folder."""
+    _prepare()
+    os.chdir("/")
+    _leave_by(lambda: keep(LastingKeeper(folder)))
+
+
+def _prepare() -> None:
+    # A terminal's Ctrl-C and a service manager's SIGTERM are for the daemon, which ends its trees itself.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
 def _leave_by(work: Callable[[], None]) -> None:
     """Run it and go, past every `finally` of a program that this process was forked from."""
     code = 70
@@ -222,13 +165,14 @@ def _leave_by(work: Callable[[], None]) -> None:
         os._exit(code)
 
 
-def keep() -> None:
+def keep(keeper: Station) -> None:
     """A keeper: starts the programs of one tree, signals them, and outlives all of them."""
-    keeper = Station(b"house-keeper")
 
     def handle(message: tuple[object, ...], descriptors: list[int]) -> None:
         match message:
             case ("spawn", int(serial)):
+                if isinstance(keeper, LastingKeeper):
+                    keeper.serials = serial
                 request, reply, report, *stdio = descriptors
                 program = marshal.loads(os.pread(request, os.fstat(request).st_size, 0))  # noqa: S302 - as above
                 keeper.group = program["group"]
@@ -242,7 +186,13 @@ def keep() -> None:
                 # Who is in `reports` is not buried yet, so its pid cannot mean anybody else.
                 for pid in [pid for pid, (number, _) in keeper.reports.items() if number == serial]:
                     _signal_group(pid, signum)
-            case ("end",):
+            case ("frozen", *_) if isinstance(keeper, LastingKeeper):
+                if keeper.frozen is not None:
+                    os.close(keeper.frozen)
+                (keeper.frozen,) = descriptors
+            case ("kill", *_):
+                raise Leave(killing=True)
+            case ("end", *_):
                 keeper.terminate(reversed(linux.descendants(os.getpid())))
                 if keeper.group:
                     cgroup.freeze(keeper.group, frozen=False)  # what was told to end now does, and nothing else
@@ -331,14 +281,6 @@ def execute(argv: list[bytes], env: dict[bytes, bytes]) -> None:
         except OSError as error:
             best = error
     raise best
-
-
-def tell(descriptor: int, words: bytes) -> None:
-    """Write to somebody who may be gone."""
-    try:
-        os.write(descriptor, words)
-    except OSError:
-        return
 
 
 if __name__ == "__main__":

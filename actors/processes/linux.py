@@ -24,8 +24,8 @@ class Stat:
     """One reading of one process. A plain class: dataclasses would cost the helper program two megabytes."""
 
     __slots__ = (
-        "cpu_ticks", "name", "pid", "ppid", "rss_pages", "session", "start_ticks", "state", "threads", "tty",
-        "waited_ticks",
+        "cpu_ticks", "foreground", "name", "pid", "ppid", "rss_pages", "session", "start_ticks", "state", "threads",
+        "tty", "waited_ticks",
     )  # fmt: skip
 
     def __init__(self, pid: int, line: bytes) -> None:
@@ -38,6 +38,7 @@ class Stat:
         self.ppid = int(field[1])
         self.session = int(field[3])
         self.tty = int(field[4])
+        self.foreground = int(field[5])  # the process group in the foreground of its terminal; less than 1: none
         self.cpu_ticks = int(field[11]) + int(field[12])
         self.waited_ticks = int(field[13]) + int(field[14])  # of children that have ended, and of theirs
         self.threads = int(field[17])

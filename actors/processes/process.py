@@ -73,6 +73,14 @@ class Process:
             raise ValueError("this program was not started on a terminal")  # noqa: TRY004 - no argument is of a wrong type
         termios.tcsetwinsize(self.stdout.fd, (rows, cols))
 
+    def forget(self) -> None:
+        """Hear no more of its end: its tree is left to somebody else. `wait` is not to be used after this."""
+        if self.returncode is None:
+            self._returncode = -signal.SIGKILL
+            trio.lowlevel.notify_closing(self._report)
+            os.close(self._report)
+        self._streams.close()
+
     async def aclose(self) -> None:
         """Close our ends of the streams. The program is not ended; `wait` goes on to work."""
         self._streams.close()

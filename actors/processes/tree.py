@@ -19,6 +19,7 @@ import errno
 import itertools
 import marshal
 import os
+import resource
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -29,11 +30,15 @@ import trio
 from actors.children import ChildPolicy, ResourceLimits, Sandbox
 from actors.processes import cgroup, linux
 from actors.processes.guardian import guardian
+from actors.processes.lasting import Held, Home, frozen_list
 from actors.processes.leftovers import reap_leftovers
 from actors.processes.listing import KILL_S, Leak, Listing, Meter, ProcessInfo, info, leak
 from actors.processes.process import Process
-from actors.processes.spawning import Program, answer, program
+from actors.processes.spawning import Program, answer, program, rlimits
 from actors.processes.streams import Descriptors, pipe, pipes, terminal
+
+LEAVE_S = 1.0
+"""How long our own programs have to end by themselves when the tree is left, and a keeper after its last word."""
 
 LOOK_S = (0.0005, 0.02)  # how soon a process that was told to stop is looked at again: first, and at most
 KILL_AGAIN_S = 0.1
@@ -63,14 +68,16 @@ class Confined:
 
 class Tree:
     """All processes of one incarnation. `marker` is `<house>.<engine uid>.<incarnation>`, unique on the machine.
-    `policy`: what all that it starts are started with.
+    `policy`: what all that it starts are started with. `home`: removed when it has ended; where that lasts the tree
+    outlives us, unless it is ended.
 
     Whoever makes a tree calls `end`: nothing else lets go of its keeper. A tree belongs to one trio run.
     """
 
-    def __init__(self, marker: str, policy: ChildPolicy | None = None) -> None:
+    def __init__(self, marker: str, policy: ChildPolicy | None = None, home: Home | None = None) -> None:
         self.marker = marker
         self.policy = policy or ChildPolicy()
+        self.home = home
         self.frozen = False
         self._socket: socket.socket | None = (
             None  # to the keeper, from the first program to the proof that none is left
@@ -134,6 +141,12 @@ class Tree:
         async with self._gate:
             if self._ended:
                 raise wanted.failed("the tree has ended", errno.ESHUTDOWN)
+            if self._socket is None and self.home is not None and self.home.lasts:
+                try:
+                    if not await self._take_over(self.home):
+                        self._hold(await self.home.settle())
+                except OSError as error:
+                    raise wanted.failed("keeper", error.errno or errno.EIO) from error
             try:
                 self._join(wanted)
             except OSError as error:
@@ -168,6 +181,46 @@ class Tree:
             process = Process(heard.pid, streams, report, lambda signum: self._signal(serial, signum))
             self._started = [known for known in (*self._started, process) if known.returncode is None]
             return process
+
+    async def adopt(self) -> bool:
+        """Take over what an earlier house left in our home, thawed. False: nothing that could be taken over."""
+        async with self._gate:
+            return self.home is not None and self.home.lasts and await self._take_over(self.home)
+
+    async def _take_over(self, home: Home) -> bool:
+        held = await home.call() if home.occupied else None
+        if held is None:
+            return False
+        self._hold(held)
+        for pid, start_ticks in reversed(held.frozen):
+            stat = linux.read(pid)
+            if stat is not None and stat.identity == (pid, start_ticks):
+                linux.send(stat, signal.SIGCONT)
+        self._tell_frozen()
+        return True
+
+    def _hold(self, held: Held) -> None:
+        self._socket, self._keeper = held.socket, linux.read(held.keeper)
+        self._serial = itertools.count(held.serial + 1)
+
+    async def leave(self) -> None:
+        """Let go of a tree that lasts, for the next house to adopt; what is frozen stays so. Starts nothing more."""
+        self._ended = True
+        with trio.move_on_after(0 if self.frozen else LEAVE_S, shield=True):
+            for process in self._started:
+                await process.wait()
+        for process in self._started:
+            process.forget()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def bind(self, pid: int, limits: ResourceLimits) -> None:
+        """Let these, over the policy's, hold for a process of the tree and what it starts. Raises OSError."""
+        for what, soft, hard in rlimits(limits.over(self.policy.limits)):
+            _, most = resource.prlimit(pid, what)
+            ceiling = most if hard < 0 else hard if most < 0 else min(hard, most)
+            resource.prlimit(pid, what, (soft if ceiling < 0 else min(soft, ceiling), ceiling))
 
     def processes(self) -> list[ProcessInfo]:
         """The live tree, parents before children."""
@@ -270,8 +323,20 @@ class Tree:
         self._ended = True
         with trio.CancelScope(shield=True):
             async with self._ending:
+                if self._socket is None and self.home is not None and self.home.lasts and self.home.occupied:
+                    await self._take_over_to_end(self.home)
                 leaks = [] if self._socket is None else await self._end(self._socket, term_s)
+                if self.home is not None and not leaks:
+                    self.home.remove()
         return leaks
+
+    async def _take_over_to_end(self, home: Home) -> None:
+        """Frozen stays frozen until it is told to end. Without a keeper what is left is found by its marker."""
+        held = await home.call()
+        if held is not None:
+            self._hold(held)
+        else:
+            await reap_leftovers(self.marker)
 
     async def _end(self, ours: socket.socket, term_s: float) -> list[Leak]:
         if self.frozen:
@@ -286,7 +351,10 @@ class Tree:
             leaks = await self._emptied(ours)
         if leaks is None:
             with contextlib.suppress(OSError):
-                ours.shutdown(socket.SHUT_WR)  # for the keeper this is the daemon's death: it kills
+                if self.home is not None and self.home.lasts:
+                    ours.send(marshal.dumps(("kill",)))
+                else:
+                    ours.shutdown(socket.SHUT_WR)  # for the keeper this is the daemon's death: it kills
             with trio.move_on_after(KILL_S / 2):
                 leaks = await self._killed(ours)
         if leaks is None and self._keeper is not None:
@@ -301,7 +369,10 @@ class Tree:
         self._socket = None
         for process in self._started:
             await process.wait()
-        await guardian.leave()
+        if self.home is not None and self.home.lasts:
+            await self._bury_keeper()
+        else:
+            await guardian.leave()
         return []
 
     async def _killed(self, ours: socket.socket) -> list[Leak]:
@@ -316,6 +387,18 @@ class Tree:
             if self._keeper is not None:
                 for stat in self._alive():
                     linux.send(stat, signal.SIGKILL)
+
+    async def _bury_keeper(self) -> None:
+        """One that lasts is our own child, unless we took it over."""
+        if self._keeper is not None:
+            with contextlib.suppress(OSError), trio.move_on_after(LEAVE_S):
+                pidfd = os.pidfd_open(self._keeper.pid)
+                try:
+                    await trio.lowlevel.wait_readable(pidfd)
+                finally:
+                    os.close(pidfd)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._keeper.pid, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
 
     async def _emptied(self, ours: socket.socket) -> list[Leak]:
         """Wait for the keeper's last word. Without one it was killed, and what it kept has to be looked for: below the
@@ -386,7 +469,7 @@ class Tree:
 
     def _stop_round(self) -> tuple[bool, set[tuple[int, int]]]:
         """Tell to stop who is not, and go down below who is. Returns whether all were stopped, and who all is."""
-        quiet = True
+        quiet, known, moving = True, len(self._stopped), []
         seen: set[tuple[int, int]] = set()
         frozen = cgroup.members(self._group) if self._group is not None else set()
         queue = [self._keeper.pid] if self._keeper else []
@@ -401,7 +484,11 @@ class Tree:
                 quiet = False
                 if all(stat.identity != known.identity for known in self._stopped):
                     self._stopped.append(stat)
-                linux.send(stat, signal.SIGSTOP)
+                moving.append(stat)
+        if len(self._stopped) > known:
+            self._tell_frozen()
+        for stat in moving:
+            linux.send(stat, signal.SIGSTOP)
         return quiet, seen
 
     def _none_missed(self, seen: set[tuple[int, int]]) -> bool:
@@ -410,12 +497,21 @@ class Tree:
         """
         return self._keeper is None or seen >= {stat.identity for stat in linux.found_below(self._keeper.pid)}
 
+    def _tell_frozen(self) -> None:
+        """Who takes a lasting tree over is told what to wake: before it is stopped."""
+        if self._socket is not None and self.home is not None and self.home.lasts:
+            listed = frozen_list([stat.identity for stat in self._stopped])
+            with contextlib.suppress(OSError):  # the tree's end will deal with that
+                socket.send_fds(self._socket, [marshal.dumps(("frozen",))], [listed])
+            os.close(listed)
+
     def _wake(self) -> None:
         for stat in reversed(self._stopped):
             linux.send(stat, signal.SIGCONT)
         self._stopped.clear()
         if self._group is not None:
             cgroup.freeze(self._group, frozen=False)
+        self._tell_frozen()
         self._gate.release()
 
     def _say(self, message: tuple[str, int], descriptors: Sequence[int]) -> None:

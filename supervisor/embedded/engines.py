@@ -82,10 +82,10 @@ class Engines(Base):
         config = house.kinds.parse_config(new.kind, new.config)
         self._pool(new.pool)
         on_interrupt = new.on_interrupt or kind.on_interrupt
-        if on_interrupt is OnInterrupt.RESUME and not kind.checkpoints:
+        if on_interrupt is OnInterrupt.RESUME and not kind.resumes(config):
             raise ValidationFailed(
-                f"The kind {new.kind} has no checkpoints to resume from; use fail or retry.",
-                errors=[{"loc": ["on_interrupt"], "msg": "this kind has no checkpoints", "type": "on_interrupt"}],
+                f"The kind {new.kind} has no checkpoints to resume from with this config; use fail or retry.",
+                errors=[{"loc": ["on_interrupt"], "msg": "there are no checkpoints", "type": "on_interrupt"}],
             )
         uid = house.new_id("eng")
         return Spec(

@@ -47,6 +47,7 @@ SEEN = {
         "ticker.t0 +process",
         "disposed",
     ),
+    "tmux.md": ("demo is in /usr", "tmux -S .*/tmux attach -t =main", "pair is disposed of"),
     "operations.md": ("status +healthy", "engine.started +night", "night is disposed of"),
 }
 """What the commands of a page print, in this order."""

@@ -27,6 +27,7 @@ PARTS: Final = {
     "engines": (
         "spawn", "list", "show", "state", "start", "stop", "restart", "pause", "resume", "dispose", "why", "processes",
     ),
+    "attach": ("attach",),
     "runs": ("run", "submit", "runs", "cancel", "retry"),
     "events": ("events", "logs"),
     "people": ("requests", "reply", "approve", "reject"),

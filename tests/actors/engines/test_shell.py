@@ -1,4 +1,4 @@
-"""The shell kind: one session on a real terminal, driven through a real house."""
+"""The shell kind: one session on a real terminal, or in a real tmux, driven through a real house."""
 
 import os
 import signal
@@ -14,9 +14,16 @@ from protocol.specs import PauseMode
 from supervisor import EmbeddedHouse
 
 
+@pytest.fixture(params=["pty", "tmux"])
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-async def shell(drive: Any, tmp_path: Path) -> str:
-    engine: str = await drive.spawn("shell", {"cwd": str(tmp_path), "rows": 33, "cols": 111})
+async def shell(drive: Any, tmp_path: Path, backend: str) -> str:
+    config = {"cwd": str(tmp_path), "rows": 33, "cols": 111, "backend": backend}
+    engine: str = await drive.spawn("shell", config)
     return engine
 
 
@@ -48,8 +55,8 @@ async def test_a_failing_command_fails_the_run_and_keeps_the_result(drive: Any, 
     assert await said(drive, shell, "echo on") == "on\n"
 
 
-async def test_a_failing_command_may_be_a_result_like_another(drive: Any) -> None:
-    shell = await drive.spawn("shell", {"fail_on_exit": False})
+async def test_a_failing_command_may_be_a_result_like_another(drive: Any, backend: str) -> None:
+    shell = await drive.spawn("shell", {"fail_on_exit": False, "backend": backend})
     run = await drive.run(shell, "false")
     assert (run.status, run.result["exit_code"]) == ("completed", 1)
 
@@ -90,20 +97,21 @@ async def test_a_command_reads_its_stdin_or_the_end_of_file(drive: Any, shell: s
     assert await said(drive, shell, {"command": "wc -c", "stdin": "x" * 300_000}) == "300000\n"
 
 
-async def test_programs_see_a_terminal_of_the_size_that_was_asked_for(drive: Any, shell: str) -> None:
+async def test_programs_see_a_terminal_of_the_size_that_was_asked_for(drive: Any, shell: str, backend: str) -> None:
     assert await said(drive, shell, "stty size; test -t 1 && test -t 2 && echo tty") == "33 111\ntty\n"
     size = "import os; print(*os.get_terminal_size())"
     assert await said(drive, shell, f'python3 -c "{size}"; echo $LINES $COLUMNS $TERM') == (
-        "111 33\n33 111 xterm-256color\n"
+        f"111 33\n33 111 {backend.replace('pty', 'xterm')}-256color\n"
     )
     assert "\x1b[" in await said(drive, shell, "ls --color=auto -d /")
 
 
 async def test_the_environment_is_harmless_and_what_the_config_says(
-    drive: Any, monkeypatch: pytest.MonkeyPatch
+    drive: Any, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "s3cret")
-    shell = await drive.spawn("shell", {"env": {"GREETING": "hello there", "TERM": "dumb"}})
+    env = {"GREETING": "hello there", "TERM": "dumb"}
+    shell = await drive.spawn("shell", {"env": env, "backend": backend})
     assert await said(drive, shell, "echo $GREETING $TERM [$SECRET_TOKEN]") == "hello there dumb []\n"
 
 
@@ -287,8 +295,8 @@ async def test_descriptors_are_given_back(drive: Any, shell: str) -> None:
     assert descriptors() == before
 
 
-async def test_another_shell_will_do(drive: Any) -> None:
-    shell = await drive.spawn("shell", {"shell": "/bin/sh"})
+async def test_another_shell_will_do(drive: Any, backend: str) -> None:
+    shell = await drive.spawn("shell", {"shell": "/bin/sh", "backend": backend})
     await said(drive, shell, "X=5")
     assert (await drive.run(shell, "if then (")).status == "failed"
     assert await said(drive, shell, "echo $X") in ("5\n", "\n")
@@ -302,14 +310,16 @@ async def test_another_shell_will_do(drive: Any) -> None:
         ({"shell": "/bin/true"}, "does not take commands"),
     ],
 )
-async def test_what_no_retry_mends_is_failed_with_a_sentence(drive: Any, config: dict[str, Any], says: str) -> None:
-    ended = await drive.last_exit("shell", config)
+async def test_what_no_retry_mends_is_failed_with_a_sentence(
+    drive: Any, backend: str, config: dict[str, Any], says: str
+) -> None:
+    ended = await drive.last_exit("shell", {**config, "backend": backend})
     assert ended["cause"] == "unmendable"
     assert says in ended["error"]
 
 
 @pytest.mark.parametrize(
-    "config", [{"backend": "tmux"}, {"rows": 0}, {"env": {"A=B": "c"}}, {"env": {"A": "\0"}}, {"cwd": ""}, {"no": 1}]
+    "config", [{"backend": "screen"}, {"rows": 0}, {"env": {"A=B": "c"}}, {"env": {"A": "\0"}}, {"cwd": ""}, {"no": 1}]
 )
 async def test_a_config_that_cannot_be_meant_is_refused(house: EmbeddedHouse, config: dict[str, Any]) -> None:
     with pytest.raises(ValidationFailed):

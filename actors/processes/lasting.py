@@ -1,0 +1,154 @@
+"""Process trees that outlive their house: where the next house finds them, and how it takes them over.
+
+An ordinary keeper kills its tree when the daemon dies. One that lasts is a program of its own, in no tree of ours, with
+a socket in a folder that only we may enter: the tree's home. The daemon that has hold of it is the one that is
+connected; when that dies the keeper waits for the next. Nothing else differs: it is the subreaper of all below it, it
+starts and signals, and its last word proves that nothing is left.
+
+A home is named by the engine's uid alone, so a house that has forgotten an engine finds its tree by that nobody claims
+the name, and ends it (`standing`, `Tree.end`).
+"""
+
+from __future__ import annotations
+
+import array
+import marshal
+import os
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from actors.processes.guardian import PROGRAM, ROOT
+
+__all__ = ["NAME_LENGTH", "Held", "Home", "homes", "standing"]
+
+CALL_S = 2.0
+"""A keeper that says nothing for this long is as good as dead."""
+
+NAME_LENGTH = 12
+"""How much of a uid names a home: its random end. A path to a socket may have 107 bytes (unix(7))."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A keeper that we are connected to. `serial`: the highest number of a program that it started; `frozen`: (pid,
+    start) of what the last tree had stopped.
+    """
+
+    socket: socket.socket
+    keeper: int
+    serial: int
+    frozen: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder of one tree: `keeper` is its keeper's socket, the rest is its engine's. `lasts`: whether the tree is
+    to outlive us; if not, it is a folder like another, removed with the tree.
+    """
+
+    path: Path
+    lasts: bool
+
+    @classmethod
+    def of(cls, folder: Path, uid: str, *, lasts: bool) -> Home:
+        return cls(folder / uid[-NAME_LENGTH:], lasts)
+
+    @property
+    def occupied(self) -> bool:
+        """Whether something was left here. Reads the disk."""
+        return os.path.lexists(self.path)
+
+    def marker(self, house: str) -> str:
+        """By which a tree is found that lost its keeper."""
+        return f"{house}.lasting.{self.path.name}"
+
+    def make(self) -> None:
+        """Raises OSError."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700, exist_ok=True)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    async def call(self) -> Held | None:
+        """Take hold of the keeper here; None when there is none that answers."""
+        ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours.setblocking(False)
+            ours.connect(str(self.path / "keeper"))
+            with trio.fail_after(CALL_S):
+                await trio.lowlevel.wait_readable(ours)
+            hello, given, _, _ = socket.recv_fds(ours, 4096, 1)
+            keeper, serial = marshal.loads(hello)  # noqa: S302 - written by our own program
+            return Held(ours, keeper, serial, _listed(given))
+        except (OSError, EOFError, ValueError, TypeError, trio.TooSlowError):
+            ours.close()
+            return None
+        except BaseException:
+            ours.close()
+            raise
+
+    async def settle(self) -> Held:
+        """Start a keeper here and take hold of it. Raises OSError."""
+        self.make()
+        where = self.path / "keeper"
+        where.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+            door.bind(str(where))
+            door.listen(1)
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.posix_spawn(  # noqa: ASYNC221 - it is only started
+                    sys.executable,
+                    [sys.executable, "-I", "-S", "-c", PROGRAM, ROOT, "last", str(self.path)],
+                    {},
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, door.fileno(), 0),
+                        (os.POSIX_SPAWN_DUP2, null, 1),
+                        (os.POSIX_SPAWN_DUP2, null, 2),
+                    ],
+                    setsid=True,
+                )
+            finally:
+                os.close(null)
+        held = await self.call()
+        if held is None:
+            raise TimeoutError("the keeper of the process tree did not start")
+        return held
+
+
+def frozen_list(identities: list[tuple[int, int]]) -> int:
+    """A descriptor that holds it; the caller closes it."""
+    descriptor = os.memfd_create("frozen", os.MFD_CLOEXEC)
+    flat = array.array("q", [number for identity in identities for number in identity])
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(flat.tobytes())
+    return descriptor
+
+
+def _listed(descriptors: list[int]) -> tuple[tuple[int, int], ...]:
+    found = array.array("q")
+    for descriptor in descriptors:
+        found.frombytes(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+        os.close(descriptor)
+    return tuple(zip(found[::2], found[1::2], strict=True))
+
+
+def homes(folder: Path) -> list[Home]:
+    """All that were left in a folder. Reads the disk."""
+    return [Home(path, lasts=True) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+
+
+async def standing(folder: Path) -> list[Home]:
+    """The homes in a folder whose keepers answer; of the others nothing can be taken over."""
+    found = []
+    for home in homes(folder):
+        if held := await home.call():
+            held.socket.close()
+            found.append(home)
+    return found
