@@ -9,7 +9,16 @@ import trio
 
 from protocol.times import epoch_ms
 from supervisor import NewEngine, SqliteStore
+from supervisor.house import Filter
 from tests.e2e.daemons import running
+from web.client import RemoteHouse
+
+
+async def acted(house: RemoteHouse) -> None:
+    """Until it has acted once more."""
+    async with house.events(Filter(types=("run.queued",))) as events:
+        with trio.fail_after(60):
+            await events.receive()
 
 
 async def test_a_schedule_acts_exactly_once_for_each_time_through_kills(tmp_path: Path) -> None:
@@ -21,13 +30,13 @@ async def test_a_schedule_acts_exactly_once_for_each_time_through_kills(tmp_path
                 "catch_up": "all",
             }  # fmt: skip
             await house.call("POST", "schedules", body=schedule)
-        for _ in range(3):
-            await trio.sleep(1.3)
+        for _ in range(2):
+            async with daemon.client() as house:
+                await acted(house)
             await daemon.kill()
-            await trio.sleep(0.7)
-            await daemon.start()
+            await daemon.start()  # which takes longer than from one time to the next
         async with daemon.client() as house:
-            await trio.sleep(1.5)
+            await acted(house)
             await house.call("PATCH", "schedules", "tick", body={"enabled": False})
             shown: Any = await house.call("GET", "schedules", "tick")
         assert await daemon.stop() == 0
@@ -40,5 +49,5 @@ async def test_a_schedule_acts_exactly_once_for_each_time_through_kills(tmp_path
     due = (epoch_ms(shown["last"]["due_at"]) - epoch_ms(shown["created_at"])) / 1000
     assert len(fired) == shown["fired"] == round(due)
     assert (shown["missed"], shown["refused"]) == (0, 0)
-    assert len(fired) >= 6
+    assert len(fired) >= 3
     await store.close()

@@ -240,7 +240,7 @@ async def test_output_that_is_followed_ends_with_its_credential_too(house: Recor
         await trio.sleep_forever()
 
     house.gives["output"] = (b"", 0)
-    house.follow = follow  # type: ignore[method-assign]
+    house.follow = follow  # type: ignore[method-assign]  # it goes on for ever here
     async with served_to(keys, house) as server, server.ask("/api/v1/runs/r/output?follow=true") as reader:
         await reader.head()
         assert await reader.chunk() == b"begun"

@@ -32,7 +32,7 @@ def create(
     pool: Pool,
     kind: Annotated[str | None, typer.Option(help="The kind of its template.")] = None,
     config: Annotated[list[str] | None, typer.Option(help="The template's config: key=value or JSON.")] = None,
-    max_engines: Annotated[int, typer.Option(min=1, help="How many engines it may have.")] = 100,
+    max_engines: Annotated[int | None, typer.Option(min=1, help="How many engines it may have (100).")] = None,
     max_running: Annotated[int | None, typer.Option(min=1, help="How many of them may be up at once.")] = None,
     spec: Annotated[str | None, typer.Option(help="Further members, as a JSON object.")] = None,
 ) -> None:
@@ -40,13 +40,34 @@ def create(
     from protocol.bodies import NewPool
     from protocol.edge import parse
 
-    members: dict[str, Any] = texts.json_of(spec, "--spec") if spec else {}
-    members |= {"id": pool, "max_engines": max_engines, "max_running": max_running}
-    if kind is not None:
-        members["template"] = {"kind": kind, "config": texts.table(config or [])}
-    new = parse(NewPool, members)
+    members = _members(kind, config, max_engines=max_engines, max_running=max_running, spec=spec)
+    new = parse(NewPool, {**members, "id": pool})
     made = asked.house(lambda house: house.create_pool(new))
     asked.done(made, made.id)
+
+
+@command(app)
+def change(
+    asked: Asked,
+    pool: Pool,
+    kind: Annotated[str | None, typer.Option(help="The kind of a new template.")] = None,
+    config: Annotated[list[str] | None, typer.Option(help="That template's config: key=value or JSON.")] = None,
+    max_engines: Annotated[int | None, typer.Option(min=1, help="How many engines it may have.")] = None,
+    max_running: Annotated[int | None, typer.Option(min=1, help="How many of them may be up at once.")] = None,
+    spec: Annotated[str | None, typer.Option(help="Further members, as a JSON object; null takes one away.")] = None,
+) -> None:
+    """Change what is named of a pool. A new template touches new engines only."""
+    from protocol.bodies import PatchPool
+    from protocol.edge import parse
+
+    if config and kind is None:
+        raise typer.BadParameter("--config is a new template's: give its --kind too")
+    members = _members(kind, config, max_engines=max_engines, max_running=max_running, spec=spec)
+    if not members:
+        raise typer.BadParameter("name what is to change")
+    patch = parse(PatchPool, members)
+    changed = asked.house(lambda house: house.patch_pool(pool, patch, frozenset(members)))
+    asked.done(changed, f"{pool} is changed")
 
 
 @command(app)
@@ -107,6 +128,17 @@ def dispose(
 ) -> None:
     """Dispose of all its engines."""
     _send(asked, pool, "dispose", "", force=force)
+
+
+def _members(kind: str | None, config: list[str] | None, *, spec: str | None, **limits: int | None) -> dict[str, Any]:
+    """The members of a pool that a command line names."""
+    members: dict[str, Any] = texts.json_of(spec, "--spec") if spec else {}
+    if not isinstance(members, dict):
+        raise typer.BadParameter("--spec must be a JSON object")
+    members |= {name: value for name, value in limits.items() if value is not None}
+    if kind is not None:
+        members["template"] = {"kind": kind, "config": texts.table(config or [])}
+    return members
 
 
 def _send(asked: Asked, pool: str, action: Any, reason: str, *, force: bool = False) -> None:

@@ -205,6 +205,16 @@ def test_pools_are_made_and_commanded(cli: Cli) -> None:
     code, out, _ = cli("pool", "pause", "crew", "--reason", "night")
     assert (code, engine in out) == (0, True)
     assert json.loads(cli("pool", "show", "crew", "--json")[1])["max_engines"] == 5
+    assert cli("pool", "change", "crew", "--max-engines", "7", "--spec", '{"idle_s": 60}')[:2] == (
+        0,
+        "crew is changed\n",
+    )
+    assert cli("pool", "change", "crew", "--spec", '{"idle_s": null, "max_running": 3}')[0] == 0
+    shown = json.loads(cli("pool", "show", "crew", "--json")[1])
+    assert (shown["max_engines"], shown["max_running"], shown["idle_s"]) == (7, 3, None)
+    assert shown["template"]["kind"] == "probe"
+    for wrong in ((), ("--config", "a=1"), ("--spec", "[]"), ("--spec", '{"colour": 1}')):
+        assert cli("pool", "change", "crew", *wrong)[0] == 2
     assert cli("pool", "delete", "crew")[0] == 4
     assert cli("pool", "delete", "crew", "--force")[0] == 0
     assert "crew" not in cli("pool", "list")[1]
