@@ -9,13 +9,13 @@ credentials, rate, route and body come one layer above.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
+from supervisor.entropy import Entropy
 from web.asgi import App, Message, Receive, Scope, Send
 from web.cors import ORIGIN, granted, is_preflight, preflight_headers
 from web.limits import Limits
@@ -38,6 +38,7 @@ LIVE: Final = "/health/live"
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _ALIVE = b'{"status":"live"}'
+_random = Entropy()
 _OWN_SITE = frozenset({b"same-origin", b"none"})
 
 
@@ -210,4 +211,4 @@ def _request_id(scope: Scope) -> str:
     sent = values_of(scope, b"x-request-id")
     if len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0]):
         return sent[0].decode("ascii")
-    return secrets.token_hex(16)
+    return f"{_random.getrandbits(128):032x}"
