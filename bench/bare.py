@@ -16,11 +16,12 @@ import trio
 from actors.cell import Cell
 from actors.children import ChildPolicy
 from actors.engine import Config, Engine
-from actors.host import EngineEnv
+from actors.host import EngineEnv, Siblings
 from actors.journaling import Journaling
 from actors.observer import Observer, Unobserved
 from actors.ref import Ref
 from protocol.decide import Decision, Exit, decide
+from protocol.errors import NotFound
 from protocol.events import Row
 from protocol.ids import Ids
 from protocol.requests import Request
@@ -116,6 +117,9 @@ class Bare:
 
     def idle_s(self, cell: Cell) -> float | None:
         return None
+
+    def siblings(self, cell: Cell) -> Siblings:
+        raise NotFound("A bare host has no pools.")
 
     def late(self, cell: Cell) -> None:
         pass

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -69,7 +70,7 @@ async def test_an_installed_workflow_takes_an_issue_to_a_branch(installed: Path,
     await run_git(["git", "init", "--quiet", str(tmp_path / "repository")])
     await run_git([*git, "commit", "--quiet", "--allow-empty", "--message", "first"])
     agent = str(root / "examples/workflow/tests/scripted_agent.py")
-    config = {name: str(tmp_path / name) for name in ("issues", "repository", "worktrees")}
+    config: dict[str, Any] = {name: str(tmp_path / name) for name in ("issues", "repository", "worktrees")}
     config |= {"agent": "coder", "test_argv": ["grep", "42", "answer.txt"]}
     async with running(tmp_path / "state", env={"PYTHONPATH": str(installed)}) as daemon, daemon.client() as house:
         coder = {"argv": [sys.executable, agent], "cwd": str(tmp_path)}

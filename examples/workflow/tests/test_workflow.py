@@ -15,7 +15,7 @@ import trio
 from enginehouse_workflow import Workflow
 
 from protocol.commands import Approve, Cancel, Reject, Skip
-from protocol.specs import PauseMode
+from protocol.specs import OnInterrupt, PauseMode
 from protocol.wire import RunInfo
 from supervisor import EmbeddedHouse, Filter, NewEngine, NewRun, SqliteStore, open_supervisor
 
@@ -47,7 +47,7 @@ async def opened(place: Path, **config: Any) -> AsyncIterator[EmbeddedHouse]:
     store = SqliteStore(place / "journal.db")
     async with open_supervisor(store=store, kinds=[Workflow], directory=place / "state", grace_s=2) as house:
         agent = {"argv": [sys.executable, str(AGENT)], "cwd": str(place)}
-        await house.put("coder", NewEngine(kind="process", id="coder", config=agent, on_interrupt="retry"))
+        await house.put("coder", NewEngine(kind="process", id="coder", config=agent, on_interrupt=OnInterrupt.RETRY))
         config = {
             "issues": str(place / "issues"), "repository": str(place / "repository"), "agent": "coder",
             "worktrees": str(place / "worktrees"), "test_argv": [sys.executable, "-c", TESTS], **config,
