@@ -25,8 +25,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditInfo:
-    """One row of the audit trail. `operation`: the route's; `type`: the command's; `status` and `slug`: of a refusal;
-    `count`: how many requests a row stands for that counts refusals of strangers; `body`: only at level `request`.
+    """One row of the audit trail. `operation`: the route's; `type`: the command's; `status` and `slug`: of a refusal
+    (`refresh-token-reused`: of the login that it ended); `count`: how many requests a row stands for that counts
+    refusals of strangers; `body`: only at level `request`.
     """
 
     seq: int

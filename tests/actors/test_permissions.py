@@ -46,30 +46,30 @@ def test_a_tool_without_a_kind_is_not_matched_by_an_empty_one() -> None:
 @pytest.mark.parametrize(
     "pattern, path, verdict",
     [
-        ("src/**", "/work/src/a/b.py", ALLOW),
-        ("src/*", "/work/src/b.py", ALLOW),
-        ("src/*", "/work/src/a/b.py", ASK),
-        ("src/**", "/work/src/../secret", ASK),
-        ("src/**", "/work/srcs/a", ASK),
+        ("src/**", "/site/src/a/b.py", ALLOW),
+        ("src/*", "/site/src/b.py", ALLOW),
+        ("src/*", "/site/src/a/b.py", ASK),
+        ("src/**", "/site/src/../secret", ASK),
+        ("src/**", "/site/srcs/a", ASK),
         ("/etc/*", "/etc/passwd", ALLOW),
-        ("**", "/work/x", ALLOW),
+        ("**", "/site/x", ALLOW),
         ("**", "/etc/passwd", ASK),
-        ("**/*.py", "/work/a/b.py", ALLOW),
+        ("**/*.py", "/site/a/b.py", ALLOW),
     ],
 )
 def test_a_path_is_matched_as_it_really_is(pattern: str, path: str, verdict: Verdict) -> None:
-    assert decide([rule(ALLOW, path=pattern)], edit(path), root="/work") is verdict
+    assert decide([rule(ALLOW, path=pattern)], edit(path), root="/site") is verdict
 
 
 def test_allowing_needs_every_path_and_denying_needs_one() -> None:
-    both = edit("/work/src/a", "/work/.git/config")
-    assert decide([rule(ALLOW, path="src/**")], both, root="/work") is ASK
-    assert decide([rule(ALLOW), rule(DENY, path=".git/**")], both, root="/work") is DENY
+    both = edit("/site/src/a", "/site/.git/config")
+    assert decide([rule(ALLOW, path="src/**")], both, root="/site") is ASK
+    assert decide([rule(ALLOW), rule(DENY, path=".git/**")], both, root="/site") is DENY
 
 
 def test_a_rule_with_a_path_or_a_command_says_nothing_of_what_has_none() -> None:
-    assert decide([rule(ALLOW, path="**")], run("ls"), root="/work") is ASK
-    assert decide([rule(DENY, command="*")], edit("/work/a"), root="/work") is ASK
+    assert decide([rule(ALLOW, path="**")], run("ls"), root="/site") is ASK
+    assert decide([rule(DENY, command="*")], edit("/site/a"), root="/site") is ASK
 
 
 @pytest.mark.parametrize(
@@ -119,10 +119,10 @@ def test_what_was_always_allowed_is_that_very_line(line: str) -> None:
     )
 )
 def test_what_was_always_allowed_is_that_very_file(name: str) -> None:
-    learned = rule_of(edit(f"/work/{name}"), ALLOW)
+    learned = rule_of(edit(f"/site/{name}"), ALLOW)
     assert learned is not None
-    assert decide([learned], edit(f"/work/{name}")) is ALLOW
-    assert decide([learned], edit(f"/work/{name}x")) is ASK
+    assert decide([learned], edit(f"/site/{name}")) is ALLOW
+    assert decide([learned], edit(f"/site/{name}x")) is ASK
 
 
 def test_no_rule_is_learned_of_what_touches_several_files_or_cannot_be_written_down() -> None:

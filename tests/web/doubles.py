@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from protocol.runs import Priority
 from protocol.specs import OnInterrupt, OnStall, Restart
 from protocol.wire import Accepted, CommandInfo, DrainInfo, EngineInfo, HealthInfo, MailboxInfo, Page, RunInfo
+from supervisor.documents import Documents
 from supervisor.house import Caller, Frame
 from web.app import Api, create_app
 from web.asgi import App, Message
@@ -134,7 +135,9 @@ class MemoryTables:
         return self.of.setdefault(name, MemoryTable())
 
 
-def identity(tables: MemoryTables | None = None, *, wall: Callable[[], float] = lambda: NOW_S, **more: Any) -> Identity:
+def identity(
+    tables: Callable[[str], Documents] | None = None, *, wall: Callable[[], float] = lambda: NOW_S, **more: Any
+) -> Identity:
     """Without threads, and with passwords that cost nothing."""
     made: dict[str, Any] = {
         "admin": ADMIN,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from trio.testing import MockClock
 from protocol.audit import Outcome
 from supervisor import EmbeddedHouse
 from supervisor.audit import Trail
+from supervisor.documents import HouseDocuments
 from supervisor.store.audit import verify_chain
 from tests.supervisor.houses import EPOCH, KINDS, BreakingStore, a_house, wall
 from tests.web.doubles import ADMIN, Client, Got, identity
@@ -26,7 +28,7 @@ class Daemon:
 
     def __init__(self, house: EmbeddedHouse, level: Any = "metadata") -> None:
         self.house = house
-        known = identity(wall=wall)
+        known = identity(partial(HouseDocuments, house), wall=wall)
         self.keys = known.keys
         self.strangers = Strangers(house, wall=wall)
         api = create_app(house, identity=known, audit=house, audit_level=level, wall=wall)
@@ -116,11 +118,15 @@ async def test_the_row_of_a_login_says_whose_it_is(daemon: Daemon, autojump_cloc
     stranger = daemon.client(None)
     login = {"username": "ann", "password": new["password"]}
     tokens = (await stranger.post("/api/v1/auth/login", login)).json
-    for status in (200, 401):  # the second time the login is over, and that is what is journaled
+    for status in (200, 401):  # the second time the login is ended, and that is what is journaled
         got = await stranger.post("/api/v1/auth/refresh", {"refresh_token": tokens["refresh_token"]})
         assert got.status == status
-    said = [(row.get("principal"), row["data"]["operation"]) for row in (await daemon.rows())[1:]]
-    assert said == [("user:ann", "login"), ("user:ann", "refresh"), ("user:ann", "refresh")]
+    said = [(row.get("principal"), row["data"]["operation"], row["data"].get("slug")) for row in await daemon.rows()]
+    assert said[1:] == [
+        ("user:ann", "login", None),
+        ("user:ann", "refresh", None),
+        ("user:ann", "refresh", "refresh-token-reused"),
+    ]
 
 
 @pytest.mark.parametrize("level", ["metadata", "request"])

@@ -124,6 +124,8 @@ class Families:
         if not _same(match[3], family.current):
             log.warning("a refresh token was used twice: its family is over", subject=family.subject, family=family.id)
             _known(caller, family)
+            if caller.trail is not None:
+                caller.trail.note(slug="refresh-token-reused")
             await self.revoke(family.id, caller)
             raise _over()
         secret = secrets.token_urlsafe(32)
