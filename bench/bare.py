@@ -21,6 +21,7 @@ from actors.journaling import Journaling
 from actors.observer import Observer, Unobserved
 from actors.ref import Ref
 from protocol.decide import Decision, Exit, decide
+from protocol.errors import NotFound
 from protocol.events import Row
 from protocol.ids import Ids
 from protocol.requests import Request
@@ -118,7 +119,7 @@ class Bare:
         return None
 
     def siblings(self, cell: Cell) -> Siblings:
-        raise LookupError("there are no other engines here")
+        raise NotFound("A bare host has no pools.")
 
     def late(self, cell: Cell) -> None:
         pass

@@ -133,7 +133,7 @@ class Workflow(Engine):
             await ctx.emit("workflow.decided", {"revision": plan["revision"], "status": status, "by": decided.by})
             if status == "rejected":
                 self.count(ctx, "rejections")
-        return None if plan["status"] == "skipped" else plan["text"]
+        return None if plan["status"] == "skipped" else str(plan["text"])
 
     async def propose(self, ctx: RunContext, issue: Issue, former: dict[str, Any]) -> dict[str, Any]:
         """The next revision of the plan."""
