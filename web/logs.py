@@ -16,8 +16,12 @@ from typing import Any, Final, TextIO
 
 import orjson
 import structlog
+import trio
 
 __all__ = ["HotLog", "LogFile", "opened_log", "set_level"]
+
+OFTEN: Final = frozenset({"enginehouse.access"})
+"""The loggers whose lines are written together."""
 
 FILE_BYTES: Final = 16 << 20
 KEPT: Final = 4
@@ -34,17 +38,17 @@ class LogFile:
         self._file = self._opened()
         self._size_bytes = os.fstat(self._file.fileno()).st_size
 
-    def write(self, line: bytes) -> None:
-        """One whole line. A full disk loses lines of the log and never a promise of the house."""
+    def write(self, lines: bytes) -> None:
+        """Whole lines. A full disk loses lines of the log and never a promise of the house."""
         if self._size_bytes >= self._limit_bytes:
             self._turn()
         try:
-            self._size_bytes += self._file.write(line)
+            self._size_bytes += self._file.write(lines)
         except OSError:
             return
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Nothing is held back here."""
 
     def close(self) -> None:
         self._file.close()
@@ -62,10 +66,41 @@ class LogFile:
         self._file, self._size_bytes = self._opened(), 0
 
 
+class Together:
+    """Lines that are written often, into a `file`: those of one turn of trio's loop in one piece. Each write lets go of
+    the interpreter, and waits for it behind the journal's threads. Outside of trio nothing is held.
+    """
+
+    def __init__(self, file: LogFile) -> None:
+        self._file = file
+        self._held: list[bytes] = []
+
+    def write(self, line: bytes) -> None:
+        try:
+            if not self._held:
+                trio.lowlevel.current_trio_token().run_sync_soon(self.put)
+        except RuntimeError:
+            self._file.write(line)
+        else:
+            self._held.append(line)
+
+    def flush(self) -> None:
+        """At the end of the turn."""
+
+    def put(self) -> None:
+        """What is held goes into the file."""
+        held, self._held = self._held, []
+        if held:
+            self._file.write(b"".join(held))
+
+
 @contextmanager
 def opened_log(directory: Path, level: str, *, screen: TextIO | None = None) -> Iterator[LogFile]:
     """Log into `directory` (and on `screen` when it is a terminal) until the block is left."""
     file = LogFile(directory)
+    together = Together(file)
+    # They only need `write` and `flush`.
+    each, often = structlog.BytesLogger(file), structlog.BytesLogger(together)  # type: ignore[arg-type]
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -78,7 +113,7 @@ def opened_log(directory: Path, level: str, *, screen: TextIO | None = None) -> 
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.BytesLoggerFactory(file=file),  # type: ignore[arg-type]  # it needs `write` and `flush`
+        logger_factory=lambda name="", *_: often if name in OFTEN else each,
         cache_logger_on_first_use=False,  # a module's logger outlives this block
     )
     libraries = _Libraries(logging.WARNING)
@@ -88,6 +123,7 @@ def opened_log(directory: Path, level: str, *, screen: TextIO | None = None) -> 
     finally:
         logging.getLogger().removeHandler(libraries)
         structlog.reset_defaults()
+        together.put()
         file.close()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+import trio.testing
 
 from web.logs import HotLog, LogFile, opened_log
 
@@ -90,3 +91,22 @@ def test_a_hot_log_follows_each_configuration(tmp_path: Path) -> None:
         assert hot() is hot()
     assert [line["event"] for line in lines(first.path)] == ["one"]
     assert [line["event"] for line in lines(second.path)] == ["two"]
+
+
+async def test_what_is_written_often_goes_out_together_at_the_end_of_the_turn(tmp_path: Path) -> None:
+    with opened_log(tmp_path, "info") as file:
+        often = HotLog("enginehouse.access")
+        for number in range(3):
+            often().info("request", number=number)
+        structlog.get_logger("another").info("at once")
+        assert [line["event"] for line in lines(file.path)] == ["at once"]
+        await trio.testing.wait_all_tasks_blocked()
+        assert [line.get("number") for line in lines(file.path)] == [None, 0, 1, 2]
+        often().info("last words")
+    assert lines(file.path)[-1]["event"] == "last words"
+
+
+def test_outside_of_trio_nothing_is_held(tmp_path: Path) -> None:
+    with opened_log(tmp_path, "info") as file:
+        HotLog("enginehouse.access")().info("request")
+        assert [line["event"] for line in lines(file.path)] == ["request"]
