@@ -40,7 +40,7 @@ def add(app: typer.Typer) -> None:
     for name, function in (
         ("spawn", spawn), ("list", list_engines), ("show", show_one), ("state", state), ("start", start),
         ("stop", stop), ("restart", restart), ("pause", pause), ("resume", resume), ("dispose", dispose),
-        ("why", why), ("processes", processes), ("ps", processes),
+        ("why", why), ("processes", processes),
     ):  # fmt: skip
         command(app, name)(function)
 

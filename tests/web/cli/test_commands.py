@@ -141,7 +141,7 @@ def test_an_engine_is_steered(cli: Cli, probe: str) -> None:
     assert cli("restart", probe, "--wait", "10")[0] == 0
     assert json.loads(cli("show", probe, "--json")[1])["incarnation"] == 3
     assert "event" not in cli("processes", probe)[1]
-    assert json.loads(cli("ps", probe, "--json")[1])["total"]["processes"] == 0
+    assert json.loads(cli("processes", probe, "--json")[1])["total"]["processes"] == 0
     assert json.loads(cli("state", probe)[1])["seq"] > 0
     assert cli("state", probe, "nothing")[0] == 3
 
