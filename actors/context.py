@@ -21,6 +21,7 @@ from actors.children import ChildPolicy, ResourceLimits, Sandbox
 from actors.engine import Finished, RequestExpired, RunInput
 from actors.output import Output
 from actors.processes import Process
+from actors.processes.linux import Stat
 from actors.question import Question
 from actors.secrets import Masking, Reference
 from protocol.bodies import NewRun
@@ -444,11 +445,19 @@ class Context:
         """Who is in this incarnation's process tree now."""
         return self._incarnation.tree.alive()
 
-    async def end_newer(self, before: frozenset[tuple[int, int]], parent: Process, *, term_s: float = 0.5) -> None:
-        """End what came into the process tree since `alive` was `before`: what `parent`, which stays, has started, and
-        orphans; and spare what others that were there have started. What cannot be ended is logged.
+    async def end_newer(
+        self,
+        before: frozenset[tuple[int, int]],
+        parent: int,
+        *,
+        meant: Callable[[Stat], bool] = lambda _: True,
+        term_s: float = 0.5,
+    ) -> None:
+        """End what came into the process tree since `alive` was `before`: what the process `parent`, which stays, has
+        started, and orphans, as far as `meant` says so; and spare what others that were there have started, and what
+        `spawn_process` has. What cannot be ended is logged.
         """
-        for leak in await self._incarnation.tree.end_newer(before, parent.pid, term_s):
+        for leak in await self._incarnation.tree.end_newer(before, parent, term_s, meant=meant):
             self.log(f"A process of a run that was ended is still there: {leak.name} ({leak.why}).", pid=leak.pid)
 
     async def adopt(self) -> bool:

@@ -35,7 +35,7 @@ async def end_unclaimed(house: Supervisor, views: Iterable[View]) -> None:
     async with trio.open_nursery() as nursery:
         for home in homes(folder):
             if home not in claimed:
-                nursery.start_soon(Tree(home.marker(house.name), home=home).end, TERM_S)
+                nursery.start_soon(Tree(home.marker(house.name), house.children, home).end, TERM_S)
 
 
 def _claims(view: View) -> bool:

@@ -21,17 +21,11 @@ class Job:
     """One command in a session.
 
     `done`: it has ended, with `status`, or None when the session was hung up. `settled`: that, or its output could not
-    be kept, which is `error`. `before`: who was in the process tree when it began.
+    be kept, which is `error`. `before`: who was in the process tree when it began, None while it was not told to.
     """
 
-    def __init__(
-        self,
-        sink: Sink | None = None,
-        *,
-        masking: Masking | None = None,
-        before: frozenset[tuple[int, int]] = frozenset(),
-    ) -> None:
-        self.before = before
+    def __init__(self, sink: Sink | None = None, *, masking: Masking | None = None) -> None:
+        self.before: frozenset[tuple[int, int]] | None = None
         self.begun = trio.Event()
         self.done = trio.Event()
         self.settled = trio.Event()

@@ -23,7 +23,7 @@ import os
 import shlex
 import signal
 import termios
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
 
 import trio
@@ -74,9 +74,12 @@ START = f'exec "$@" <&{ORDERS} {COMMAND}<&4 {STDIN}<&5 {ORDERS}<&- 4<&- 5<&- >/d
 class Session:
     """See the module. Make one with `open`, and give `attend` a task; whoever opened it calls `close`."""
 
-    def __init__(self, process: Process, orders: int, files: dict[int, int], *, traced: bool) -> None:
+    prepare = PREPARE
+
+    def __init__(self, ctx: Context, process: Process, orders: int, files: dict[int, int]) -> None:
         terminal = process.stdout
         assert isinstance(terminal, Terminal)
+        self._ctx = ctx
         self._process = process
         self._terminal = terminal
         # Between two commands nobody else may have the terminal open, and that would read as its end.
@@ -84,7 +87,7 @@ class Session:
         self._eof = trio.Event()
         self._closed = False
         self._orders = orders
-        self._traced = traced  # the shell's environment names a trace
+        self._traced = ctx.trace is not None  # the shell's environment names a trace
         self.job: Job | None = None  # the command in hand
         self._marks = Marks()  # of its own
         self._files = files  # ours, by the number that the shell has them at
@@ -107,11 +110,7 @@ class Session:
             start = ["/bin/sh", "-c", START, "sh", shell, *FLAGS.get(PurePath(shell).name, ("-i",))]
             process = await ctx.spawn_process(start, env=env, pty=size, descriptors=[heard, *readable], **bounds)
             owned.pop_all()
-        return cls(process, orders, files, traced=ctx.trace is not None)
-
-    @property
-    def shell(self) -> Process:
-        return self._process
+        return cls(ctx, process, orders, files)
 
     @property
     def usable(self) -> bool:
@@ -121,6 +120,7 @@ class Session:
         """Have the shell run a command; there is one at a time. Its output comes out as the program wrote it. What it
         starts finds `trace` in the environment, and nothing of an earlier command's.
         """
+        job.before = self._ctx.alive()
         self.job, self._marks = job, Marks()
         with contextlib.suppress(termios.error):
             modes = termios.tcgetattr(self._terminal.fd)
@@ -137,9 +137,9 @@ class Session:
         self._traced = trace is not None
         self._order(f"{told}{self._print('begin')}; . {source} <{feed} >/dev/tty 2>&1")
 
-    async def end(self, job: Job, sweep: Callable[[], Awaitable[None]]) -> None:
-        """Bring the command to its end: the ladder to it alone; `sweep` ends whatever else it started; and when nothing
-        helps the shell.
+    async def end(self, job: Job) -> None:
+        """Bring the command to its end: the ladder to it alone; then whatever else it started, also what left its
+        process group; and when nothing helps the shell. Jobs of earlier commands stay.
         """
         with trio.move_on_after(BEGIN_S):
             await job.begun.wait()
@@ -152,7 +152,8 @@ class Session:
             self._signal(signum)
             with trio.move_on_after(answer_s):
                 await job.done.wait()
-        await sweep()
+        if job.before is not None:
+            await self._ctx.end_newer(job.before, self._process.pid)
         with trio.move_on_after(KILLED_S):
             await job.done.wait()
         if not job.done.is_set():

@@ -10,18 +10,19 @@ begins a new session.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
-import trio
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.children import ChildPolicy
 from actors.context import Context, RunContext
 from actors.engine import CannotStart, Engine, RunFailed, RunInput
+from actors.engines.console import Console
 from actors.engines.job import Job
 from actors.engines.programs import ProgramConfig, Text, Word, cannot_start, exceeded, refuse
-from actors.engines.session import PREPARE, Session
+from actors.engines.session import Session
 from actors.engines.tmux import TmuxSession, lacking
 from actors.processes import SpawnFailed
 from protocol.edge import load
@@ -35,6 +36,7 @@ BUBBLEWRAPPED = (
     " process ids that nobody outside could tell; use landlock, or the backend pty"
 )
 
+AnySession = Session | TmuxSession
 Size = Annotated[int, Field(ge=1, le=1000)]
 
 
@@ -78,8 +80,7 @@ class Shell(Engine):
 
     def __init__(self, config: ShellConfig) -> None:
         super().__init__(config)
-        self._session: Session | TmuxSession | None = None
-        self._held = False
+        self._console: Console[AnySession] | None = None
 
     @classmethod
     def refuse(cls, config: ShellConfig, children: ChildPolicy) -> None:
@@ -102,9 +103,12 @@ class Shell(Engine):
         """CannotStart: there is no such directory, shell or secret, or the shell does not take commands."""
         if shutil.which(self.config.shell) is None:
             raise CannotStart(f"There is no shell {self.config.shell!r}, or it cannot be executed.")
+        on_tmux = self.config.backend == "tmux"
+        opened: Callable[[], Awaitable[AnySession]] = partial(self._open_tmux if on_tmux else self._open, ctx)
+        self._console = console = Console(ctx, opened, self.config.shell)
         try:
-            if self.config.backend == "pty" or not await self._adopt(ctx):
-                await self._begin(ctx)
+            if not on_tmux or not await self._adopt(ctx, console):
+                await console.begin()
         except SpawnFailed as error:
             raise cannot_start(error) from error
         except RunFailed as failed:
@@ -113,14 +117,9 @@ class Shell(Engine):
     async def on_run(self, ctx: RunContext, run: RunInput) -> dict[str, Any]:
         """RunFailed: `exit-status`, `timeout` (both with the result kept), `cannot-start` for a new session."""
         wanted = Command(command=run.input) if isinstance(run.input, str) else load(Command, run.input)
-        session, job = await self._job(ctx, run, wanted)
-        began = ctx.time()
-        try:
-            in_time = await _settled(ctx, job, wanted.timeout_s)
-        finally:  # not `except Cancelled`: out of a nursery that comes in a group
-            if not job.done.is_set() and not ctx.leaving:
-                with trio.CancelScope(shield=True):
-                    await self._end(ctx, session, job)
+        assert self._console is not None
+        job, began = await self._job(ctx, self._console, run, wanted), ctx.time()
+        in_time = await self._console.settled(job, wanted.timeout_s)
         if job.error is not None:
             raise job.error
         if job.status is None:  # hung up by `on_stop`: in a stopping engine this ends the run as what it is
@@ -142,83 +141,44 @@ class Shell(Engine):
         return result
 
     async def on_pause(self, ctx: Context) -> None:
-        self._held = True
+        if self._console is not None:
+            self._console.held()
 
     async def on_resume(self, ctx: Context) -> None:
-        """What was given up while it was frozen comes to its end now: beside this, for the terminal is read again only
-        when this has returned.
-        """
-        self._held = False
-        session = self._session
-        if session is not None and session.job is not None and session.job.killed:
-            ctx.nursery.start_soon(_end, ctx, session, session.job)
+        if self._console is not None:
+            self._console.released()
 
     async def on_stop(self, ctx: Context) -> None:
         """The command in hand ends at once, for its terminal hangs up; one in tmux goes on if the tree is left to the
         next house.
         """
-        if self._session is not None:
-            self._session.close()
+        if self._console is not None:
+            self._console.close()
         if self.config.backend == "tmux" and not ctx.leaving:
             ctx.update("terminal", None)
 
-    async def _job(self, ctx: RunContext, run: RunInput, wanted: Command) -> tuple[Session | TmuxSession, Job]:
+    async def _job(self, ctx: RunContext, console: Console[AnySession], run: RunInput, wanted: Command) -> Job:
         """The command of this run, begun, or found in the session."""
-        session = self._session
+        session = console.session
         if run.resumed and isinstance(session, TmuxSession) and session.stray and session.stray.run_id == run.id:
             stray, session.stray = session.stray, None
             if stray.job is not None:
                 await stray.job.join(ctx.output)
-                return session, stray.job
+                return stray.job
         elif run.resumed:
             raise RunFailed("interrupted", "The session in which its command ran is gone.")
-        session = await self._idle_session(ctx)
-        job = Job(ctx.output, masking=ctx.masking(), before=ctx.alive())
+        if isinstance(session, TmuxSession) and session.stray is not None:
+            await self._end_stray(ctx, session)
+        try:
+            session = await console.idle()
+        except (SpawnFailed, CannotStart) as error:
+            raise RunFailed("cannot-start", str(error)) from error
+        job = Job(ctx.output, masking=ctx.masking())
         if isinstance(session, Session):
             session.begin(job, wanted.command, wanted.stdin, ctx.trace)
         else:
             session.begin(job, wanted.command, wanted.stdin, ctx.trace, run_id=run.id)
-        return session, job
-
-    async def _end(self, ctx: Context, session: Session | TmuxSession, job: Job) -> None:
-        """The command is not wanted any more. Held, the session may be frozen: its end is seen to at the resume."""
-        if self._held:
-            session.kill(job)
-        else:
-            await _end(ctx, session, job)
-
-    async def _idle_session(self, ctx: Context) -> Session | TmuxSession:
-        session = self._session
-        if isinstance(session, TmuxSession) and session.stray is not None:
-            await self._end_stray(ctx, session)
-        if session is not None and session.job is not None:  # given up while frozen; it comes to its end since then
-            async with ctx.process_wait():
-                await session.job.done.wait()
-        if session is not None and session.usable:
-            return session
-        ctx.log("The shell had ended; this is a new session.", level="warning")
-        try:
-            return await self._begin(ctx)
-        except (SpawnFailed, CannotStart) as error:
-            raise RunFailed("cannot-start", str(error)) from error
-
-    async def _begin(self, ctx: Context) -> Session | TmuxSession:
-        session = await (self._open_tmux(ctx) if self.config.backend == "tmux" else self._open(ctx))
-        ctx.nursery.start_soon(session.attend, ctx)
-        job = Job()
-        session.begin(job, PREPARE if isinstance(session, Session) else session.prepare)
-        try:
-            async with ctx.process_wait():
-                await job.done.wait()
-        finally:
-            ready = job.status == 0 and job.begun.is_set()
-            if not ready:
-                session.close()
-        if not ready:
-            ended = f" and ended with status {job.status}" if job.status is not None else ""
-            raise RunFailed("cannot-start", f"The shell {self.config.shell!r} does not take commands{ended}.")
-        self._session = session
-        return session
+        return job
 
     async def _open(self, ctx: Context) -> Session:
         config = self.config
@@ -226,7 +186,8 @@ class Shell(Engine):
         return await Session.open(ctx, config.shell, env=env, size=(config.rows, config.cols), bounds=config.bounds)
 
     async def _open_tmux(self, ctx: Context) -> TmuxSession:
-        config, before = self.config, self._session
+        config = self.config
+        before = self._console.session if self._console is not None else None
         assert not isinstance(before, Session)
         if shutil.which("tmux") is None:
             raise CannotStart("There is no program tmux in PATH; install it, or use the backend pty.")
@@ -242,7 +203,7 @@ class Shell(Engine):
         ctx.update("terminal", session.terminal() | {"rows": config.rows, "cols": config.cols})
         return session
 
-    async def _adopt(self, ctx: Context) -> bool:
+    async def _adopt(self, ctx: Context, console: Console[AnySession]) -> bool:
         """Whether the session that the last house left goes on."""
         config = self.config
         env = await ctx.environment(config.env, api=config.api)  # and so their secrets are hidden in what it says
@@ -250,8 +211,7 @@ class Shell(Engine):
         if session is None:
             return False
         session.set_next(await self._own(ctx, env))
-        self._session = session
-        ctx.nursery.start_soon(session.attend, ctx)
+        console.take(session)
         await session.ready()
         if ctx.on_interrupt is not OnInterrupt.RESUME:
             await self._end_stray(ctx, session)
@@ -275,32 +235,3 @@ class Shell(Engine):
 def _refused(where: str, problem: str) -> ValidationFailed:
     fault = {"loc": ["config", where], "msg": problem, "type": "not_allowed_here"}
     return ValidationFailed(f"config.{where}: {problem}.", errors=[fault])
-
-
-async def _end(ctx: Context, session: Session | TmuxSession, job: Job) -> None:
-    """End a command and all that it started, also what left its process group; jobs of earlier ones stay."""
-    if isinstance(session, TmuxSession):
-        await session.end(job)
-    else:
-        await session.end(job, partial(ctx.end_newer, job.before, session.shell))
-
-
-async def _settled(ctx: RunContext, job: Job, timeout_s: float | None) -> bool:
-    """Wait until the job is settled. False: the time was over first; it counts from when the command begins."""
-    in_time = True
-    async with trio.open_nursery(strict_exception_groups=True) as nursery:
-
-        async def limit(seconds: float) -> None:
-            nonlocal in_time
-            async with ctx.process_wait():
-                await job.begun.wait()
-            await ctx.sleep(seconds)
-            in_time = job.settled.is_set()
-            nursery.cancel_scope.cancel()
-
-        if timeout_s is not None:
-            nursery.start_soon(limit, timeout_s)
-        async with ctx.process_wait():
-            await job.settled.wait()
-        nursery.cancel_scope.cancel()
-    return in_time

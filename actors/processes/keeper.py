@@ -16,7 +16,7 @@ Where a tree has a control group, its keeper kills through that too, and its las
 it remove the group: a second proof, that does not rest on parentage.
 
 A keeper that lasts (`LastingKeeper`) is the exception to the second: it was asked to outlive the daemon, and waits at a
-socket of its own for the next one to take its tree over.
+socket of its own for the next one to take its tree over. It has a guardian of its own, which lasts as well.
 
 The guardian forks rather than starts keepers because a fork shares its memory and takes a millisecond. Each of these
 programs talks on descriptor 0, a SOCK_SEQPACKET pair; a message is one marshalled tuple (both ends are the same
@@ -54,12 +54,40 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class LastingKeeper(Station):
+class Keeper(Station):
+    """Starts the programs of one tree, signals them, and outlives all of them."""
+
+    def handle(self, message: tuple[object, ...], descriptors: list[int]) -> None:
+        match message:
+            case ("spawn", int(serial)):
+                request, reply, report, *stdio = descriptors
+                program = marshal.loads(os.pread(request, os.fstat(request).st_size, 0))  # noqa: S302 - by the daemon
+                self.group = program["group"]
+                pid = fork_program(program, reply, stdio)
+                if pid > 0:
+                    self.reports[pid] = serial, report
+                    descriptors.remove(report)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            case ("signal", int(serial), int(signum)):
+                # Who is in `reports` is not buried yet, so its pid cannot mean anybody else.
+                for pid in [pid for pid, (number, _) in self.reports.items() if number == serial]:
+                    _signal_group(pid, signum)
+            case ("kill", *_):
+                raise Leave(killing=True)
+            case ("end", *_):
+                self.terminate(reversed(linux.descendants(os.getpid())))
+                if self.group:
+                    cgroup.freeze(self.group, frozen=False)  # what was told to end now does, and nothing else
+                raise Leave
+
+
+class LastingKeeper(Keeper):
     """A keeper that waits, when its daemon has gone, for the next one: on descriptor 0 is then where that calls.
 
-    Whoever calls is told (our pid, the highest number of a program so far), with the last list of the frozen as a
-    descriptor, if there is one. It leaves when it has nothing to keep any more, or the folder of its socket is gone, so
-    that nobody could ever call.
+    Whoever calls is told (our pid, that of the guardian above us or 0, the highest number of a program so far, the
+    control group), with the last list of the frozen as a descriptor, if there is one. It leaves when it has nothing to
+    keep any more, or the folder of its socket is gone, so that nobody could ever call.
     """
 
     def __init__(self, folder: str) -> None:
@@ -67,8 +95,20 @@ class LastingKeeper(Station):
         self.frozen: int | None = None
         self.serials = 0
         self._folder = folder
+        self._guardian = os.getppid()
         self._door = self.socket
         self._called = False
+
+    def handle(self, message: tuple[object, ...], descriptors: list[int]) -> None:
+        match message:
+            case ("frozen",):
+                if self.frozen is not None:
+                    os.close(self.frozen)
+                (self.frozen,) = descriptors
+                return
+            case ("spawn", int(serial)):
+                self.serials = serial
+        super().handle(message, descriptors)
 
     def patience_ms(self) -> float | None:
         return FORSAKEN_S * 1000 if self.socket is self._door else None
@@ -85,7 +125,8 @@ class LastingKeeper(Station):
             self._called = True
         os.dup2(self.socket.fileno(), 0)
         if self.socket is not self._door:
-            hello = marshal.dumps((os.getpid(), self.serials))
+            guardian = self._guardian if os.getppid() == self._guardian else 0
+            hello = marshal.dumps((os.getpid(), guardian, self.serials, self.group))
             with contextlib.suppress(OSError):
                 socket.send_fds(self.socket, [hello], [] if self.frozen is None else [self.frozen])
         return False
@@ -99,9 +140,6 @@ class LastingKeeper(Station):
 def main() -> None:
     """The guardian: forks one keeper for each descriptor it is sent."""
     _prepare()
-    # No collector: it would touch, and so copy, the pages that all keepers share.
-    gc.disable()
-    gc.freeze()
     guardian = Station(b"house-guardian")
     keepers: set[int] = set()
     asking: list[int] = []  # where to say that no stray is left
@@ -122,7 +160,7 @@ def main() -> None:
             os.close(descriptors[0])
             for descriptor in asking:
                 os.close(descriptor)
-            _leave_by(lambda: keep(Station(b"house-keeper")))
+            _leave_by(lambda: keep(Keeper(b"house-keeper")))
         keepers.add(child)
         os.close(descriptors[0])
 
@@ -142,10 +180,19 @@ def main() -> None:
 
 
 def last(folder: str) -> None:
-    """A keeper that lasts, in a program of its own. Descriptor 0 is where daemons call, in that folder."""
+    """A keeper that lasts, and above it a guardian of its own: when it is killed, what it kept falls to that. In a
+    program of its own; descriptor 0 is where daemons call, in that folder.
+    """
     _prepare()
     os.chdir("/")
-    _leave_by(lambda: keep(LastingKeeper(folder)))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        ours.close()  # the other end stays open for as long as the keeper is there
+        _leave_by(lambda: keep(LastingKeeper(folder)))
+    theirs.close()
+    os.dup2(ours.fileno(), 0)
+    ours.close()
+    _leave_by(lambda: Station(b"house-guardian").serve(lambda *_: None))
 
 
 def _prepare() -> None:
@@ -153,6 +200,9 @@ def _prepare() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    # No collector: it would touch, and so copy, the pages that are shared with what is forked.
+    gc.disable()
+    gc.freeze()
 
 
 def _leave_by(work: Callable[[], None]) -> None:
@@ -165,40 +215,9 @@ def _leave_by(work: Callable[[], None]) -> None:
         os._exit(code)
 
 
-def keep(keeper: Station) -> None:
-    """A keeper: starts the programs of one tree, signals them, and outlives all of them."""
-
-    def handle(message: tuple[object, ...], descriptors: list[int]) -> None:
-        match message:
-            case ("spawn", int(serial)):
-                if isinstance(keeper, LastingKeeper):
-                    keeper.serials = serial
-                request, reply, report, *stdio = descriptors
-                program = marshal.loads(os.pread(request, os.fstat(request).st_size, 0))  # noqa: S302 - as above
-                keeper.group = program["group"]
-                pid = fork_program(program, reply, stdio)
-                if pid > 0:
-                    keeper.reports[pid] = serial, report
-                    descriptors.remove(report)
-                for descriptor in descriptors:
-                    os.close(descriptor)
-            case ("signal", int(serial), int(signum)):
-                # Who is in `reports` is not buried yet, so its pid cannot mean anybody else.
-                for pid in [pid for pid, (number, _) in keeper.reports.items() if number == serial]:
-                    _signal_group(pid, signum)
-            case ("frozen", *_) if isinstance(keeper, LastingKeeper):
-                if keeper.frozen is not None:
-                    os.close(keeper.frozen)
-                (keeper.frozen,) = descriptors
-            case ("kill", *_):
-                raise Leave(killing=True)
-            case ("end", *_):
-                keeper.terminate(reversed(linux.descendants(os.getpid())))
-                if keeper.group:
-                    cgroup.freeze(keeper.group, frozen=False)  # what was told to end now does, and nothing else
-                raise Leave
-
-    keeper.serve(handle)
+def keep(keeper: Keeper) -> None:
+    """Serve, to the last word."""
+    keeper.serve(keeper.handle)
     tell(0, b"empty")
 
 

@@ -3,7 +3,8 @@
 An ordinary keeper kills its tree when the daemon dies. One that lasts is a program of its own, in no tree of ours, with
 a socket in a folder that only we may enter: the tree's home. The daemon that has hold of it is the one that is
 connected; when that dies the keeper waits for the next. Nothing else differs: it is the subreaper of all below it, it
-starts and signals, and its last word proves that nothing is left.
+starts and signals, there is a guardian above it, and its last word proves that nothing is left. Where the house has
+control groups the tree has one, which outlives the house as well; the keeper knows which it is.
 
 A home is named by the engine's uid alone, so a house that has forgotten an engine finds its tree by that nobody claims
 the name, and ends it (`standing`, `Tree.end`).
@@ -35,13 +36,16 @@ NAME_LENGTH = 12
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A keeper that we are connected to. `serial`: the highest number of a program that it started; `frozen`: (pid,
-    start) of what the last tree had stopped.
+    """A keeper that we are connected to. `guardian`: the pid of the one above it, 0 when that was killed; `serial`: the
+    highest number of a program that it started; `group`: the control group of these, or ""; `frozen`: (pid, start) of
+    what the last tree had stopped.
     """
 
     socket: socket.socket
     keeper: int
+    guardian: int
     serial: int
+    group: str
     frozen: tuple[tuple[int, int], ...]
 
 
@@ -84,8 +88,8 @@ class Home:
             with trio.fail_after(CALL_S):
                 await trio.lowlevel.wait_readable(ours)
             hello, given, _, _ = socket.recv_fds(ours, 4096, 1)
-            keeper, serial = marshal.loads(hello)  # noqa: S302 - written by our own program
-            return Held(ours, keeper, serial, _listed(given))
+            keeper, guardian, serial, group = marshal.loads(hello)  # noqa: S302 - written by our own program
+            return Held(ours, keeper, guardian, serial, group, _listed(given))
         except (OSError, EOFError, ValueError, TypeError, trio.TooSlowError):
             ours.close()
             return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator
 
 MARKER = "ENGINEHOUSE_TREE"
@@ -153,7 +154,7 @@ def marked(markers: Iterable[str], *, keep: Iterable[str] = ()) -> list[Stat]:
     for pid, stat in everyone.items():
         if not stat.alive or pid in spared or not _ours(pid):
             continue
-        for entry in _read(f"/proc/{pid}/environ").split(b"\0"):
+        for entry in environment(pid):
             if entry in kept:
                 spared.add(pid)
             elif any(entry == mark or entry.startswith(mark + b".") for mark in wanted):
@@ -172,6 +173,16 @@ def command(pid: int, most: int) -> tuple[str, ...]:
     """Its command line, as it says itself, cut after so many bytes; empty for a zombie, or one that wiped it."""
     line = _read(f"/proc/{pid}/cmdline")[:most].rstrip(b"\0")
     return tuple(word.decode(errors="replace") for word in line.split(b"\0")) if line else ()
+
+
+def environment(pid: int) -> set[bytes]:
+    """The `name=value` of the environment that it was started with; empty for one that may not be looked at."""
+    return set(_read(f"/proc/{pid}/environ").split(b"\0"))
+
+
+def now_ticks() -> int:
+    """This moment, as `Stat.start_ticks` counts."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
 def booted_at() -> int:

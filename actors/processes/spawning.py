@@ -109,6 +109,11 @@ class Program:
             sentence = f"cannot start {argv0!r}: {said} ({stage})"
         return SpawnFailed(sentence, reason=reason, errno=code, argv0=argv0)
 
+    def unlimited(self, name: str, why: str) -> SpawnFailed:
+        """For a limit that cannot be set."""
+        sentence = f"cannot start {self.argv[0]!r}: its limit {name} {why}"
+        return SpawnFailed(sentence, reason="no-limit", errno=errno.EOPNOTSUPP, argv0=self.argv[0])
+
     def _searched(self) -> str:
         return "" if "/" in self.argv[0] else f" in PATH {self.env.get('PATH', os.defpath)!r}"
 
@@ -135,9 +140,7 @@ def program(
     if not made.argv or any("\0" in word for word in words) or any("=" in name or not name for name in wanted):
         raise made.failed("arguments", errno.EINVAL)
     if lacking := policy.lacking(bounds):
-        name, why = lacking
-        sentence = f"cannot start {made.argv[0]!r}: its limit {name} {why}"
-        raise SpawnFailed(sentence, reason="no-limit", errno=errno.EOPNOTSUPP, argv0=made.argv[0])
+        raise made.unlimited(*lacking)
     try:
         made = replace(made, place=policy.place(where) if workspace is None else policy.workspace(workspace))
         if sandbox is not None:

@@ -22,12 +22,12 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import trio
 
-from actors.children import ChildPolicy, ResourceLimits, Sandbox
+from actors.children import CONTROLLER_OF, ChildPolicy, ResourceLimits, Sandbox
 from actors.processes import cgroup, linux
 from actors.processes.guardian import guardian
 from actors.processes.lasting import Held, Home, frozen_list
@@ -39,6 +39,8 @@ from actors.processes.streams import Descriptors, pipe, pipes, terminal
 
 LEAVE_S = 1.0
 """How long our own programs have to end by themselves when the tree is left, and a keeper after its last word."""
+
+GUARDIAN = "house-guardian"
 
 LOOK_S = (0.0005, 0.02)  # how soon a process that was told to stop is looked at again: first, and at most
 KILL_AGAIN_S = 0.1
@@ -79,14 +81,15 @@ class Tree:
         self.policy = policy or ChildPolicy()
         self.home = home
         self.frozen = False
-        self._socket: socket.socket | None = (
-            None  # to the keeper, from the first program to the proof that none is left
-        )
+        self._socket: socket.socket | None = None  # to the keeper, from the first program to the proof
         self._keeper: linux.Stat | None = None
+        self._guardian: linux.Stat | None = None  # of a tree that lasts
         self._serial = itertools.count(1)
         self._started: list[Process] = []
         self._group: str | None = None  # from the first program on, as long as the socket
+        self._adopted = False
         self._confined: Confined | None = None
+        self._bound: ResourceLimits | None = None
         self._meter = Meter()
         self._stopped: list[linux.Stat] = []  # by freeze, parents first
         self._ended = False
@@ -133,20 +136,20 @@ class Tree:
         Raises:
             SpawnFailed: It could not be started. Cancelled: it was not started, or it is killed.
         """
-        groups = self.policy.groups
         wanted = program(
             argv, cwd, env, self.marker, terminal=pty is not None, policy=self.policy, workspace=workspace,
-            limits=limits, sandbox=sandbox, group=groups.path(self.marker) if groups is not None else "",
+            limits=limits, sandbox=sandbox,
         )  # fmt: skip
         async with self._gate:
             if self._ended:
                 raise wanted.failed("the tree has ended", errno.ESHUTDOWN)
-            if self._socket is None and self.home is not None and self.home.lasts:
+            if self._socket is None and (home := self._lasting) is not None:
                 try:
-                    if not await self._take_over(self.home):
-                        self._hold(await self.home.settle())
+                    if not await self._take_over(home):
+                        self._hold(await home.settle())
                 except OSError as error:
                     raise wanted.failed("keeper", error.errno or errno.EIO) from error
+            wanted = self._grouped(wanted)
             try:
                 self._join(wanted)
             except OSError as error:
@@ -185,22 +188,31 @@ class Tree:
     async def adopt(self) -> bool:
         """Take over what an earlier house left in our home, thawed. False: nothing that could be taken over."""
         async with self._gate:
-            return self.home is not None and self.home.lasts and await self._take_over(self.home)
+            home = self._lasting
+            return home is not None and await self._take_over(home)
+
+    @property
+    def _lasting(self) -> Home | None:
+        return self.home if self.home is not None and self.home.lasts else None
 
     async def _take_over(self, home: Home) -> bool:
         held = await home.call() if home.occupied else None
         if held is None:
             return False
         self._hold(held)
+        self._adopted = True
         for pid, start_ticks in reversed(held.frozen):
             stat = linux.read(pid)
             if stat is not None and stat.identity == (pid, start_ticks):
                 linux.send(stat, signal.SIGCONT)
+        if self._group is not None:
+            cgroup.freeze(self._group, frozen=False)
         self._tell_frozen()
         return True
 
     def _hold(self, held: Held) -> None:
-        self._socket, self._keeper = held.socket, linux.read(held.keeper)
+        self._socket, self._keeper, self._group = held.socket, linux.read(held.keeper), held.group or None
+        self._guardian = linux.read(held.guardian) if held.guardian else None
         self._serial = itertools.count(held.serial + 1)
 
     async def leave(self) -> None:
@@ -216,8 +228,11 @@ class Tree:
             self._socket = None
 
     def bind(self, pid: int, limits: ResourceLimits) -> None:
-        """Let these, over the policy's, hold for a process of the tree and what it starts. Raises OSError."""
-        for what, soft, hard in rlimits(limits.over(self.policy.limits)):
+        """Let these, over the policy's, hold for a process of the tree and what it starts. `confined` names them from
+        then on. Raises OSError.
+        """
+        self._bound = limits.over(self.policy.limits)
+        for what, soft, hard in rlimits(self._bound):
             _, most = resource.prlimit(pid, what)
             ceiling = most if hard < 0 else hard if most < 0 else min(hard, most)
             resource.prlimit(pid, what, (soft if ceiling < 0 else min(soft, ceiling), ceiling))
@@ -246,16 +261,28 @@ class Tree:
 
     @property
     def confined(self) -> Confined | None:
-        """What holds its processes, by what was started last; None when nothing was."""
-        return self._confined
+        """What holds its processes, by what was bound last, else by what was started last; None when nothing was."""
+        if self._confined is None or self._bound is None:
+            return self._confined
+        return replace(self._confined, limits=self._bound)
 
     def alive(self) -> frozenset[tuple[int, int]]:
         """Who is in the tree now, each by pid and start."""
         return frozenset(stat.identity for stat in self._alive())
 
-    async def end_newer(self, before: frozenset[tuple[int, int]], parent: int, term_s: float) -> list[Leak]:
+    async def end_newer(
+        self,
+        before: frozenset[tuple[int, int]],
+        parent: int,
+        term_s: float,
+        *,
+        meant: Callable[[linux.Stat], bool] = lambda _: True,
+    ) -> list[Leak]:
         """End what came since `alive` was `before`, and leave what those have started since: SIGTERM, at most `term_s`
         seconds, SIGKILL, at most `KILL_S` seconds. `parent` was there, and what it has started since ends all the same.
+
+        `meant`: of the children of `parent` and the orphans, which are to end, each with all below it. A program that
+        we started is none of these.
 
         Returns what could not be ended. Cancellation does not cut it short.
         """
@@ -264,7 +291,7 @@ class Tree:
             for signum, patience_s in ((signal.SIGTERM, term_s), (signal.SIGKILL, KILL_S)):
                 told: set[tuple[int, int]] = set()
                 with trio.move_on_after(patience_s):
-                    while found := self._newer(before, parent):
+                    while found := self._newer(before, parent, meant):
                         for stat in found:
                             if stat.identity not in told or signum == signal.SIGKILL:
                                 told.add(stat.identity)
@@ -275,16 +302,19 @@ class Tree:
                     break
         return [leak(stat) for stat in found]
 
-    def _newer(self, before: frozenset[tuple[int, int]], parent: int) -> list[linux.Stat]:
+    def _newer(
+        self, before: frozenset[tuple[int, int]], parent: int, meant: Callable[[linux.Stat], bool]
+    ) -> list[linux.Stat]:
         if self._keeper is None:
             return []
         everyone = {stat.pid: stat for stat in linux.found_below(self._keeper.pid)}
+        ours = {process.pid for process in self._started if process.returncode is None}
 
         def is_newer(stat: linux.Stat) -> bool:
-            if stat.identity in before:
+            if stat.identity in before or stat.pid in ours:
                 return False
             above = everyone.get(stat.ppid)
-            return above is None or above.pid == parent or is_newer(above)
+            return meant(stat) if above is None or above.pid == parent else is_newer(above)
 
         return [stat for stat in everyone.values() if is_newer(stat)]
 
@@ -323,20 +353,24 @@ class Tree:
         self._ended = True
         with trio.CancelScope(shield=True):
             async with self._ending:
-                if self._socket is None and self.home is not None and self.home.lasts and self.home.occupied:
-                    await self._take_over_to_end(self.home)
-                leaks = [] if self._socket is None else await self._end(self._socket, term_s)
+                leaks: list[Leak] = []
+                if self._socket is None and (home := self._lasting) is not None and home.occupied:
+                    leaks = await self._take_over_to_end(home)
+                if self._socket is not None:
+                    leaks = await self._end(self._socket, term_s)
                 if self.home is not None and not leaks:
                     self.home.remove()
         return leaks
 
-    async def _take_over_to_end(self, home: Home) -> None:
-        """Frozen stays frozen until it is told to end. Without a keeper what is left is found by its marker."""
+    async def _take_over_to_end(self, home: Home) -> list[Leak]:
+        """Frozen stays frozen until it is told to end. Without a keeper what is left is found by its marker, and in its
+        control group; the result is what of that could not be ended.
+        """
         held = await home.call()
         if held is not None:
             self._hold(held)
-        else:
-            await reap_leftovers(self.marker)
+            return []
+        return (await reap_leftovers(self.marker, groups=self.policy.groups))[1]
 
     async def _end(self, ours: socket.socket, term_s: float) -> list[Leak]:
         if self.frozen:
@@ -351,7 +385,7 @@ class Tree:
             leaks = await self._emptied(ours)
         if leaks is None:
             with contextlib.suppress(OSError):
-                if self.home is not None and self.home.lasts:
+                if self._lasting is not None:
                     ours.send(marshal.dumps(("kill",)))
                 else:
                     ours.shutdown(socket.SHUT_WR)  # for the keeper this is the daemon's death: it kills
@@ -369,8 +403,8 @@ class Tree:
         self._socket = None
         for process in self._started:
             await process.wait()
-        if self.home is not None and self.home.lasts:
-            await self._bury_keeper()
+        if self._lasting is not None:
+            await self._guardian_gone(LEAVE_S)
         else:
             await guardian.leave()
         return []
@@ -388,17 +422,23 @@ class Tree:
                 for stat in self._alive():
                     linux.send(stat, signal.SIGKILL)
 
-    async def _bury_keeper(self) -> None:
-        """One that lasts is our own child, unless we took it over."""
-        if self._keeper is not None:
-            with contextlib.suppress(OSError), trio.move_on_after(LEAVE_S):
-                pidfd = os.pidfd_open(self._keeper.pid)
-                try:
-                    await trio.lowlevel.wait_readable(pidfd)
-                finally:
-                    os.close(pidfd)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._keeper.pid, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
+    async def _guardian_gone(self, within_s: float) -> bool:
+        """Wait for the end of a lasting tree's own guardian: it leaves when nothing is below it."""
+        above = self._guardian
+        if above is None:
+            return True
+        gone = False
+        with contextlib.suppress(OSError), trio.move_on_after(within_s):
+            pidfd = os.pidfd_open(above.pid)
+            try:
+                linux.send(above, signal.SIGCONT)  # somebody may have stopped it
+                await trio.lowlevel.wait_readable(pidfd)
+                gone = True
+            finally:
+                os.close(pidfd)
+        with contextlib.suppress(ChildProcessError):  # it is our child, unless we took the tree over
+            os.waitpid(above.pid, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
+        return gone or linux.read(above.pid) is None
 
     async def _emptied(self, ours: socket.socket) -> list[Leak]:
         """Wait for the keeper's last word. Without one it was killed, and what it kept has to be looked for: below the
@@ -409,12 +449,11 @@ class Tree:
             if ours.recv(16):
                 return []
         with trio.CancelScope(shield=True):
-            alone = await guardian.alone(KILL_S)
+            alone = await (guardian.alone(KILL_S) if self._lasting is None else self._guardian_gone(KILL_S))
             _, leaks = await reap_leftovers(self.marker, groups=self.policy.groups, term_s=0)
-        if not alone and guardian.pid is not None:
-            leaks.append(
-                Leak(guardian.pid, "house-guardian", "it does not say that all is gone of a killed keeper's tree")
-            )
+        above = guardian.pid if self._lasting is None else self._guardian.pid if self._guardian is not None else None
+        if not alone and above is not None:
+            leaks.append(Leak(above, GUARDIAN, "it does not say that all is gone of a killed keeper's tree"))
         return leaks
 
     def _alive(self) -> list[linux.Stat]:
@@ -429,6 +468,18 @@ class Tree:
             strangers = cgroup.members(self._group) - {stat.pid for stat in found}
             found += [stat for stat in map(linux.read, strangers) if stat is not None and stat.alive]
         return found
+
+    def _grouped(self, wanted: Program) -> Program:
+        """With the control group that it goes to: there is one for all programs of a tree, or none. Raises
+        SpawnFailed for a limit that needs one, of a tree that was begun by a house that had none.
+        """
+        groups = self.policy.groups
+        if not self._adopted and groups is not None:
+            return replace(wanted, group=groups.path(self.marker))
+        limited = [name for name in CONTROLLER_OF if getattr(wanted.limits, name) is not None]
+        if self._group is None and limited:
+            raise wanted.unlimited(limited[0], "bounds a whole tree, and this one was begun without a control group")
+        return replace(wanted, group=self._group or "")
 
     def _join(self, wanted: Program) -> None:
         """Have the control group that the program is to be in, within its bounds. Raises OSError."""
@@ -498,8 +549,10 @@ class Tree:
         return self._keeper is None or seen >= {stat.identity for stat in linux.found_below(self._keeper.pid)}
 
     def _tell_frozen(self) -> None:
-        """Who takes a lasting tree over is told what to wake: before it is stopped."""
-        if self._socket is not None and self.home is not None and self.home.lasts:
+        """Who takes a lasting tree over is told what to wake: before it is stopped. Of what the kernel froze it tells
+        itself.
+        """
+        if self._socket is not None and self._lasting is not None:
             listed = frozen_list([stat.identity for stat in self._stopped])
             with contextlib.suppress(OSError):  # the tree's end will deal with that
                 socket.send_fds(self._socket, [marshal.dumps(("frozen",))], [listed])

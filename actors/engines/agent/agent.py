@@ -22,7 +22,7 @@ from actors.context import Context, RunContext
 from actors.engine import CannotStart, Engine, RunFailed, RunInput
 from actors.engines.agent.checkpoints import Checkpoints
 from actors.engines.agent.config import DEFAULT_RULES, AgentConfig, Block
-from actors.engines.agent.console import Console
+from actors.engines.agent.console import AgentConsole
 from actors.engines.agent.desk import Desk, NoCheckpoint
 from actors.engines.agent.files import Files, Refused
 from actors.engines.agent.model import Model
@@ -97,7 +97,7 @@ class Agent(Engine):
             notebook=Notebook(ctx, record, said),
             showing=showing,
             files=files,
-            console=Console(ctx, config, config.shell),
+            console=AgentConsole(ctx, config, config.shell),
             permissions=Permissions(ctx, (*DEFAULT_RULES, *config.permissions), root=files.root),
             checkpoints=None if config.checkpoints is None else Checkpoints(folder, files, config.checkpoints),
         )

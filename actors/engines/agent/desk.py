@@ -9,7 +9,7 @@ from typing import Any
 from actors.context import Context
 from actors.engines.agent.checkpoints import Checkpoint, Checkpoints, Why
 from actors.engines.agent.config import AgentConfig
-from actors.engines.agent.console import Console
+from actors.engines.agent.console import AgentConsole
 from actors.engines.agent.conversation import Conversation
 from actors.engines.agent.files import Files, Refused
 from actors.engines.agent.model import Model
@@ -36,7 +36,7 @@ class Desk:
     notebook: Notebook
     showing: Showing
     files: Files
-    console: Console
+    console: AgentConsole
     permissions: Permissions
     checkpoints: Checkpoints | None
     saved_for: str = ""

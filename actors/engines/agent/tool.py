@@ -16,7 +16,7 @@ from actors.context import RunContext
 from actors.engine import Config
 from actors.engines import conversing
 from actors.engines.agent.compaction import shown
-from actors.engines.agent.console import Console
+from actors.engines.agent.console import AgentConsole
 from actors.engines.agent.files import Files
 from actors.engines.programs import Bounds, Text
 from actors.permissions import Act
@@ -40,7 +40,7 @@ class Workplace:
 
     ctx: RunContext
     files: Files
-    console: Console
+    console: AgentConsole
     bounds: Bounds
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 __all__ = ["Kept"]
@@ -15,7 +15,7 @@ FILE = "session.json"
 class Kept:
     """`token`: of its marks. `server`, `holder`: the pids of the tmux server, and of what holds the pane open around
     the shell. `serial`: the number of the last command, and `run_id` the run that it was of; `open`: it is in hand,
-    else it has ended with `status`.
+    else it has ended with `status`; `before`: (pid, start) of who was in the process tree when it was told to begin.
     """
 
     token: str
@@ -26,6 +26,7 @@ class Kept:
     open: bool = False
     run_id: str | None = None
     status: int | None = None
+    before: tuple[tuple[int, int], ...] | None = None
 
     def save(self, folder: Path) -> None:
         """In one step. Raises OSError."""
@@ -38,6 +39,7 @@ class Kept:
     def load(cls, folder: Path) -> Kept | None:
         """None for one that was not written by us."""
         try:
-            return cls(**json.loads((folder / FILE).read_bytes()))
+            read = cls(**json.loads((folder / FILE).read_bytes()))
+            return replace(read, before=None if read.before is None else tuple((pid, at) for pid, at in read.before))
         except (OSError, ValueError, TypeError):
             return None

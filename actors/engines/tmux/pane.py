@@ -18,6 +18,11 @@ class Pane:
         self._holder = holder
 
     @property
+    def shell(self) -> int | None:
+        """The pid of the shell; None while there is none."""
+        return next(linux.children(self._holder), None)
+
+    @property
     def shell_group(self) -> int | None:
         """The process group of the shell; None while there is none."""
         for pid in linux.children(self._holder):

@@ -14,11 +14,12 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import trio
 
-from actors.children import ResourceLimits
+from actors.children import CONTROLLER_OF, ResourceLimits
 from actors.context import Context
 from actors.engine import RunFailed
 from actors.engines.programs import Bounds
@@ -71,8 +72,9 @@ OPTIONS = (
 
 
 def outside(bounds: Bounds) -> Bounds:
-    """Where a client of ours starts: what the engine is shut into is not for it."""
-    return {**bounds, "limits": UNBOUND, "sandbox": None}
+    """Where a client of ours starts: what the engine is shut into is not for it, but what bounds the whole tree is."""
+    of_tree = {name: getattr(bounds["limits"], name) for name in CONTROLLER_OF}
+    return {**bounds, "limits": replace(UNBOUND, **of_tree), "sandbox": None}
 
 
 class Gone(Exception):

@@ -81,7 +81,7 @@ class TmuxSession:
     """See the module. Make one with `open` or `adopt`, and give `attend` a task; it raises ServerGone."""
 
     def __init__(self, ctx: Context, shell: str, bounds: Bounds, kept: Kept) -> None:
-        self._folder, self._bounds, self._kept = ctx.home, bounds, kept
+        self._ctx, self._folder, self._bounds, self._kept = ctx, ctx.home, bounds, kept
         self._marks = Marks(kept.token, HIDDEN)
         self._orders = Orders(self._folder, shell, self._marks.printf)
         self._uncooked = Uncooked()
@@ -92,6 +92,7 @@ class TmuxSession:
         self._prompted = trio.Event()
         self._left = trio.Event()  # nobody attends to it any more
         self._interrupted = False  # the command in hand, by us
+        self._ended_ticks = 0  # when the last command ended
         self._newline = b""
         self._typed = False  # the order of the command in hand
         self._closed = self._ended = False
@@ -138,9 +139,7 @@ class TmuxSession:
         server, name, holder = said.split()
         kept = Kept(token, int(server), name, int(holder))
         kept.save(folder)
-        for pid in (kept.holder, *linux.children(kept.holder)):
-            with contextlib.suppress(ProcessLookupError):
-                ctx.bind(pid, bounds["limits"])
+        _bind(ctx, kept, bounds)
         return cls(ctx, shell, bounds, kept)
 
     @classmethod
@@ -150,9 +149,11 @@ class TmuxSession:
         if kept is None or not await is_well(ctx, kept, bounds):
             await ctx.discard()
             return None
+        _bind(ctx, kept, bounds)
         session = cls(ctx, shell, bounds, kept)
         if kept.run_id is not None:
             job = Job(masking=ctx.masking())
+            job.before = None if kept.before is None else frozenset(kept.before)
             job.begun.set()
             job.gap = session._typed = True
             session.job, session.stray = job, Stray(kept.run_id, job)
@@ -191,14 +192,16 @@ class TmuxSession:
         elif self._traced:
             told += "unset TRACEPARENT TRACESTATE; "
         self._traced = trace is not None
-        kept = replace(self._kept, serial=self._kept.serial + 1, run_id=run_id, open=True, status=None)
+        kept = replace(self._kept, serial=self._kept.serial + 1, run_id=run_id, open=True, status=None, before=None)
         self._orders.write(kept.serial, command, stdin, told)
         kept.save(self._folder)
         self._kept, self.job, self._typed, self._interrupted = kept, job, False, False
         self._wanted.set()
 
     async def end(self, job: Job) -> None:
-        """Bring the command to its end: the ladder to it alone, and when nothing helps to the shell."""
+        """Bring the command to its end: the ladder to it alone; then whatever else it started in our pane; and when
+        nothing helps the shell. What people have in the session stays.
+        """
         if job is self.job and not self._typed:
             self._finish(None)
         elif not job.killed:
@@ -211,7 +214,7 @@ class TmuxSession:
                 await job.done.wait()
         for signum, answer_s in LADDER:
             if job.done.is_set():
-                return
+                break
             self._signal(signum)
             with trio.move_on_after(answer_s):
                 await job.done.wait()
@@ -219,9 +222,29 @@ class TmuxSession:
                 with trio.move_on_after(answer_s), contextlib.suppress(Gone):
                     await self._type(self._orders.ending(self._kept.serial))
                     await job.done.wait()
+        await self._sweep(job)
+        with trio.move_on_after(KILLED_S):
+            await job.done.wait()
         if not job.done.is_set():
             self._pane.kill_shell()
             await job.done.wait()
+
+    async def _sweep(self, job: Job) -> None:
+        """End what the command started and did not wait for: children of the shell, and orphans that come from our
+        pane, by their terminal's session or the pane that tmux names in their environment. Not what somebody types once
+        the command has ended, nor what comes from another window.
+        """
+        shell, pane = self._pane.shell, f"TMUX_PANE={self._kept.pane}".encode()
+        if job.before is None or shell is None:
+            return
+        ended = self._ended_ticks if job.done.is_set() else None
+
+        def meant(stat: linux.Stat) -> bool:
+            if ended is not None and stat.start_ticks > ended:
+                return False
+            return stat.ppid == shell or stat.session == self._kept.holder or pane in linux.environment(stat.pid)
+
+        await self._ctx.end_newer(job.before, shell, meant=meant)
 
     def kill(self, job: Job) -> None:
         """SIGKILL to the command alone, all being frozen; the shell itself, at work, is interrupted. One that was not
@@ -365,12 +388,20 @@ class TmuxSession:
     async def _type_order(self) -> None:
         """Once: should it not be known whether it was, it is typed again, and the first that is read counts."""
         n, self._typed = self._kept.serial, True
+        self._note_before()
         try:
             if n > 1:  # a shell that has only just begun could die of it
                 await self._give_up_line()
             await self._type(self._orders.typed(n))
         except Gone:
             self._typed = self._kept.serial != n or not self._orders.waits(n)
+
+    def _note_before(self) -> None:
+        if self.job is not None:
+            self.job.before = self._ctx.alive()
+            self._kept = replace(self._kept, before=tuple(self.job.before))
+            with contextlib.suppress(OSError):  # at worst the next house leaves what the command started
+                self._kept.save(self._folder)
 
     async def _give_up_line(self) -> None:
         """What somebody was typing. A shell may drop what it reads together with the interruption: its prompt first."""
@@ -401,9 +432,17 @@ class TmuxSession:
     def _settle(self, status: int | None) -> None:
         job, self.job = self.job, None
         if job is not None:
+            self._ended_ticks = linux.now_ticks()
             job.status = status
             job.done.set()
             job.settled.set()
+
+
+def _bind(ctx: Context, kept: Kept, bounds: Bounds) -> None:
+    """The limits hold for the shell, and what stands around it."""
+    for pid in (kept.holder, *linux.children(kept.holder)):
+        with contextlib.suppress(ProcessLookupError):
+            ctx.bind(pid, bounds["limits"])
 
 
 async def _after(ctx: Context, seconds: float, scope: trio.CancelScope) -> None:
