@@ -289,7 +289,7 @@ def stops_its_helpers() -> None:
 
 @hostile
 def traces_its_keeper() -> None:
-    [keeper, _] = helpers()
+    keeper = helpers()[0]
 
     def trace() -> None:
         deafen()

@@ -1,6 +1,7 @@
 """Process trees: start programs, see all that comes of them, freeze it, and end it provably.
 
-tree.py      one tree per incarnation of an engine: spawn, processes, freeze, thaw, end
+tree.py      one tree per incarnation of an engine: spawn, processes, freeze, thaw, end; standstill.py how it is frozen,
+             newer.py how a part of it is ended, confined.py what holds it
 process.py   one started program; streams.py its pipes or terminal; spawning.py how its start is ordered and answered
 confine.py   what a program is born into: its directory, its limits; sandbox.py what it may be shut into
 guardian.py  our side of the helper program; keeper.py the program itself, and why it is one

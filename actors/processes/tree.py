@@ -7,9 +7,7 @@ groups a tree has one as well, and the kernel freezes and kills it in one step (
 environment is the last line of defence: a later daemon finds by it what is left, and so does a tree whose keeper
 somebody killed.
 
-Without a group freezing goes from parents to children. A process that is seen stopped cannot fork, so its list of
-children is final; and a shell that is stopped first does not notice, and does not tell its user, that its job was
-stopped. Thawing goes the other way, and wakes only what freezing stopped: a job that its user had suspended stays so.
+How it is frozen is told in `standstill.py`.
 """
 
 from __future__ import annotations
@@ -23,18 +21,21 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import trio
 
 from actors.children import CONTROLLER_OF, ChildPolicy, ResourceLimits, Sandbox
 from actors.processes import cgroup, linux
+from actors.processes.confined import Confined
 from actors.processes.guardian import guardian
 from actors.processes.lasting import Held, Home, frozen_list
 from actors.processes.leftovers import reap_leftovers
 from actors.processes.listing import KILL_S, Leak, Listing, Meter, ProcessInfo, info, leak
+from actors.processes.newer import Newer
 from actors.processes.process import Process
 from actors.processes.spawning import Program, answer, program, rlimits
+from actors.processes.standstill import Standstill
 from actors.processes.streams import Descriptors, pipe, pipes, terminal
 
 LEAVE_S = 1.0
@@ -42,30 +43,8 @@ LEAVE_S = 1.0
 
 GUARDIAN = "house-guardian"
 
-LOOK_S = (0.0005, 0.02)  # how soon a process that was told to stop is looked at again: first, and at most
 KILL_AGAIN_S = 0.1
 """How often a keeper that does not end its tree is helped with it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Confined:
-    """What holds the processes of a tree: their limits, their control group, and whether they can signal nothing but
-    each other.
-    """
-
-    limits: ResourceLimits
-    group: str | None
-    walled: bool
-
-    @property
-    def freezes(self) -> bool:
-        """Whether the group can be frozen; else it is done by signals."""
-        return self.group is not None and cgroup.has(self.group, "cgroup.freeze")
-
-    @property
-    def kills(self) -> bool:
-        """Whether the group can be killed in one step; else it is done by signals."""
-        return self.group is not None and cgroup.has(self.group, "cgroup.kill")
 
 
 class Tree:
@@ -91,7 +70,7 @@ class Tree:
         self._confined: Confined | None = None
         self._bound: ResourceLimits | None = None
         self._meter = Meter()
-        self._stopped: list[linux.Stat] = []  # by freeze, parents first
+        self._standstill = Standstill(self._tell_frozen)
         self._ended = False
         self._gate = trio.Semaphore(1, max_value=1)  # taken by a spawn for its moment, by a freeze until the thaw
         self._freezing = trio.Lock()
@@ -286,37 +265,14 @@ class Tree:
 
         Returns what could not be ended. Cancellation does not cut it short.
         """
-        found: list[linux.Stat] = []
-        with trio.CancelScope(shield=True):
-            for signum, patience_s in ((signal.SIGTERM, term_s), (signal.SIGKILL, KILL_S)):
-                told: set[tuple[int, int]] = set()
-                with trio.move_on_after(patience_s):
-                    while found := self._newer(before, parent, meant):
-                        for stat in found:
-                            if stat.identity not in told or signum == signal.SIGKILL:
-                                told.add(stat.identity)
-                                linux.send(stat, signum)
-                                linux.send(stat, signal.SIGCONT)
-                        await trio.sleep(LOOK_S[0] if signum == signal.SIGKILL else LOOK_S[1])
-                if not found:
-                    break
-        return [leak(stat) for stat in found]
-
-    def _newer(
-        self, before: frozenset[tuple[int, int]], parent: int, meant: Callable[[linux.Stat], bool]
-    ) -> list[linux.Stat]:
         if self._keeper is None:
             return []
-        everyone = {stat.pid: stat for stat in linux.found_below(self._keeper.pid)}
-        ours = {process.pid for process in self._started if process.returncode is None}
-
-        def is_newer(stat: linux.Stat) -> bool:
-            if stat.identity in before or stat.pid in ours:
-                return False
-            above = everyone.get(stat.ppid)
-            return meant(stat) if above is None or above.pid == parent else is_newer(above)
-
-        return [stat for stat in everyone.values() if is_newer(stat)]
+        spared = {process.pid for process in self._started if process.returncode is None}
+        newer = Newer(self._keeper.pid, before, parent, spared, meant)
+        leaks: list[Leak] = []
+        with trio.CancelScope(shield=True):
+            leaks += await newer.end(term_s)
+        return leaks
 
     async def freeze(self) -> None:
         """Stop every process; return when every thread of every one was seen stopped. Until the thaw nothing starts.
@@ -329,7 +285,8 @@ class Tree:
                 return
             await self._gate.acquire()
             try:
-                await self._stop_all()
+                keeper = self._keeper.pid if self._keeper is not None else None
+                await self._standstill.begin(keeper, self._group, self._check_not_ended)
             except BaseException:
                 self._wake()
                 raise
@@ -376,7 +333,7 @@ class Tree:
         if self.frozen:
             # The keeper sends SIGTERM and only then lets run: nothing goes on in between as if nothing had happened.
             self.frozen = False
-            self._stopped.clear()
+            self._standstill.forget()
             self._gate.release()
         with contextlib.suppress(OSError):
             ours.send(marshal.dumps(("end",)))
@@ -494,78 +451,24 @@ class Tree:
         if limits != before:
             cgroup.bound(group, limits.tree_memory_bytes, limits.tree_cpus, limits.tree_processes)
 
-    async def _stop_all(self) -> None:
-        if self._group is not None and cgroup.freeze(self._group, frozen=True):
-            await self._frozen(self._group)
-        look_s = LOOK_S[0]
-        before: set[tuple[int, int]] | None = None
-        while True:
-            if self._ended:
-                raise trio.ClosedResourceError("the tree has ended")
-            known = len(self._stopped)
-            quiet, seen = self._stop_round()
-            if quiet and seen == before and self._none_missed(seen):
-                return
-            before = seen if quiet else None
-            look_s = LOOK_S[0] if quiet or len(self._stopped) > known else min(look_s * 2, LOOK_S[1])
-            await trio.sleep(0 if quiet else look_s)
-
-    async def _frozen(self, group: str) -> None:
-        look_s = LOOK_S[0]
-        while not cgroup.is_frozen(group) and cgroup.members(group):
-            if self._ended:
-                raise trio.ClosedResourceError("the tree has ended")
-            await trio.sleep(look_s)
-            look_s = min(look_s * 2, LOOK_S[1])
-
-    def _stop_round(self) -> tuple[bool, set[tuple[int, int]]]:
-        """Tell to stop who is not, and go down below who is. Returns whether all were stopped, and who all is."""
-        quiet, known, moving = True, len(self._stopped), []
-        seen: set[tuple[int, int]] = set()
-        frozen = cgroup.members(self._group) if self._group is not None else set()
-        queue = [self._keeper.pid] if self._keeper else []
-        for parent in queue:
-            for stat in map(linux.read, linux.children(parent)):
-                if stat is None or not stat.alive:
-                    continue
-                seen.add(stat.identity)
-                if stat.pid in frozen or linux.stopped(stat):
-                    queue.append(stat.pid)
-                    continue
-                quiet = False
-                if all(stat.identity != known.identity for known in self._stopped):
-                    self._stopped.append(stat)
-                moving.append(stat)
-        if len(self._stopped) > known:
-            self._tell_frozen()
-        for stat in moving:
-            linux.send(stat, signal.SIGSTOP)
-        return quiet, seen
-
-    def _none_missed(self, seen: set[tuple[int, int]]) -> bool:
-        """Whether that was everybody. A list of children that changes while it is read may miss one (proc(5)), and who
-        forks and ends all the time is missed more than once.
-        """
-        return self._keeper is None or seen >= {stat.identity for stat in linux.found_below(self._keeper.pid)}
-
     def _tell_frozen(self) -> None:
         """Who takes a lasting tree over is told what to wake: before it is stopped. Of what the kernel froze it tells
         itself.
         """
         if self._socket is not None and self._lasting is not None:
-            listed = frozen_list([stat.identity for stat in self._stopped])
+            listed = frozen_list(self._standstill.stopped)
             with contextlib.suppress(OSError):  # the tree's end will deal with that
                 socket.send_fds(self._socket, [marshal.dumps(("frozen",))], [listed])
             os.close(listed)
 
     def _wake(self) -> None:
-        for stat in reversed(self._stopped):
-            linux.send(stat, signal.SIGCONT)
-        self._stopped.clear()
-        if self._group is not None:
-            cgroup.freeze(self._group, frozen=False)
+        self._standstill.end(self._group)
         self._tell_frozen()
         self._gate.release()
+
+    def _check_not_ended(self) -> None:
+        if self._ended:
+            raise trio.ClosedResourceError("the tree has ended")
 
     def _say(self, message: tuple[str, int], descriptors: Sequence[int]) -> None:
         if self._socket is None:
