@@ -169,7 +169,7 @@ async def test_freezing_stops_all_of_a_tree_in_a_sandbox(tree: Tree, there: Path
     await words(process, 1)
     with trio.fail_after(5):
         await tree.freeze()
-    assert {row.status for row in tree.processes()} == {"T"}
+    assert {row.status for row in tree.processes()} == {"stopped"}
     tree.thaw()
     assert "R" in {row.status for row in tree.processes()} or len(tree.processes()) >= 2
     await process.aclose()
