@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import trio
 
-from actors.children import ChildPolicy
+from actors.children import ChildPolicy, ResourceLimits
 from actors.context import Context
+from actors.engines.tmux.server import outside
 from actors.secrets import Sources
 from protocol.bodies import NewEngine
 from protocol.errors import ValidationFailed
@@ -173,6 +174,13 @@ async def test_the_processes_answer_tells_the_limits_of_the_shell(drive: Driver,
     confinement = (await house.processes(shell)).confinement
     assert confinement is not None
     assert confinement.limits == {"cpu_s": 77, "core_bytes": 0}
+
+
+def test_what_bounds_the_whole_tree_is_said_with_every_program_of_it() -> None:
+    limits = ResourceLimits(cpu_s=7, tree_memory_bytes=1 << 30, tree_cpus=1.5)
+    of_clients = outside({"cwd": None, "workspace": None, "limits": limits, "sandbox": None})["limits"]
+    assert (of_clients.tree_memory_bytes, of_clients.tree_cpus, of_clients.tree_processes) == (1 << 30, 1.5, None)
+    assert of_clients.cpu_s != 7
 
 
 async def sleepers(house: EmbeddedHouse, shell: str, wanted: set[str]) -> None:
