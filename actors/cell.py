@@ -7,6 +7,8 @@ around a cell (`actors.loop`) only ever park on its `lot` and look again.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from actors.incarnation import Cut, Incarnation
 from actors.journaling import Journaling
 from actors.loop import live, quiesce
 from actors.mailbox import Mailbox
-from actors.processes import Home
+from actors.processes import Home, Tree
 from actors.requests import Requests
 from actors.runs import Runs
 from protocol.commands import Command, Pause, Resume
@@ -84,6 +86,17 @@ class Cell(Journaling):
         lasting = self.host.children.lasting
         folder = Path(lasting) if lasting is not None else self.host.runs_directory.parent / "lasting"
         return Home.of(folder, self.spec.uid, lasts=lasting is not None)
+
+    @asynccontextmanager
+    async def left_tree(self) -> AsyncIterator[Tree | None]:
+        """The process tree that the last house left, as it is, while nobody has booted to take it over; else None.
+        For one at a time: its keeper talks to one.
+        """
+        tree = Tree(self.home.marker(self.host.name), self.host.children, self.home)
+        try:
+            yield tree if self._left_processes and await tree.look() else None
+        finally:
+            await tree.leave()
 
     @property
     def asked_by(self) -> tuple[str, ...]:

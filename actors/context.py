@@ -96,8 +96,9 @@ class Context:
 
     @property
     def home(self) -> Path:
-        """A directory of this engine's own, for us alone, which is there as long as its process tree. Made when it is
-        asked for. Only for kinds whose trees may last. Raises OSError.
+        """A directory of this engine's own, for us alone, which is there as long as its process tree: for its sockets,
+        so the path is short, and for what is to be known of the tree. Made when it is asked for. Only for kinds whose
+        trees may last (`Engine.lasts`); what the engine keeps is in `folder`. Raises OSError.
         """
         self._cell.home.make()
         return self._cell.home.path
@@ -387,7 +388,8 @@ class Context:
     async def folder(self) -> Path:
         """A directory of this engine's own on the house's disk, for what is too large for slices: made when it is asked
         for first, and gone with the engine when that is disposed. What is synced there survives any crash. The journal
-        knows nothing of it, so write here first and emit after: what was said then stays true.
+        knows nothing of it, so write here first and emit after: what was said then stays true. (`home` is another one,
+        and goes with the process tree.)
         """
         path = self._cell.host.folder(self._cell.spec.uid)
         await self.blocking(partial(path.mkdir, mode=0o700, parents=True, exist_ok=True))

@@ -120,6 +120,7 @@ class Supervisor:
         self._context: ContextVars | None = None
         self._since_snapshot: dict[str, int] = {}
         self.written = trio.Event()
+        self.looking = trio.Lock()  # at what the last house left: one at a time
 
     # -- Host: what cells need ---------------------------------------------------------------------------------------
     @property

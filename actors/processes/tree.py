@@ -174,6 +174,15 @@ class Tree:
     def _lasting(self) -> Home | None:
         return self.home if self.home is not None and self.home.lasts else None
 
+    async def look(self) -> bool:
+        """Take hold of what an earlier house left, as it is; `leave` is to follow. False: nothing that answers."""
+        async with self._gate:
+            home = self._lasting
+            held = await home.call() if home is not None and home.occupied else None
+            if held is not None:
+                self._hold(held)
+            return held is not None
+
     async def _take_over(self, home: Home) -> bool:
         held = await home.call() if home.occupied else None
         if held is None:
@@ -224,7 +233,7 @@ class Tree:
         """The same, with what all used. A look at a process that hangs may take a while, so call it in a thread."""
         stats = self._alive()
         shares, booted_at = self._meter.read(stats), linux.booted_at()
-        frozen = cgroup.members(self._group) if self.frozen and self._group is not None else set()
+        frozen = cgroup.members(self._group) if self._group is not None and cgroup.is_frozen(self._group) else set()
         found = [
             info(stat, percent=shares[stat.identity], frozen=stat.pid in frozen, booted_at=booted_at) for stat in stats
         ]

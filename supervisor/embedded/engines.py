@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 from actors.cell import Cell
+from actors.processes import Tree
 from protocol.audit import Outcome
 from protocol.bodies import NewEngine, NewRun
 from protocol.commands import (
@@ -238,11 +239,17 @@ class Engines(Base):
         }  # fmt: skip
 
     async def processes(self, engine: str) -> ProcessTree:
-        house, cell = self.supervisor, self._cell(engine)
+        cell = self._cell(engine)
         actor = cell.actor
-        if actor is None or not actor.has_processes:
+        if actor is not None:
+            return await self._looked(actor.tree if actor.has_processes else None, cell)
+        async with self.supervisor.looking, cell.left_tree() as tree:
+            return await self._looked(tree, cell)
+
+    async def _looked(self, tree: Tree | None, cell: Cell) -> ProcessTree:
+        if tree is None:
             return ProcessTree(items=[], total=ProcessTotal())
-        look = partial(process_tree, actor.tree, cell.secrets)
+        house, look = self.supervisor, partial(process_tree, tree, cell.secrets)
         # The kernel lets a look at a process wait for that process.
         return await trio.to_thread.run_sync(look, limiter=house.disk) if house.threads else look()
 

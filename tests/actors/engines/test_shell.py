@@ -260,6 +260,25 @@ async def test_a_command_that_was_cancelled_while_frozen_does_not_go_on_after_th
             assert await writers.receive_some() == b""
 
 
+@pytest.mark.parametrize("mode", [PauseMode.FREEZE, PauseMode.INTERRUPT])
+async def test_what_was_given_up_while_held_takes_nothing_of_the_next_run(
+    drive: Any, shell: str, mode: PauseMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep of the first goes on while something of it is there, and the next begins when it has ended."""
+    async with drive.seen(shell, "run.output", holding="begun"):
+        run = await drive.submit(
+            shell,
+            "(setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' &); echo begun; while :; do sleep 0.05; done",
+        )
+    await drive.house.pause(shell, mode=mode, wait_s=5)
+    async with drive.seen(shell, "run.cancelled", within_s=5):
+        await drive.house.cancel(run)
+        if mode is PauseMode.INTERRUPT:
+            await drive.house.resume(shell)
+    await drive.house.resume(shell, wait_s=5)
+    assert await said(drive, shell, "sh -c 'sleep 0.7; echo whole'") == "whole\n"
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 async def test_dispose_ends_the_command_at_once_and_leaves_nothing(drive: Any, shell: str, frozen: bool) -> None:
     async with drive.seen(shell, "run.output", holding="begun"):

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import trio
 
-from actors.children import ChildPolicy
+from actors.children import ChildPolicy, ResourceLimits
+from actors.context import Context
+from actors.engines.tmux.server import outside
 from actors.secrets import Sources
 from protocol.bodies import NewEngine
 from protocol.errors import ValidationFailed
@@ -123,6 +125,71 @@ async def test_somebody_may_interrupt_a_command_and_scroll_back(
         person.presses("C-b", "[")
         await person.sees("[0/")
         assert await said(drive, shell, "echo on") == "on\n"
+
+
+async def test_a_cancelled_command_leaves_no_process_and_takes_nothing_of_anybody_else(
+    drive: Driver, house: EmbeddedHouse, shell: str, tmp_path: Path
+) -> None:
+    told = await terminal(house, shell)
+    await said(drive, shell, "sleep 1001 & true")
+    async with drive.seen(shell, "run.output", holding="begun"):
+        run = await drive.submit(
+            shell, "(setsid sleep 1002 &); (trap '' TERM; exec env -i sleep 1003) & echo begun; sleep 1004"
+        )
+    tmux(told["socket"], "new-window", "-d", "sleep 1005 & (setsid sleep 1006 &); exec sleep 1007")
+    everybody = {f"sleep 100{n}" for n in range(1, 8)}
+    await sleepers(house, shell, everybody)
+    async with drive.seen(shell, "run.cancelled"):
+        await house.cancel(run)
+    await sleepers(house, shell, {f"sleep 100{n}" for n in (1, 5, 6, 7)})
+    assert await said(drive, shell, "echo on") == "on\n"
+
+
+async def test_what_is_typed_after_the_end_of_a_cancelled_command_is_no_part_of_it(
+    drive: Driver, house: EmbeddedHouse, shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept, go_on = trio.Event(), trio.Event()
+    end_newer = Context.end_newer
+
+    async def later(self: Context, *told: Any, **more: Any) -> None:
+        swept.set()
+        await go_on.wait()
+        await end_newer(self, *told, **more)
+
+    monkeypatch.setattr(Context, "end_newer", later)
+    with somebody(tmp_path / "desk", (await terminal(house, shell))["attach"]) as person:
+        async with drive.seen(shell, "run.output", holding="begun"):
+            run = await drive.submit(shell, "sleep 1001 & echo begun; sleep 1002")
+        async with drive.seen(shell, "run.cancelled"):
+            await house.cancel(run)
+            await swept.wait()
+            person.types("sleep 1003 &")
+            await sleepers(house, shell, {"sleep 1001", "sleep 1003"})
+            go_on.set()
+        await sleepers(house, shell, {"sleep 1003"})
+
+
+async def test_the_processes_answer_tells_the_limits_of_the_shell(drive: Driver, house: EmbeddedHouse) -> None:
+    shell = await drive.spawn("shell", {"backend": "tmux", "limits": {"cpu_s": 77}})
+    confinement = (await house.processes(shell)).confinement
+    assert confinement is not None
+    assert confinement.limits == {"cpu_s": 77, "core_bytes": 0}
+
+
+def test_what_bounds_the_whole_tree_is_said_with_every_program_of_it() -> None:
+    limits = ResourceLimits(cpu_s=7, tree_memory_bytes=1 << 30, tree_cpus=1.5)
+    of_clients = outside({"cwd": None, "workspace": None, "limits": limits, "sandbox": None})["limits"]
+    assert (of_clients.tree_memory_bytes, of_clients.tree_cpus, of_clients.tree_processes) == (1 << 30, 1.5, None)
+    assert of_clients.cpu_s != 7
+
+
+async def sleepers(house: EmbeddedHouse, shell: str, wanted: set[str]) -> None:
+    """Wait until these sleep in the engine's tree, and no other."""
+    with trio.fail_after(10):
+        seen: set[str] = set()
+        while seen != wanted:
+            await trio.sleep(0.02)
+            seen = {" ".join(row.command) for row in await house.processes(shell) if row.name == "sleep"}
 
 
 async def test_whoever_detaches_our_client_loses_nothing_that_comes(

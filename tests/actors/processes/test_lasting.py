@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,17 +11,26 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors.processes import Home, Process, Tree, linux, standing
+from actors.children import ChildPolicy, ControlGroups, ResourceLimits
+from actors.processes import Home, Process, SpawnFailed, Tree, cgroup, linux, standing
 
 Words = Callable[[Process, int], Awaitable[list[str]]]
+Next = Callable[[], Tree]
 
 
 @pytest.fixture
-async def home(tmp_path: Path, house: str) -> AsyncIterator[Home]:
-    made = Home.of(tmp_path / "lasting", "eng_0123456789abcdef", lasts=True)
-    yield made
-    assert await Tree(made.marker(house), home=made).end(term_s=0) == []
-    assert not made.occupied
+def home(tmp_path: Path) -> Home:
+    return Home.of(tmp_path / "lasting", "eng_0123456789abcdef", lasts=True)
+
+
+@pytest.fixture
+async def following(home: Home, house: str, groups: ControlGroups | None) -> AsyncIterator[Next]:
+    """The tree of the next house."""
+    marker, policy = home.marker(house), ChildPolicy(groups=groups)
+    yield lambda: Tree(marker, policy, home)
+    assert await Tree(marker, policy, home).end(term_s=0) == []
+    assert not home.occupied
+    assert groups is None or not Path(groups.path(marker)).exists()  # noqa: ASYNC240 - a moment
 
 
 def state(pid: int) -> str | None:
@@ -28,13 +38,19 @@ def state(pid: int) -> str | None:
     return stat.state if stat is not None and stat.alive else None
 
 
-async def test_what_was_left_is_taken_over_with_all_below_it(home: Home, house: str, words: Words) -> None:
-    first = Tree(home.marker(house), home=home)
+def parent(pid: int) -> int:
+    stat = linux.read(pid)
+    assert stat is not None
+    return stat.ppid
+
+
+async def test_what_was_left_is_taken_over_with_all_below_it(home: Home, following: Next, words: Words) -> None:
+    first = following()
     process = await first.spawn(["sh", "-c", "setsid sleep 1000 & echo $$ $!; exec sleep 1000"])
     pids = {int(word) for word in await words(process, 2)}
     await first.leave()
     assert [one.path for one in await standing(home.path.parent)] == [home.path]
-    second = Tree(home.marker(house), home=home)
+    second = following()
     assert await second.adopt()
     assert {row.pid for row in second.processes()} == pids
     more = await second.spawn(["sh", "-c", "echo $$; exec sleep 1000"])
@@ -46,43 +62,120 @@ async def test_what_was_left_is_taken_over_with_all_below_it(home: Home, house: 
     assert await standing(home.path.parent) == []
 
 
-async def test_a_tree_that_was_not_taken_over_ends_just_so(home: Home, house: str, words: Words) -> None:
-    first = Tree(home.marker(house), home=home)
+async def test_a_tree_that_was_not_taken_over_ends_just_so(home: Home, following: Next, words: Words) -> None:
+    first = following()
     process = await first.spawn(["sh", "-c", "trap '' TERM; echo $$; while :; do sleep 1; done"])
     (pid,) = map(int, await words(process, 1))
     await first.leave()
-    assert await Tree(home.marker(house), home=home).end(term_s=0.1) == []
+    assert await following().end(term_s=0.1) == []
     assert state(pid) is None
     assert not home.occupied
 
 
 async def test_frozen_stays_frozen_and_what_somebody_had_stopped_is_not_woken(
-    home: Home, house: str, words: Words
+    home: Home, house: str, following: Next, groups: ControlGroups | None, words: Words
 ) -> None:
-    first = Tree(home.marker(house), home=home)
+    def frozen() -> bool:
+        return state(pid) == "T" if groups is None else cgroup.is_frozen(groups.path(home.marker(house)))
+
+    first = following()
     process = await first.spawn(["sh", "-c", "sleep 1000 & kill -STOP $!; echo $$ $!; exec sleep 1000"])
     pid, stopped = map(int, await words(process, 2))
     await first.freeze()
     await first.leave()
-    assert (state(pid), state(stopped)) == ("T", "T")
-    second = Tree(home.marker(house), home=home)
+    assert frozen()
+    second = following()
     assert await second.adopt()
     with trio.fail_after(5):
-        while state(pid) == "T":  # noqa: ASYNC110 - the kernel tells nobody
+        while frozen() or state(stopped) != "T":  # noqa: ASYNC110 - the kernel tells nobody
             await trio.sleep(0.01)
-    assert state(stopped) == "T"
     assert await second.end(term_s=0) == []
 
 
-async def test_where_nothing_is_left_nothing_is_taken_over(home: Home, house: str) -> None:
-    assert not await Tree(home.marker(house), home=home).adopt()
+async def test_where_nothing_is_left_nothing_is_taken_over(home: Home, following: Next) -> None:
+    assert not await following().adopt()
     home.make()
     (home.path / "keeper").write_text("no socket")
-    assert not await Tree(home.marker(house), home=home).adopt()
+    assert not await following().adopt()
 
 
-async def test_a_keeper_that_was_killed_leaves_nothing_that_is_not_found(home: Home, house: str, words: Words) -> None:
+async def test_the_control_group_is_the_same_for_every_house(
+    home: Home, house: str, following: Next, groups: ControlGroups | None, words: Words
+) -> None:
+    first = following()
+    process = await first.spawn(["sh", "-c", "setsid sleep 1000 & echo $$ $!; exec sleep 1000"])
+    pids = {int(word) for word in await words(process, 2)}
+    await first.leave()
+    other = Tree(home.marker(house), home=home)  # of a house without any
+    assert await other.adopt()
+    more = await other.spawn(["sh", "-c", "echo $$; exec sleep 1000"])
+    pids.add(int((await words(more, 1))[0]))
+    assert other.confined is not None
+    assert other.confined.group == (groups.path(home.marker(house)) if groups else None)
+    if other.confined.group is not None:
+        assert cgroup.members(other.confined.group) == pids
+    await other.freeze()
+    await other.leave()
+    third = following()
+    assert await third.adopt()
+    with trio.fail_after(5):
+        while any(linux.stopped(stat) for stat in map(linux.read, pids) if stat):  # noqa: ASYNC110 - as above
+            await trio.sleep(0.01)
+    assert groups is None or not cgroup.is_frozen(groups.path(home.marker(house)))
+    assert await third.end(term_s=0) == []
+
+
+async def test_a_limit_of_the_whole_tree_is_refused_where_it_was_begun_without_a_control_group(
+    home: Home, house: str, tmp_path: Path
+) -> None:
     first = Tree(home.marker(house), home=home)
+    await first.spawn(["sleep", "1000"])
+    await first.leave()
+    claimed = ControlGroups(base=str(tmp_path), controllers=frozenset({"memory"}))
+    second = Tree(home.marker(house), ChildPolicy(groups=claimed), home)
+    with pytest.raises(SpawnFailed, match="tree_memory_bytes bounds a whole tree, and this one was begun without"):
+        await second.spawn(["true"], limits=ResourceLimits(tree_memory_bytes=1 << 30))
+    assert await (await second.spawn(["true"])).wait() == 0
+    assert await second.end(term_s=0) == []
+
+
+HIDDEN = "(env -i setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1; done' &) ; exec sleep 1000"
+
+
+@pytest.mark.parametrize("held", [True, False])
+async def test_what_a_killed_keeper_kept_falls_to_its_guardian(
+    home: Home, house: str, words: Words, *, held: bool
+) -> None:
+    tree = Tree(home.marker(house), home=home)
+    (orphan,) = map(int, await words(await tree.spawn(["sh", "-c", HIDDEN]), 1))
+    if not held:
+        await tree.leave()
+    os.kill(parent(orphan), signal.SIGKILL)
+    with trio.fail_after(5):
+        while state(orphan):  # noqa: ASYNC110 - as above
+            await trio.sleep(0.01)
+    assert await (tree if held else Tree(home.marker(house), home=home)).end(term_s=0) == []
+
+
+async def test_a_guardian_that_was_killed_is_no_loss(home: Home, house: str, words: Words) -> None:
+    tree = Tree(home.marker(house), home=home)
+    (orphan,) = map(int, await words(await tree.spawn(["sh", "-c", HIDDEN]), 1))
+    guardian = parent(parent(orphan))
+    os.kill(guardian, signal.SIGKILL)
+    await tree.leave()
+    second = Tree(home.marker(house), home=home)
+    assert await second.adopt()
+    assert orphan in {row.pid for row in second.processes()}
+    assert await second.end(term_s=0) == []
+    assert state(orphan) is None
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(guardian, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
+
+
+async def test_a_keeper_that_was_killed_leaves_nothing_that_is_not_found(
+    home: Home, following: Next, words: Words
+) -> None:
+    first = following()
     process = await first.spawn(["sh", "-c", "setsid sleep 1000 & echo $!; exec sleep 1000"])
     (orphan,) = map(int, await words(process, 1))
     await first.leave()
@@ -90,14 +183,14 @@ async def test_a_keeper_that_was_killed_leaves_nothing_that_is_not_found(home: H
     assert held is not None
     held.socket.close()
     os.kill(held.keeper, signal.SIGKILL)
-    assert await Tree(home.marker(house), home=home).end(term_s=0) == []
+    assert await following().end(term_s=0) == []
     assert state(orphan) is None
 
 
 async def test_a_home_that_is_removed_ends_its_tree(
-    home: Home, house: str, words: Words, monkeypatch: pytest.MonkeyPatch
+    home: Home, following: Next, words: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = Tree(home.marker(house), home=home)
+    first = following()
     process = await first.spawn(["sh", "-c", "trap '' TERM HUP; echo $$; while :; do sleep 1; done"])
     (pid,) = map(int, await words(process, 1))
     await first.leave()
