@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from actors import Context, Engine, RunContext, RunInput
-from actors.context import EMIT_BYTES, EMIT_ROWS
+from actors.speaking import EMIT_BYTES, EMIT_ROWS
 from protocol.events import Frame
 from tests.actors.stage import OpenStage
 
