@@ -96,7 +96,7 @@ class Cell(Journaling):
         try:
             yield tree if self._left_processes and await tree.look() else None
         finally:
-            await tree.leave()
+            await tree.leave()  # noqa: ASYNC102 - it started nothing that it would wait for
 
     @property
     def asked_by(self) -> tuple[str, ...]:
