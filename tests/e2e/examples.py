@@ -1,4 +1,4 @@
-"""The examples that are distributions of their own: built and installed as a user does it, with nothing from elsewhere."""
+"""The examples that are distributions of their own: built and installed, with nothing from elsewhere."""
 
 from __future__ import annotations
 
