@@ -162,7 +162,7 @@ class Context(Speaking):
         await cell.barrier()
         await self._quietly(None)
         with trio.CancelScope(shield=True):  # what was given can be taken back; it is durable in a moment, or refused
-            uid, given = await siblings.give(engine, run, f"{self._run.id}:{key}")
+            uid, given = await siblings.give(engine, run, done_for=self._run.id, key=key)
         try:
             return await self.wait(partial(siblings.ended, uid, given))
         except trio.Cancelled:

@@ -45,8 +45,10 @@ class Timer(Protocol):
 class Siblings(Protocol):
     """The other engines of an engine's pool, as it may use them. Raises EnginehouseError for what is refused."""
 
-    async def give(self, engine: str, run: NewRun, key: str) -> tuple[str, str]:
-        """Give a run, once for the key: the uid of the engine, and the id of the run."""
+    async def give(self, engine: str, run: NewRun, *, done_for: str, key: str) -> tuple[str, str]:
+        """Give a run, once for the key of the run that it is done for, with which it ends: the uid of the engine, and
+        the id of the new run.
+        """
 
     async def ended(self, uid: str, run: str) -> RunInfo:
         """The run, once it has ended."""

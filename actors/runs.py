@@ -46,6 +46,7 @@ def queued_data(command: Command) -> dict[str, Any]:
         "queue_ttl_s": body.queue_ttl_s,
         "retry_of": command.retry_of,
         "asked_by": list(command.asked_by),
+        "done_for": command.done_for,
     }
 
 

@@ -212,8 +212,8 @@ def verb_of(body: Any) -> Verb:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A body on its way. `key`: the caller's idempotency key; `digest`: fingerprint of what was asked under it;
-    `run_id`: the run that a submit makes; `asked_by`: the principals behind it; `trace`: what it belongs to, journaled
-    beside the body; `seq`: its place in the journal once it was accepted.
+    `run_id`: the run that a submit makes; `done_for`: the run that delegates it; `asked_by`: the principals behind it;
+    `trace`: what it belongs to, journaled beside the body; `seq`: its place in the journal once it was accepted.
     """
 
     id: str
@@ -224,6 +224,7 @@ class Command:
     digest: str = ""
     run_id: str | None = None
     retry_of: str | None = None
+    done_for: str | None = None
     asked_by: tuple[str, ...] = ()
     trace: Trace | None = None
     time: str = ""

@@ -63,7 +63,8 @@ RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One run's record. `asked_by`: the principals behind it, also of the run that it repeats; `error`: {slug, detail};
+    """One run's record. `asked_by`: the principals behind it, also of the run that it repeats; `done_for`: the run that
+    delegated it; `error`: {slug, detail};
     `attempts` counts starts; `lost` those that a crash took; `front`: it goes before what is queued; `resumed`: its
     next start goes on from a checkpoint.
     """
@@ -83,6 +84,7 @@ class Run:
     queue_ttl_s: float | None = None
     retry_of: str | None = None
     asked_by: list[str] = field(default_factory=list)
+    done_for: str | None = None
     result: Any = None
     error: dict[str, Any] | None = None
     started_at: str | None = None
@@ -102,8 +104,8 @@ class Run:
 def fold_run(run: Run | None, row: Row) -> Run | None:
     """The run's record after one of its rows, changed in place; a new one for its first `run.queued`.
 
-    `run.queued` {input, priority, labels, timeout_s, queue_ttl_s, retry_of, asked_by} opens it; with `again` it goes
-    back in the queue (in front), `resumed` when it goes on from a checkpoint. `request.*` rows
+    `run.queued` {input, priority, labels, timeout_s, queue_ttl_s, retry_of, asked_by, done_for} opens it; with `again`
+    it goes back in the queue (in front), `resumed` when it goes on from a checkpoint. `request.*` rows
     carry `open`, the number of the run's requests that still wait.
     """
     data = row.data
@@ -112,7 +114,7 @@ def fold_run(run: Run | None, row: Row) -> Run | None:
             id=row.run_id or "", uid=row.uid, engine_id=row.engine_id, pool=row.pool, command_id=row.command_id,
             principal=row.principal, input=data["input"], created_at=row.time, priority=Priority(data["priority"]),
             labels=data["labels"], timeout_s=data["timeout_s"], queue_ttl_s=data["queue_ttl_s"],
-            retry_of=data["retry_of"], asked_by=data.get("asked_by", []), seq=row.seq,
+            retry_of=data["retry_of"], asked_by=data.get("asked_by", []), done_for=data.get("done_for"), seq=row.seq,
         )  # fmt: skip
     if run is None:
         return None

@@ -7,14 +7,13 @@ take them back, nothing else.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from actors.cell import Cell
 from protocol.authority import Authority, Scope
 from protocol.bodies import NewRun
-from protocol.errors import EnginehouseError, InvalidState
+from protocol.errors import InvalidState
 from protocol.wire import RunInfo
 from supervisor.embedded import EmbeddedHouse
 from supervisor.house import Caller
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Delegation"]
 
 GIVES: Final = frozenset({Scope.READ, Scope.OPERATE})
-REASON: Final = "the run that it was done for is over"
 
 
 class Delegation:
@@ -37,11 +35,11 @@ class Delegation:
         self._seen = EmbeddedHouse(house).seen_by(authority)
         self._caller = partial(Caller, principal=f"engine:{cell.spec.uid}", standing=lambda: authority)
 
-    async def give(self, engine: str, run: NewRun, key: str) -> tuple[str, str]:
+    async def give(self, engine: str, run: NewRun, *, done_for: str, key: str) -> tuple[str, str]:
         if (await self._seen.get(engine)).id == self._cell.spec.id:
             raise InvalidState(f"Engine {engine} cannot wait for itself.", state=self._cell.state.value, allowed=[])
         uid = self._house.ids[engine]
-        told, _ = await self._seen.submit(engine, run, self._caller(key=key))
+        told, _ = await self._seen.submit(engine, run, self._caller(key=f"{done_for}:{key}", done_for=done_for))
         return uid, told.id
 
     async def ended(self, uid: str, run: str) -> RunInfo:
@@ -49,8 +47,4 @@ class Delegation:
         return await self._seen.run(run)
 
     def take_back(self, run: str) -> None:
-        self._house.start(partial(self._take_back, run), f"take back {run}")
-
-    async def _take_back(self, run: str) -> None:
-        with suppress(EnginehouseError):  # it has ended, or the house has
-            await self._seen.cancel(run, self._caller(), reason=REASON)
+        self._house.delegated.take_back(run)

@@ -48,7 +48,7 @@ class Caller:
     what they may, asked when a command is journaled, and raising once that is over (None: the embedding program, which
     may do everything); `asked_by`: other principals who want it too (who runs a schedule by hand); `trail`: the audit
     row that this request owes; `trace`: the trace that what is asked belongs to (a remote house takes that of the span
-    it is called in).
+    it is called in); `done_for`: the run that a run is delegated by, and does not outlive.
     """
 
     principal: str | None = None
@@ -58,6 +58,7 @@ class Caller:
     standing: Callable[[], Authority] | None = field(default=None, compare=False, repr=False)
     trail: Trail | None = field(default=None, compare=False, repr=False)
     trace: Trace | None = field(default=None, compare=False, repr=False)
+    done_for: str | None = None
 
 
 NOBODY: Final = Caller()

@@ -88,7 +88,7 @@ class Intake:
         command = Command(
             id=self._house.new_id("cmd"), uid=spec.uid, body=body, principal=caller.principal, key=caller.key,
             digest=digest, run_id=self._house.new_id("run") if isinstance(body, Submit) else None, retry_of=retry_of,
-            trace=caller.trace, time=self._house.stamp(),
+            done_for=caller.done_for, trace=caller.trace, time=self._house.stamp(),
             asked_by=self._house.behind(caller.principal, (*asked_by, *caller.asked_by)),
         )  # fmt: skip
         receipt = Receipt(command, cell, reserved=work, trail=caller.trail)

@@ -62,6 +62,7 @@ async def recover(house: Supervisor) -> None:
             _refuse(house, view)
     _go_on(house, owed, drained=bool(await store.documents("house")))
     house.folders.sweep()
+    house.delegated.restore()
     await house.intake.write_and_wait(())  # behind all that was just decided: nobody sees the state of before
 
 

@@ -48,6 +48,7 @@ from protocol.writes import Commit, Snapshot, Write
 from supervisor.absent import absent
 from supervisor.attendance import Attendance
 from supervisor.deadlines import Deadline, Deadlines
+from supervisor.delegated import Delegated
 from supervisor.expiry import Expiry
 from supervisor.folders import Folders
 from supervisor.groups import Groups
@@ -104,6 +105,7 @@ class Supervisor:
         self.rings = Rings()
         self.groups = Groups(self)
         self.expiry = Expiry(self)
+        self.delegated = Delegated(self)
         self.folders = Folders(self)
         self.watchers = Watchers()
         self.attendance = Attendance(self.now)
@@ -333,8 +335,10 @@ class Supervisor:
             self.expiry.moved(row.uid)
             if row.type == "run.queued":
                 self.open_runs[row.run_id or ""] = row.uid
+                self.delegated.queued(view.runs[row.run_id or ""])
             elif row.type in RUN_ENDS:
                 self.open_runs.pop(row.run_id or "", None)
+                self.delegated.ended(row.run_id or "")
             self.watchers.folded(view)
             self.observer.folded(row, view)
         self.rings.publish(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -133,6 +134,50 @@ async def test_what_nobody_waits_for_any_more_is_cancelled(
         assert told.status == "cancelled"
         assert told.reason == "the run that it was done for is over"
         assert str(told.cancelled_by).startswith("engine:")
+
+
+async def test_what_a_run_that_waits_again_gave_is_cancelled_with_it(
+    stage: OpenStage, autojump_clock: MockClock
+) -> None:
+    """Nobody is in its callback then, who could take it back."""
+    async with stage(Worker, Boss) as on:
+        await on.spawn(Worker, "w")
+        await on.spawn(Boss)
+        run = await on.submit(wants(what=100))
+        await on.until(2)
+        (given,) = on.house.supervisor.view("w").runs
+        await on.interrupt()
+        await on.until(3)
+        assert (await on.status(run), await on.status(given)) == ("queued", "running")
+        await on.house.command("e", Cancel(run_id=run), ANN, wait_s=30)
+        await on.until(4)
+        told = await on.house.run(given)
+        assert (told.status, told.reason) == ("cancelled", "the run that it was done for is over")
+        accepted = await on.data("command.accepted", engine="w")
+        assert [data["type"] for data in accepted].count("cancel") == 1
+
+
+@pytest.mark.parametrize("death", ["killed", "killed between the two"])
+async def test_what_a_run_gave_that_its_house_took_with_it_is_cancelled_by_the_next(
+    death: str, stage: OpenStage, autojump_clock: MockClock
+) -> None:
+    journal = Journal()
+    async with stage(Worker, Boss, journal=journal) as on:
+        await on.spawn(Worker, "w", on_interrupt="retry")
+        await on.spawn(Boss, on_interrupt="retry" if "between" in death else "fail")
+        run = await on.submit(wants(what=100))
+        await on.until(5)
+        (given,) = on.house.supervisor.view("w").runs
+        if "between" in death:
+            on.store.delay_s = 1
+            await on.house.command("e", Cancel(run_id=run), ANN, wait_s=30)
+            assert (await on.status(run), await on.status(given)) == ("cancelled", "running")
+        journal = deepcopy(journal)
+    async with stage(Worker, Boss, journal=journal) as on:
+        await on.until(20)
+        assert await on.status(run) == ("cancelled" if "between" in death else "failed")
+        told = await on.house.run(given)
+        assert (told.status, told.reason) == ("cancelled", "the run that it was done for is over")
 
 
 async def test_while_it_is_paused_the_other_goes_on(stage: OpenStage, autojump_clock: MockClock) -> None:

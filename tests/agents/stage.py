@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -96,10 +96,10 @@ class Stage:
             await self.decide("allow_once")
         return info
 
-    async def asked(self) -> Any:
+    async def asked(self, engine: str = ENGINE) -> Any:
         """The request that is pending."""
         with trio.fail_after(PATIENCE_S):
-            while not (items := (await self.house.requests(engine=ENGINE)).items):
+            while not (items := (await self.house.requests(engine=engine)).items):
                 await self.house.event_page(wait_s=1)
         return items[0]
 
@@ -110,8 +110,8 @@ class Stage:
         await self.house.reply(request.id, ReplyBody(option=option["id"], digest=request.digest))
         return request
 
-    async def slice(self, name: str) -> Any:
-        return (await self.house.slice(ENGINE, name)).value
+    async def slice(self, name: str, engine: str = ENGINE) -> Any:
+        return (await self.house.slice(engine, name)).value
 
     # -- its processes -----------------------------------------------------------------------------------------------
     async def processes(self) -> list[Any]:
@@ -152,11 +152,11 @@ class Stage:
 
 
 @asynccontextmanager
-async def on_stage(actor: Actor, where: Path) -> AsyncIterator[Stage]:
-    """A daemon and a model; the engine begins with `begin`."""
+async def on_stage(actor: Actor, where: Path, env: Mapping[str, str] | None = None) -> AsyncIterator[Stage]:
+    """A daemon, with `env` in its environment, and a model; the engine begins with `begin`."""
     async with (
         open_endpoint() as endpoint,
-        running(where / "state") as daemon,
+        running(where / "state", env=env) as daemon,
         daemon.client() as house,
     ):
         yield Stage(actor, daemon, house, endpoint, where)

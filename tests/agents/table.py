@@ -14,7 +14,7 @@ from tests.agents.cast import CAST
 
 __all__ = ["DEEDS", "ENDINGS", "Table"]
 
-DEEDS = ("prompt", "edit", "allowed", "denied", "cancel", "soft pause", "freeze", "daemon killed")
+DEEDS = ("prompt", "edit", "allowed", "denied", "cancel", "soft pause", "freeze", "daemon killed", "issue")
 ENDINGS = ("cancel", "stop", "SIGSEGV", "SIGKILL", "daemon killed", "dispose")
 BEGIN, END = "<!-- written by `make test-agents` -->", "<!-- until here -->"
 

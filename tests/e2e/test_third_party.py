@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from functools import partial
@@ -16,6 +15,7 @@ import trio
 from protocol.commands import Approve
 from supervisor import Filter, NewEngine, NewRun
 from tests.e2e.daemons import running
+from tests.e2e.examples import install
 
 EXAMPLES = ("inbox", "workflow")
 
@@ -23,15 +23,7 @@ EXAMPLES = ("inbox", "workflow")
 @pytest.fixture(scope="module")
 def installed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A throw-away folder with the examples in it, installed from their wheels and from nowhere else."""
-    folder = tmp_path_factory.mktemp("third-party")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    sources = [str(shutil.copytree(root / "examples" / name, folder / name)) for name in EXAMPLES]
-    build = ["wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder), *sources]
-    subprocess.run([*pip, *build], check=True, capture_output=True, timeout=120)
-    target = folder / "site"
-    install = ["install", "--no-deps", "--no-index", "--target", str(target), *map(str, folder.glob("*.whl"))]
-    subprocess.run([*pip, *install], check=True, capture_output=True, timeout=120)
-    return target
+    return install(EXAMPLES, root, tmp_path_factory.mktemp("third-party"))
 
 
 async def test_an_installed_kind_is_spawned_by_its_name(installed: Path, tmp_path: Path) -> None:
