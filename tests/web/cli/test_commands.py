@@ -141,7 +141,7 @@ def test_an_engine_is_steered(cli: Cli, probe: str) -> None:
     assert cli("restart", probe, "--wait", "10")[0] == 0
     assert json.loads(cli("show", probe, "--json")[1])["incarnation"] == 3
     assert "event" not in cli("processes", probe)[1]
-    assert json.loads(cli("ps", probe, "--json")[1])["total"]["processes"] == 0
+    assert json.loads(cli("processes", probe, "--json")[1])["total"]["processes"] == 0
     assert json.loads(cli("state", probe)[1])["seq"] > 0
     assert cli("state", probe, "nothing")[0] == 3
 
@@ -151,6 +151,10 @@ def test_a_wrong_mode_or_kind_is_input_that_cannot_be_meant(cli: Cli, probe: str
     assert (code, err.startswith("error: mode: ")) == (2, True)
     assert cli("spawn", "nothing-like-that")[0] == 2
     assert cli("spawn", "probe", "--config", "x")[0] == 2
+    assert cli("spawn", "probe", "--spec", "[]")[0] == 2
+    for twice in ('{"config": {}}', '{"labels": {"a": "b"}}'):
+        code, _, err = cli("spawn", "probe", "--spec", twice)
+        assert (code, "an option of its own" in " ".join(err.split())) == (2, True)
 
 
 async def asked_in(daemon: Any, run: str) -> None:
