@@ -15,7 +15,7 @@ import trio
 from actors.context import Context, RunContext
 from actors.engine import CannotStart, RunFailed, RunInput
 from actors.engines import jsonl
-from actors.engines.program import Program, ProgramFailed
+from actors.engines.program import Program
 from protocol.edge import as_json
 from protocol.specs import PauseMode
 
@@ -89,11 +89,12 @@ class Dialogue:
         await self._ready.wait()
 
     async def hear(self, line: bytes) -> None:
-        """A line of the program's. Raises ProgramFailed for what is none of the language's."""
+        """A line of the program's. For what is none of the language's it is given up."""
         try:
             message = jsonl.parse_line(line, shown=lambda line: self._ctx.masking().feed(line))
         except jsonl.Broken as error:
-            raise ProgramFailed(self.program.sentence(f"does not speak the protocol: {error}")) from None
+            self.program.give_up(f"does not speak the protocol: {error}")
+            return
         self._hearing = True  # while this waits nothing else is heard, which is not the program's silence
         try:
             await self._take(message)

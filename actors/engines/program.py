@@ -81,7 +81,9 @@ class Program:
             return
 
     def give_up(self, blame: str) -> None:
-        """Kill it; `blame` goes into the sentence that `attend` then ends with."""
+        """Kill it, and hear it no more, but for its last words on standard error; `blame` goes into the sentence that
+        is made when `attend` has ended.
+        """
         self.blame = blame
         self.process.signal(signal.SIGKILL)
 
@@ -93,7 +95,7 @@ class Program:
     async def attend(self, ctx: Context) -> int:
         """Run its streams until it has ended: its exit status, negative for a signal. Cancelled: they are closed.
 
-        Raises ProgramFailed for a line that is too long, and what `heard` raises.
+        For a line that is too long it is given up. Raises what `heard` raises.
         """
         try:
             async with trio.open_nursery(strict_exception_groups=True) as nursery:
@@ -125,17 +127,20 @@ class Program:
             while data := await _receive(ctx, self.process.stdout):
                 data = masking.feed(data) if masking else data
                 self._kept(data)
-                for line in self._lines.feed(data):
-                    await self._heard(line)
+                await self._hear(data)
             if masking:
                 self._kept(rest := masking.rest())
-                for line in self._lines.feed(rest):
-                    await self._heard(line)
+                await self._hear(rest)
         except LineTooLong as error:
             begins = ctx.masking().feed(error.begins)
-            what = f"does not speak the protocol: {error}, {begins[:40]!r}..."
-            raise ProgramFailed(self.sentence(what)) from None
+            self.give_up(f"does not speak the protocol: {error}, {begins[:40]!r}...")
+            return
         self.half = self._lines.rest()
+
+    async def _hear(self, data: bytes) -> None:
+        for line in self._lines.feed(data):
+            if not self.blame:
+                await self._heard(line)
 
     async def _read_error(self, ctx: Context, stderr: trio.abc.ReceiveStream) -> None:
         lines, masking = Lines(LOG_LINE_BYTES, cut=True), ctx.masking()

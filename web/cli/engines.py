@@ -67,9 +67,12 @@ def spawn(
     made = texts.table(config or [])
     if cwd is not None:
         made["cwd"] = str(cwd.expanduser().absolute())
-    members: dict[str, Any] = texts.json_of(spec, "--spec") if spec else {}
-    members |= {"kind": kind, "id": id, "pool": pool, "config": made, "start": start}
-    members["labels"] = texts.pairs(label or [], "--label")
+    said = {"kind": kind, "id": id, "pool": pool, "config": made, "start": start}
+    said["labels"] = texts.pairs(label or [], "--label")
+    members = texts.members(spec)
+    if twice := sorted(members.keys() & said.keys()):
+        raise typer.BadParameter(f"--spec cannot name what has an option of its own: {', '.join(twice)}")
+    members |= said
     new = parse(NewEngine, members)
     engine = asked.house(lambda house: _spawned(house, new))
     asked.done(engine, engine.id)

@@ -132,9 +132,7 @@ def dispose(
 
 def _members(kind: str | None, config: list[str] | None, *, spec: str | None, **limits: int | None) -> dict[str, Any]:
     """The members of a pool that a command line names."""
-    members: dict[str, Any] = texts.json_of(spec, "--spec") if spec else {}
-    if not isinstance(members, dict):
-        raise typer.BadParameter("--spec must be a JSON object")
+    members = texts.members(spec)
     members |= {name: value for name, value in limits.items() if value is not None}
     if kind is not None:
         members["template"] = {"kind": kind, "config": texts.table(config or [])}

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-__all__ = ["json_of", "pairs", "table", "text_or_json", "value"]
+__all__ = ["json_of", "members", "pairs", "table", "text_or_json", "value"]
 
 
 def value(text: str) -> Any:
@@ -29,6 +29,14 @@ def json_of(text: str, option: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise typer.BadParameter(f"{option} must be JSON ({error})") from None
+
+
+def members(spec: str | None) -> dict[str, Any]:
+    """Those of `--spec`: a JSON object, or none."""
+    found = json_of(spec, "--spec") if spec else {}
+    if not isinstance(found, dict):
+        raise typer.BadParameter("--spec must be a JSON object")
+    return found
 
 
 def table(settings: Sequence[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from actors.children import Sandbox
+from actors.processes.delegation import own_group
 from actors.processes.sandbox import lacking
 from web.doctor.finding import Finding, Status
 
@@ -24,7 +25,7 @@ FEW_PROCESSES: Final = 512
 PROGRAMS: Final = (
     ("tmux", "-V", "sessions of the shell kind that a person can attach to"),
     ("node", "--version", "agents that are written for it"),
-    ("git", "--version", "checkpoints of a workspace in a worktree"),
+    ("git", "--version", "issues that become branches (examples/workflow)"),
 )
 CONTROLLERS: Final = frozenset({"cpu", "memory", "pids"})
 
@@ -72,19 +73,18 @@ def _sandbox(name: str, sandbox: Sandbox) -> Finding:
     return _found(name, "ok", "It works.") if problem is None else _found(name, "absent", f"No sandbox: {problem}.")
 
 
-def control_groups(root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc/self/cgroup")) -> Finding:
+def control_groups(proc: Path = Path("/proc")) -> Finding:
     """Version 2, and whether our own group can be divided. Nothing is made."""
     otherwise = "limits are those of each process (rlimits)"
-    try:
-        controllers = set((root / "cgroup.controllers").read_text().split())
-        own = next(line[3:] for line in proc.read_text().splitlines() if line.startswith("0::"))
-    except (OSError, StopIteration):
-        return _found("cgroups", "absent", f"There is no version 2 at {root}; {otherwise}.")
-    group = root / own.lstrip("/")
+    found = own_group(proc)
+    if found is None:
+        return _found("cgroups", "absent", f"No version 2 is mounted; {otherwise}.")
+    _, group = found
     if not os.access(group / "cgroup.procs", os.W_OK) or not os.access(group, os.W_OK):
         return _found("cgroups", "absent", f"Version 2, but {group} is not ours to write; {otherwise}.")
-    if missing := CONTROLLERS - controllers:
-        return _found("cgroups", "absent", f"Version 2 without {', '.join(sorted(missing))}; {otherwise}.")
+    if missing := CONTROLLERS - set((group / "cgroup.controllers").read_text().split()):
+        lacks = f"{group} has no {', no '.join(sorted(missing))}: trees are frozen and ended by it"
+        return _found("cgroups", "absent", f"Version 2, but {lacks}, and {otherwise}.")
     return _found("cgroups", "ok", f"Version 2, {group} is writable, with {', '.join(sorted(CONTROLLERS))}.")
 
 

@@ -201,7 +201,7 @@ class Acp(Engine):
         try:
             await self._connection.hear(line)
         except Broken as broken:
-            raise ProgramFailed(self._program.sentence(f"does not speak the protocol: {broken}")) from None
+            self._program.give_up(f"does not speak the protocol: {broken}")
 
     async def _heard(self, ctx: Context, item: Heard) -> None:
         if isinstance(item, Answer):

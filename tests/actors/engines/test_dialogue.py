@@ -1,6 +1,7 @@
 """What a program may announce beside its runs, on a virtual clock: a puppet stands in for the program."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
@@ -312,8 +313,8 @@ async def test_a_snapshot_of_nothing_forgets_the_last(autojump_clock: Clock, hou
 
 async def test_a_snapshot_that_is_too_large_is_the_end(autojump_clock: Clock, house: EmbeddedHouse) -> None:
     talker = await spawned(house, {})
-    with pytest.raises(ProgramFailed, match=r"a `snapshot` has \d+ bytes; the limit is 262144"):
-        await talker.say("snapshot", value="x" * (256 << 10))
+    await talker.say("snapshot", value="x" * (256 << 10))
+    assert re.search(r"a `snapshot` has \d+ bytes; the limit is 262144", talker.puppet.blame)
 
 
 @pytest.mark.parametrize("resume", [True, False])
@@ -362,8 +363,8 @@ async def test_a_message_that_is_wrong_is_named(
     autojump_clock: Clock, house: EmbeddedHouse, message: dict[str, Any], says: str
 ) -> None:
     talker = await spawned(house, {})
-    with pytest.raises(ProgramFailed, match=says.replace(".", r"\.")):
-        await talker.dialogue.hear(json.dumps(message).encode())
+    await talker.dialogue.hear(json.dumps(message).encode())
+    assert says in talker.puppet.blame
 
 
 async def test_a_snapshot_outlives_the_house(autojump_clock: Clock) -> None:

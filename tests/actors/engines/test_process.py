@@ -247,6 +247,7 @@ async def test_what_breaks_the_protocol_is_a_crash_with_a_sentence(drive: Any, s
     ended = await drive.last_exit("process", {"argv": argv}, boot_s=0.2 if "sleep 9" in script else 10)
     assert ended["cause"] == "crashed"
     assert says in ended["error"]
+    assert ended["error"].endswith("Its last lines on standard error:\nlast words") or "within 0.2 s" in says
     assert len(ended["error"]) < 1000
 
 

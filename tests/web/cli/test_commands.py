@@ -151,6 +151,10 @@ def test_a_wrong_mode_or_kind_is_input_that_cannot_be_meant(cli: Cli, probe: str
     assert (code, err.startswith("error: mode: ")) == (2, True)
     assert cli("spawn", "nothing-like-that")[0] == 2
     assert cli("spawn", "probe", "--config", "x")[0] == 2
+    assert cli("spawn", "probe", "--spec", "[]")[0] == 2
+    for twice in ('{"config": {}}', '{"labels": {"a": "b"}}'):
+        code, _, err = cli("spawn", "probe", "--spec", twice)
+        assert (code, "an option of its own" in " ".join(err.split())) == (2, True)
 
 
 async def asked_in(daemon: Any, run: str) -> None:

@@ -45,27 +45,31 @@ def test_a_program_that_is_not_here_is_absent_and_its_use_is_told() -> None:
     assert (found.status, "needed for things" in found.detail) == ("absent", True)
 
 
-def groups(folder: Path, controllers: str) -> tuple[Path, Path]:
-    root, proc = folder / "cgroup", folder / "self"
-    (root / "house").mkdir(parents=True)
-    (root / "cgroup.controllers").write_text(controllers)
-    (root / "house" / "cgroup.procs").touch()
-    proc.write_text("4:memory:/old\n0::/house\n")
-    return root, proc
+def groups(folder: Path, controllers: str) -> Path:
+    """A /proc whose hierarchy is mounted where a machine with both versions has it."""
+    proc, mount = folder / "proc", folder / "cgroup" / "unified"
+    (mount / "house").mkdir(parents=True)
+    (mount / "house" / "cgroup.controllers").write_text(controllers)
+    (mount / "house" / "cgroup.procs").touch()
+    (proc / "self").mkdir(parents=True)
+    (proc / "self" / "cgroup").write_text("4:memory:/old\n0::/house\n")
+    (proc / "self" / "mountinfo").write_text(f"31 24 0:27 / {mount} rw - cgroup2 cgroup2 rw\n")
+    return proc
 
 
 def test_control_groups_that_can_be_divided(tmp_path: Path) -> None:
-    found = control_groups(*groups(tmp_path, "cpuset cpu io memory pids\n"))
-    assert (found.status, str(tmp_path / "cgroup/house") in found.detail) == ("ok", True)
+    found = control_groups(groups(tmp_path, "cpuset cpu io memory pids\n"))
+    assert (found.status, str(tmp_path / "cgroup/unified/house") in found.detail) == ("ok", True)
 
 
 def test_control_groups_without_what_is_needed(tmp_path: Path) -> None:
-    found = control_groups(*groups(tmp_path, "cpu io\n"))
-    assert (found.status, "without memory, pids" in found.detail) == ("absent", True)
+    found = control_groups(groups(tmp_path, "cpu io\n"))
+    assert (found.status, "has no memory, no pids" in found.detail) == ("absent", True)
 
 
 def test_no_control_groups(tmp_path: Path) -> None:
-    assert control_groups(tmp_path, tmp_path / "none").status == "absent"
+    found = control_groups(tmp_path)
+    assert (found.status, "No version 2 is mounted" in found.detail) == ("absent", True)
 
 
 @pytest.mark.parametrize("most, status", [(100, "wrong"), (100_000, "ok"), (resource.RLIM_INFINITY, "ok")])
