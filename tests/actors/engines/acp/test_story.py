@@ -183,11 +183,31 @@ def test_costs_of_a_session_add_up_once() -> None:
         ({"title": "Fetch http://x", "kind": "fetch"}, Act(tool="Fetch http://x", kind="fetch")),
         ({"title": "Run", "kind": "execute"}, Act(tool="Run", kind="execute")),
         ({"title": "Do"}, Act(tool="Do", kind="other")),
-        ({"title": 7, "kind": [], "locations": [7, {"path": 7}], "rawInput": 7}, Act(tool="other", kind="other")),
+        ({"title": 7, "kind": [], "locations": [7, {"path": 7}], "rawInput": 7}, Act(tool="", kind="other")),
+        ({"title": "execute", "kind": "fetch"}, Act(tool="", kind="fetch")),
+        ({"title": "x", "kind": "of tomorrow"}, Act(tool="x", kind="other")),
     ],
 )
 def test_a_call_as_rules_match_it(call: dict[str, Any], act: Act) -> None:
     assert act_of(call, cwd="/w") == act
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"title": "execute", "kind": "other"},
+        {"kind": "execute"},
+        {"title": "execute", "kind": "execute", "locations": [{"path": "/w/a"}]},
+        {"title": "mine", "kind": "other"},
+        {"title": "*", "kind": "execute"},
+    ],
+)
+@pytest.mark.parametrize("kind", ["execute", "mine"])
+def test_no_title_and_no_kind_of_its_own_makes_always_mean_every_command(call: dict[str, Any], kind: str) -> None:
+    rule = rule_of(act_of(call, cwd="/w"), Verdict.ALLOW)
+    more = {"locations": [{"path": "/w/a"}], "rawInput": {"command": "rm -rf /"}}
+    other = act_of({"title": "execute", "kind": kind, **more}, cwd="/w")
+    assert decide([rule] if rule is not None else [], other) is Verdict.ASK
 
 
 def test_a_rule_of_always_is_no_wider_than_what_was_shown() -> None:
