@@ -9,8 +9,9 @@ import trio
 from actors.context import Context, RunContext
 from actors.engine import CannotStart
 from actors.engines.agent.files import Refused
+from actors.engines.job import Job
 from actors.engines.programs import ProgramConfig
-from actors.engines.session import PREPARE, Job, Session
+from actors.engines.session import PREPARE, Session
 from actors.processes import SpawnFailed
 
 __all__ = ["Console"]
@@ -31,7 +32,7 @@ class Console:
         ended it). Raises Refused when there is no shell. Cancelled: the command is brought to its end.
         """
         session = await self._idle()
-        job = Job(partial(_alive, ctx), masking=ctx.masking())
+        job = Job(partial(_alive, ctx), masking=ctx.masking(), before=ctx.alive())
         session.begin(job, command, trace=ctx.trace)
         try:
             async with trio.open_nursery(strict_exception_groups=True) as nursery:
@@ -45,7 +46,7 @@ class Console:
                     if self._held:  # and perhaps frozen: its end is seen to at the resume
                         session.kill(job)
                     else:
-                        await session.end(job)
+                        await self._end(session, job)
         return job
 
     def held(self) -> None:
@@ -56,13 +57,17 @@ class Console:
         self._held = False
         session = self._session
         if session is not None and session.job is not None and session.job.killed:
-            self._ctx.nursery.start_soon(session.end, session.job)
+            self._ctx.nursery.start_soon(self._end, session, session.job)
 
     def close(self) -> None:
         """Hang up; the next command has a new session."""
         if self._session is not None:
             self._session.close()
             self._session = None
+
+    async def _end(self, session: Session, job: Job) -> None:
+        """End a command and all that it started; jobs of earlier ones stay."""
+        await session.end(job, partial(self._ctx.end_newer, job.before, session.shell))
 
     async def _idle(self) -> Session:
         session = self._session
