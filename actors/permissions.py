@@ -26,7 +26,7 @@ from pydantic import Field
 
 from actors.engine import Config
 
-__all__ = ["Act", "Rule", "Verdict", "decide", "rule_of"]
+__all__ = ["Act", "Rule", "Verdict", "decide", "denied_paths", "rule_of"]
 
 SEPARATORS = frozenset({";", ";;", "&", "&&", "|", "||", "|&", "\n"})
 """What ends one command of a line and begins the next (POSIX.1-2024, Shell Command Language, 2.10)."""
@@ -83,6 +83,17 @@ def decide(rules: Iterable[Rule], act: Act, *, root: str = "/") -> Verdict:
     return verdict
 
 
+def denied_paths(rules: Iterable[Rule], *words: str, root: str = "/") -> list[str]:
+    """Regular expressions for the whole of the absolute paths that a tool may not touch which goes by these words, so
+    that one which looks at many files by itself can leave them out.
+    """
+    return [
+        _path(rule.path, root).pattern
+        for rule in rules
+        if rule.verdict is Verdict.DENY and rule.path is not None and rule.command is None and _names(rule, words)
+    ]
+
+
 def rule_of(act: Act, verdict: Verdict) -> Rule | None:
     """The rule that says the same of this act for ever, and of little else. None: no rule could be so narrow."""
     members = {"verdict": verdict, "tool": _literal(act.tool)}
@@ -100,16 +111,24 @@ def rule_of(act: Act, verdict: Verdict) -> Rule | None:
 
 def _matches(rule: Rule, act: Act, root: str) -> bool:
     strict = rule.verdict is Verdict.ALLOW
-    tool = _pattern(rule.tool, slash=True)
-    if not any(tool.fullmatch(word) for word in (act.tool, act.kind) if word):
+    if not _names(rule, (act.tool, act.kind)):
         return False
     return _covers_paths(rule, act.paths, root, strict) and _covers_command(rule, act.command, strict)
+
+
+def _names(rule: Rule, words: Iterable[str]) -> bool:
+    tool = _pattern(rule.tool, slash=True)
+    return any(tool.fullmatch(word) for word in words if word)
+
+
+def _path(path: str, root: str) -> re.Pattern[str]:
+    return _pattern(posixpath.normpath(posixpath.join(root, path)), slash=False)
 
 
 def _covers_paths(rule: Rule, paths: Sequence[str], root: str, strict: bool) -> bool:
     if rule.path is None:
         return True
-    pattern = _pattern(posixpath.normpath(posixpath.join(root, rule.path)), slash=False)
+    pattern = _path(rule.path, root)
     covered = [
         pattern.fullmatch(posixpath.normpath(posixpath.join(root, path))) is not None
         if len(path) <= PATH_CHARS
