@@ -8,6 +8,7 @@ from acp import schema
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.engines.acp import story as story_module
 from actors.engines.acp.calls import act_of, action_of, text_of, tool_of
 from actors.engines.acp.facts import Facts
 from actors.engines.acp.rpc import Refused
@@ -123,6 +124,21 @@ def test_an_id_that_is_used_again_in_another_turn_is_another_call() -> None:
     said = told(story, {"sessionUpdate": "tool_call", "toolCallId": "t", "title": "B"})
     [tools] = [one.value for one in said if isinstance(one, Slice) and one.name == "tools"]
     assert [(tool["run_id"], tool["title"]) for tool in tools] == [("run", "A"), ("run-2", "B")]
+
+
+def test_what_is_remembered_of_calls_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(story_module, "CALLS_BYTES", 1000)
+    story = begun()
+    for name in ("first", "second"):
+        told(story, {"sessionUpdate": "tool_call", "toolCallId": name, "title": name, "rawInput": {"x": "x" * 700}})
+    assert story.call({"toolCallId": "first"}) == {}
+    assert story.call({"toolCallId": "second"})["title"] == "second"
+
+
+def test_a_call_with_an_endless_id_is_no_call_and_shows_little() -> None:
+    said = told(begun(), {"sessionUpdate": "tool_call", "toolCallId": "x" * (1 << 20), "title": "t"})
+    assert [one.name for one in said] == ["update"]
+    assert len(encode(said[0].data)) < 20_000
 
 
 def test_costs_of_a_session_add_up_once() -> None:
