@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from actors.context import Context
-from actors.permissions import Act, Rule, Verdict, decide, rule_of
+from actors.permissions import Act, Rule, Verdict, decide, denied_paths, rule_of
 from protocol.edge import as_json, load
 from protocol.requests import Option, OptionKind
 
@@ -42,6 +42,10 @@ class Permissions:
 
     def decide(self, act: Act) -> Verdict:
         return decide((*self._rules, *self.kept), act, root=self._root)
+
+    def denied_paths(self, *words: str) -> list[str]:
+        """What a tool leaves out that goes by these words and looks at many files by itself: regular expressions."""
+        return denied_paths((*self._rules, *self.kept), *words, root=self._root)
 
     def keep(self, act: Act, verdict: Verdict) -> Rule | None:
         """Have the same answer for this act for ever. None: no rule could be so narrow, and none was made."""

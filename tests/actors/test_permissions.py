@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,10 +100,30 @@ def test_what_does_more_than_an_allowed_command_is_asked_for(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     ["rm -rf /", "ls; rm x", "ls && rm x", "ls | rm x", "ls $(rm x)", "ls `rm x`", "(rm x)", "{ rm x; }", "ls & rm x",
-     "ls\nrm x", "r'm' x", "echo 'x; rm y"],
+     "ls\nrm x", "r'm' x", "echo 'x; rm y", "FOO=1 rm x", "sudo -u root rm x", "/bin/rm x", "sudo /bin/rm x",
+     "if true; then rm x; fi", "bash -c 'rm x'", "rm\\\n x", "r\\m x", "sudo 'rm' x > y", "rm " + "x" * 40_000],
 )  # fmt: skip
 def test_a_denied_command_is_found_wherever_it_hides_in_the_line(line: str) -> None:
     assert decide([rule(ALLOW), rule(DENY, command="rm *")], run(line)) is DENY
+
+
+@pytest.mark.parametrize("line", ["confirm x", "ls rm", "alarm rmx y"])
+def test_a_denied_command_is_a_word_of_its_own(line: str) -> None:
+    assert decide([rule(ALLOW), rule(DENY, command="rm *")], run(line)) is ALLOW
+
+
+@pytest.mark.parametrize("pattern", ["git *", "*a*b*c*d*e", "git * --force * x"])
+@pytest.mark.parametrize("line", ["git " + "a" * (8 << 20), "a" * 15_000 + "b" * 15_000, "git " + " --force " * 3600])
+def test_a_hostile_line_takes_no_time(line: str, pattern: str) -> None:
+    begun = time.process_time()
+    for verdict in (ALLOW, DENY):
+        decide([rule(verdict, command=pattern)], run(line))
+    assert time.process_time() - begun < 5  # and hours, where each star is tried everywhere
+
+
+def test_a_path_that_is_too_long_to_be_one_is_denied_and_not_allowed() -> None:
+    assert decide([rule(ALLOW, path="**")], edit("/a" * 5000)) is ASK
+    assert decide([rule(ALLOW), rule(DENY, path="/b")], edit("/a" * 5000)) is DENY
 
 
 def test_any_command_is_allowed_by_a_rule_that_says_so() -> None:

@@ -50,7 +50,9 @@ def doctor(asked: Asked, names: Names = None) -> None:
 
 
 def _looked(state: Path | None, wanted: list[str]) -> Iterator[Finding]:
-    """One after the other: an agent is greeted when its turn comes, and only if it is wanted."""
+    """One after the other: an agent is greeted when its turn comes, and only if it is wanted. What lies in the folder
+    that we are called in is somebody's who need not be us, and runs only for an agent that was named.
+    """
     import trio
 
     from actors.engines.acp.presets import PRESETS
@@ -64,7 +66,7 @@ def _looked(state: Path | None, wanted: list[str]) -> Iterator[Finding]:
 
     async def greeted(name: str) -> Finding:
         async with hold_guardian():
-            return await agent(PRESETS[name], os.environ, Path.cwd())
+            return await agent(PRESETS[name], os.environ, Path.cwd() if name in wanted else None)
 
     for name in PRESETS:
         if not wanted or name in wanted:

@@ -23,9 +23,11 @@ GREETING_S: Final = 30.0
 PROTOCOL: Final = 1
 
 
-async def agent(preset: Preset, environ: Mapping[str, str], beside: Path, *, within_s: float = GREETING_S) -> Finding:
-    """Look for it on PATH, then in `node_modules` below `beside`; then greet it, in an empty folder, with what a house
-    passes on to its programs of our environment.
+async def agent(
+    preset: Preset, environ: Mapping[str, str], beside: Path | None, *, within_s: float = GREETING_S
+) -> Finding:
+    """Look for it on PATH, then in `node_modules` below `beside`, if that is given; then greet it, in an empty folder,
+    with what a house passes on to its programs of our environment.
     """
     facts: dict[str, Any] = {
         "title": preset.title, "package": preset.package, "needs": preset.needs or None, "tested": preset.tested,
@@ -54,10 +56,12 @@ async def agent(preset: Preset, environ: Mapping[str, str], beside: Path, *, wit
     return found("ok", f"{told} in {greeting.seconds:g} s ({argv[0]}).{needs}")
 
 
-def _found(preset: Preset, environ: Mapping[str, str], beside: Path) -> tuple[str, ...] | None:
+def _found(preset: Preset, environ: Mapping[str, str], beside: Path | None) -> tuple[str, ...] | None:
     """The preset's argv with the program's path; of a script that node runs, with the script's."""
     name, *arguments = preset.argv
     path = shutil.which(name, path=environ.get("PATH"))
+    if beside is None:
+        return (path, *arguments) if path is not None and name != "node" else None
     if name == "node":
         script = beside / arguments[0]
         return (path, str(script), *arguments[1:]) if path is not None and script.is_file() else None

@@ -25,6 +25,7 @@ __all__ = ["AUTO", "Configuration", "Left", "Log", "Program", "Unreadable", "rea
 Get = Callable[[str, Any], Any]
 AUTO: Final = "AUTO"
 NO_LOG: Final = ("none", "off")
+MOST_PROCESSES: Final = 10_000
 PROGRAM, FCGI, GROUP = "program:", "fcgi-program:", "group:"
 
 
@@ -138,6 +139,9 @@ class _Reader:
             if not matched:
                 self.found.warnings.append(f"No file matches {where!r}, which [include] names.")
             for name in matched:
+                if not Path(name).is_file():
+                    self.found.warnings.append(f"{name!r} is no file, and [include] names it.")
+                    continue
                 self.parser.read(name)
                 self._expand_here(str(Path(name).absolute().parent))
 
@@ -205,6 +209,8 @@ class _Reader:
         get = self._getter(section, lambda: self._expansions(**more))
         count, first = int(get("numprocs", "1")), int(get("numprocs_start", "0"))
         name = self.parser.get(section, "process_name", fallback="%(program_name)s")
+        if count > MOST_PROCESSES:
+            raise ValueError(f"numprocs={count} is more than {MOST_PROCESSES}")
         if count > 1 and "%(process_num)" not in name:
             raise ValueError("process_name must have %(process_num) in it when numprocs is more than 1")
         text = self.parser.get(section, "environment", fallback="")

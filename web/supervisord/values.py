@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 from collections.abc import Mapping
@@ -15,8 +16,18 @@ FALSE: Final = ("no", "false", "off", "0")
 SIZES: Final = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
 
 
+NAMED: Final = re.compile(r"%\(([^)]*)\)")
+WIDE: Final = re.compile(r"%(\([^)]*\))?[-#0 +]*(\d{4}|\d*\.\d{4})")
+MOST_CHARS: Final = 1 << 20
+
+
 def expand(text: str, expansions: Mapping[str, object], where: str) -> str:
-    """`%(name)s` and `%(process_num)02d`, and `%%` for a percent sign. Raises ValueError."""
+    """`%(name)s` and `%(process_num)02d`, and `%%` for a percent sign. Raises ValueError, also for what would become
+    longer than anybody can mean.
+    """
+    size = len(text) + sum(len(str(expansions.get(name, ""))) for name in NAMED.findall(text))
+    if size > MOST_CHARS or WIDE.search(text):
+        raise ValueError(f"{where} would be longer than {MOST_CHARS} characters, or has a width of four digits")
     try:
         return text % expansions
     except KeyError as error:

@@ -2,6 +2,7 @@
 
 The protocol gives a call a kind and a title for people, and no name. So where a call says what it touches, its files or
 its command, rules know it by its kind; else only by its title, since "fetch" alone would be a rule about every address.
+A title is never taken for a kind, nor a kind of the agent's own for one: else it could call itself what was allowed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ __all__ = ["act_of", "action_of", "merged", "text_of", "tool_of"]
 
 MEMBERS = ("title", "kind", "status", "content", "locations", "rawInput", "rawOutput")
 PATH_WORDS = ("path", "file_path", "filePath", "abs_path", "filename", "file", "notebook_path", "source", "destination")
+KINDS = ("read", "edit", "delete", "move", "search", "execute", "think", "fetch", "switch_mode", "other")
+"""The protocol's; whatever else an agent says is `other`."""
 ON_FILES = ("read", "edit", "delete", "move", "search")
 SHELLS = ("sh", "bash", "zsh", "dash")
 SHOWN_BYTES, BEGINS = 4 << 10, 400
@@ -51,11 +54,12 @@ def tool_of(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def act_of(call: Mapping[str, Any], *, cwd: str) -> Act:
-    """The call as rules match it. `cwd`: the session's directory."""
+    """The call as rules match it; without a name, where nothing names it. `cwd`: the session's directory."""
     kind, command = _kind(call), _command(call)
     paths = tuple(posixpath.normpath(posixpath.join(cwd, path)) for path in _paths(call))
     told = (kind == "execute" and command is not None) or (kind in ON_FILES and bool(paths))
-    return Act(tool=kind if told else _text(call.get("title")) or kind, kind=kind, paths=paths, command=command)
+    title = _text(call.get("title"))
+    return Act(tool=kind if told else "" if title in KINDS else title, kind=kind, paths=paths, command=command)
 
 
 def action_of(call: Mapping[str, Any], act: Act) -> dict[str, Any]:
@@ -96,7 +100,8 @@ def text_of(block: Any) -> str:
 
 
 def _kind(call: Mapping[str, Any]) -> str:
-    return _text(call.get("kind")) or "other"
+    kind = _text(call.get("kind"))
+    return kind if kind in KINDS else "other"
 
 
 def _text(value: object) -> str:

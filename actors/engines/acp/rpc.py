@@ -48,7 +48,7 @@ INVALID_REQUEST, NO_METHOD, INVALID_PARAMS, INTERNAL = -32600, -32601, -32602, -
 AUTH_REQUIRED, NOT_FOUND, CANCELLED = -32000, -32002, -32800
 """The protocol's own: nobody is authenticated, there is no such thing, the request was cancelled."""
 
-HUGE = re.compile(rb"\d[eE]\+?\d{3}|\d{300}")
+HUGE = re.compile(rb"\d[eE]\+?\d{3}|(?<!\d)\d{300}")
 LEVELS = 200
 """How deeply a message may be nested: what `from_json` takes."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from actors.engines.acp.calls import merged, text_of, tool_of
 from actors.engines.conversing import TEXT_BYTES, Conversation, Step, Tool, Tools, Usage, brief, shortened
+from protocol.events import encode
 
 __all__ = ["Delta", "Event", "Output", "Said", "Slice", "Story", "unknown"]
 
@@ -19,8 +20,10 @@ MESSAGE_BYTES = 256 << 10
 """How much of a message is kept until it is whole; the run's output has all of it."""
 
 STEPS, STEP_BYTES = 200, 1 << 10
-CALLS = 200
-"""How many tool calls of a turn may be remembered whole."""
+CALLS, CALLS_BYTES = 200, 32 << 20
+"""How many tool calls of a turn may be remembered whole, and how large all of them; then the oldest is forgotten."""
+ID_BYTES = 1 << 10
+"""How long a call's id may be; one with a longer one is passed through as something that we do not know."""
 
 UPDATE_BYTES = 8 << 10
 MESSAGES = ("agent_message_chunk", "agent_thought_chunk")
@@ -92,6 +95,7 @@ class Story:
         self._messages = 0
         self._ends_line = True
         self._calls: dict[str, dict[str, Any]] = {}
+        self._sizes: dict[str, int] = {}
         self.text = ""
         """The last whole message of the turn."""
         self.cost_usd = 0.0
@@ -106,7 +110,7 @@ class Story:
         """A turn begins with what it was asked."""
         said = self._whole()
         self._run_id, self._messages, self._ends_line = run_id, 0, True
-        self._calls, self.text, self.cost_usd = {}, "", 0.0
+        self._calls, self._sizes, self.text, self.cost_usd = {}, {}, "", 0.0
         self._conversation.say("user", run_id, prompt)
         return [*said, Slice("conversation", self._conversation.value)]
 
@@ -207,7 +211,7 @@ class Story:
 
     def _tool(self, update: Mapping[str, Any]) -> list[Said]:
         name = update.get("toolCallId")
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name or len(name.encode()) > ID_BYTES:
             return [unknown(update)]
         said: list[Said] = []
         begins = update["sessionUpdate"] == "tool_call" or name not in self._calls
@@ -218,9 +222,10 @@ class Story:
             before = self._tools.get(self._run_id, name)
         call = merged({} if update["sessionUpdate"] == "tool_call" else self._calls.get(name, {}), update)
         known = name in self._calls
-        self._calls[name] = call
-        while len(self._calls) > CALLS:
-            del self._calls[next(iter(self._calls))]
+        self._calls[name], self._sizes[name] = call, len(encode(call))
+        while len(self._calls) > CALLS or (sum(self._sizes.values()) > CALLS_BYTES and len(self._calls) > 1):
+            oldest = next(iter(self._calls))
+            del self._calls[oldest], self._sizes[oldest]
         tool = self._tools.change(self._run_id, name, tool_of(call))
         if begins and not known:
             self._conversation.use(self._run_id, name)

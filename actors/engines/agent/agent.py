@@ -37,7 +37,8 @@ from protocol.specs import OnInterrupt, PauseMode
 
 __all__ = ["Agent"]
 
-STEER_CHARS = 1 << 17
+STEER_CHARS, STEERS = 1 << 17, 64
+"""How long a text may be that steers, and how many may wait for the model."""
 CLOSE_S = 1.0
 
 
@@ -161,6 +162,8 @@ class Agent(Engine):
     async def _steer(self, payload: Any) -> dict[str, Any]:
         if not isinstance(payload, str) or not payload.strip() or len(payload) > STEER_CHARS:
             return _no(f"The payload of steer is a text of up to {STEER_CHARS} characters.")
+        if len(self.desk.said.steers) >= STEERS:
+            return _no(f"{STEERS} texts wait for the model already.")
         await self.desk.notebook.note("steer", text=payload)
         return {"done": True, "heard": "at the next step" if self._run is not None else "with the next run"}
 

@@ -6,6 +6,7 @@ Each is a file in the engine's folder, whole or not there; the contents of the w
 
 from __future__ import annotations
 
+import glob
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -78,7 +79,7 @@ class Checkpoints:
         taken_ns = time.time_ns()
         with self._files.directory(()) as root:
             items, size = take(
-                root, self._contents, excluded=asked.exclude, before=map(Item.load, last.get("items", ())),
+                root, self._contents, excluded=self._excluded(), before=map(Item.load, last.get("items", ())),
                 before_ns=last.get("taken_ns", 0), most_files=asked.max_files, most_bytes=asked.max_bytes,
             )  # fmt: skip
         number = numbers[-1] + 1 if numbers else 1
@@ -107,9 +108,13 @@ class Checkpoints:
         with self._files.directory(()) as root:
             changed = go_back(
                 root, self._contents, [Item.load(item) for item in found["items"]],
-                taken_ns=found["taken_ns"], excluded=self._asked.exclude,
+                taken_ns=found["taken_ns"], excluded=self._excluded(),
             )  # fmt: skip
         return Conversation.load(found["conversation"]), found["slices"], changed
+
+    def _excluded(self) -> list[str]:
+        """With what is the house's own: to go back would take the journal back too."""
+        return [*self._asked.exclude, *(f"/{glob.escape(path)}" for path in self._files.private())]
 
     def _forget(self, numbers: Sequence[int], keep: str) -> None:
         stay = {*numbers[-self._asked.keep :], *(number for number in numbers if f"cp-{number}" == keep)}

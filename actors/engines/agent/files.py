@@ -13,6 +13,7 @@ import errno
 import hashlib
 import os
 import posixpath
+import re
 import secrets
 import stat
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,10 @@ __all__ = ["FILE_BYTES", "Files", "Found", "Refused", "diff"]
 FILE_BYTES = 2 << 20
 """How large a file may be that is read or written."""
 LISTED = 1000
+CONTEXT = 3
+COMPARED = 1 << 24
+"""How many pairs of lines a difference is looked for in: a second or two."""
+HUNK = re.compile(r"@@ -(\d+)(.*) \+(\d+)(.*)")
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -56,6 +61,12 @@ class Files:
     @property
     def root(self) -> str:
         return self._place.path
+
+    def private(self) -> tuple[str, ...]:
+        """What of the house's own lies in the directory, as paths from there. Reads the disk."""
+        root = os.path.realpath(self.root)
+        folders = map(os.path.realpath, self._policy.private)
+        return tuple(os.path.relpath(folder, root) for folder in folders if beneath(folder, root))
 
     def absolute(self, path: str) -> str:
         """Raises Refused for one outside."""
@@ -191,10 +202,36 @@ class Files:
 
 
 def diff(path: str, before: str | None, after: str) -> str:
-    """What changes, as a unified diff."""
+    """What changes, as a unified diff. Where much of a long text has changed, all from the first change to the last is
+    one change: to compare each line with each could take hours.
+    """
     old, new = (before or "").splitlines(keepends=True), after.splitlines(keepends=True)
-    lines = difflib.unified_diff(old, new, "/dev/null" if before is None else f"a/{path}", f"b/{path}")
+    begin = _alike(old, new)
+    end = _alike(old[begin:][::-1], new[begin:][::-1])
+    above, below = min(begin, CONTEXT), min(end, CONTEXT)
+    skipped = begin - above
+    if before is not None and begin == len(old) == len(new):
+        return ""
+    old, new = old[skipped : len(old) - end + below], new[skipped : len(new) - end + below]
+    if len(old) * len(new) <= COMPARED:
+        lines = list(difflib.unified_diff(old, new, n=CONTEXT))[2:]
+    else:
+        minus, plus = old[above : len(old) - below], new[above : len(new) - below]
+        lines = [f"@@ -1,{len(old)} +1,{len(new)} @@\n", *(f" {line}" for line in old[:above])]
+        lines += [*(f"-{line}" for line in minus), *(f"+{line}" for line in plus)]
+        lines += [f" {line}" for line in old[len(old) - below :]]
+    for number, line in enumerate(lines):
+        if at := HUNK.match(line):
+            lines[number] = f"@@ -{int(at[1]) + skipped}{at[2]} +{int(at[3]) + skipped}{at[4]}\n"
+    if lines:
+        lines = [f"--- {'/dev/null' if before is None else f'a/{path}'}\n", f"+++ b/{path}\n", *lines]
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+
+
+def _alike(some: Sequence[str], others: Sequence[str]) -> int:
+    """How many lines at the beginning are the same."""
+    pairs = enumerate(zip(some, others, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), min(len(some), len(others)))
 
 
 def _replace(above: int, name: str, data: bytes, mode: int) -> None:

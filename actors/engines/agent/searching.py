@@ -1,8 +1,9 @@
 """The program that searches an agent's directory, in a process of its own: a pattern that takes for ever takes nothing
 but that process, which can be ended. It starts in the directory. Standard library alone.
 
-argv[1] is `{"pattern", "files", "limit"}` as JSON: a regular expression or nothing, a pattern of names or nothing, and
-how many lines to write. Links are not followed, `.git` is left out, and so is what is binary or large.
+argv[1] is `{"pattern", "files", "limit", "root", "without"}` as JSON: a regular expression or nothing, a pattern of
+names or nothing, how many lines to write, the directory's own path, and regular expressions of absolute paths that are
+left out. Links are not followed, `.git` is left out, and so is what is binary or large.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def main() -> int:
     except (re.error, RecursionError, OverflowError) as error:
         sys.stderr.write(f"The pattern is no regular expression: {error}.\n")
         return 2
-    lines = found(pattern, asked["files"])
+    without = [re.compile(one, re.DOTALL) for one in asked["without"]]
+    lines = found(pattern, asked["files"], asked["root"].rstrip("/"), without)
     for count, line in enumerate(lines, 1):
         sys.stdout.write(line.encode(errors="replace").decode(errors="replace") + "\n")
         if count >= asked["limit"]:
@@ -36,13 +38,15 @@ def main() -> int:
     return 0
 
 
-def found(pattern: re.Pattern[str] | None, names: str) -> Iterator[str]:
+def found(pattern: re.Pattern[str] | None, names: str, root: str, without: list[re.Pattern[str]]) -> Iterator[str]:
     names = names.replace("**/", "*")  # a star takes slashes too, here
     for folder, folders, files, descriptor in os.fwalk("."):
         folders[:] = sorted(name for name in folders if name != ".git")
         for name in sorted(files):
             path = f"{folder}/{name}".removeprefix("./")
             if names and not (fnmatch.fnmatchcase(path, names) or fnmatch.fnmatchcase(name, names)):
+                continue
+            if any(one.fullmatch(f"{root}/{path}") for one in without):
                 continue
             if pattern is None:
                 yield path

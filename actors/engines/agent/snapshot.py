@@ -33,6 +33,8 @@ FICLONE = 0x40049409
 """ioctl_ficlonerange(2)."""
 SMALL_BYTES = 1 << 16
 """Such files are read, and copied only when nobody has their content yet; larger ones are cloned."""
+DEPTH = 200
+"""How many directories within each other a snapshot may hold: each is open while those in it are looked at."""
 RACY_NS = 2 * 10**9
 """A file that changed so shortly before a look may change again and not show it (git calls such "racily clean")."""
 
@@ -147,6 +149,8 @@ class Look:
     size: int = 0
 
     def folder(self, descriptor: int, above: str) -> None:
+        if above.count("/") > DEPTH:
+            raise TooLarge(f"it holds more than {DEPTH} directories within each other")
         for name, looked in _names(descriptor, above, self.excluded):
             path = f"{above}{name}"
             if stat.S_ISDIR(looked.st_mode):
@@ -319,12 +323,12 @@ class _Back:
 
 
 def _names(descriptor: int, above: str, excluded: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
-    """What is in a directory and not left alone."""
+    """What is in a directory and not left alone. A pattern with a slash before it is one of whole paths alone."""
     with os.scandir(descriptor) as entries:
         names = sorted(entry.name for entry in entries)
     for name in names:
         path = f"{above}{name}"
-        if name == ".git" or any(fnmatch.fnmatchcase(one, two) for two in excluded for one in (path, name)):
+        if name == ".git" or any(fnmatch.fnmatchcase(one, two) for two in excluded for one in (path, name, f"/{path}")):
             continue
         with contextlib.suppress(FileNotFoundError):
             yield name, os.stat(name, dir_fd=descriptor, follow_symlinks=False)

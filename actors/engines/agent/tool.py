@@ -18,6 +18,7 @@ from actors.engines import conversing
 from actors.engines.agent.compaction import shown
 from actors.engines.agent.console import AgentConsole
 from actors.engines.agent.files import Files
+from actors.engines.permitting import Permissions
 from actors.engines.programs import Bounds, Text
 from actors.permissions import Act
 from protocol.edge import schema
@@ -41,6 +42,7 @@ class Workplace:
     ctx: RunContext
     files: Files
     console: AgentConsole
+    permissions: Permissions
     bounds: Bounds
 
 

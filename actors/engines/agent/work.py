@@ -44,7 +44,7 @@ async def work(desk: Desk, ctx: RunContext, run: RunInput, text: str) -> dict[st
     """The run's result. A run that was in hand before goes on where its conversation is."""
     if run.attempt > 1 and ctx.output_bytes:
         await ctx.output("\n")
-    at = Workplace(ctx, desk.files, desk.console, desk.config.bounds)
+    at = Workplace(ctx, desk.files, desk.console, desk.permissions, desk.config.bounds)
     if desk.said.run_id != run.id:
         await desk.showing.ended(ctx, desk.said.run_id)
         await desk.notebook.note("prompt", run_id=run.id, text=text)

@@ -57,3 +57,14 @@ def test_json_has_all_of_it(doctor: Doctor) -> None:
 def test_a_name_that_is_none_is_wrong_usage(doctor: Doctor) -> None:
     code, _, err = doctor("nobody")
     assert (code, "'nobody'" in err) == (2, True)
+
+
+def test_what_lies_in_the_folder_runs_only_when_it_is_named(doctor: Doctor, tmp_path: Path) -> None:
+    planted = tmp_path / "node_modules/.bin/opencode"
+    planted.parent.mkdir(parents=True)
+    planted.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    planted.chmod(0o755)
+    doctor()
+    assert not (tmp_path / "ran").exists()
+    doctor("opencode")
+    assert (tmp_path / "ran").exists()

@@ -3,6 +3,7 @@ the example; HERE and NODE stand for the directory and the host.
 """
 
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,27 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"[a]\n\xff\xfe\n")
     with pytest.raises(Unreadable, match="cannot be read"):
         read(tmp_path / "binary", {})
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("numprocs=100000000\nprocess_name=%(process_num)d", "numprocs=100000000 is more than"),
+        ('numprocs=60\nprocess_name=p%(process_num)d\nenvironment=A="%(ENV_A)s%(ENV_A)s"', "would be longer than"),
+        ("process_name=%(numprocs)999999999d", "has a width of four digits"),
+        ("process_name=%(program_name).999999999s", "has a width of four digits"),
+        ("directory=" + "%(ENV_LONG)s" * 5000, "would be longer than"),
+    ],
+)
+def test_what_grows_without_end_is_the_fault_of_its_section(tmp_path: Path, text: str, said: str) -> None:
+    found = parsed(tmp_path, f"[program:bomb]\ncommand=a\n{text}\n[program:fine]\ncommand=b\n", A="xx", LONG="x" * 1000)
+    assert [program.name for program in found.programs] == ["fine"]
+    assert said in found.left[0].why
+
+
+def test_what_is_included_is_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.conf")
+    (tmp_path / "folder.conf").mkdir()
+    found = parsed(tmp_path, "[include]\nfiles=pipe.conf folder.conf\n[program:a]\ncommand=a\n")
+    assert [program.name for program in found.programs] == ["a"]
+    assert [warning.endswith("is no file, and [include] names it.") for warning in found.warnings] == [True, True]

@@ -33,7 +33,7 @@ class Write(Tool):
 
     async def prepare(self, at: Workplace, given: WriteInput) -> Call:
         found = await at.ctx.blocking(partial(at.files.find, given.path))
-        return _change(at, self.name, given.path, found, given.text)
+        return await _change(at, self.name, given.path, found, given.text)
 
 
 class EditInput(Input):
@@ -55,16 +55,16 @@ class Edit(Tool):
         if count != 1:
             why = "does not stand in it" if not count else f"stands in it {count} times"
             raise Refused(f"Nothing was changed in {given.path}: `old` {why}.")
-        return _change(at, self.name, given.path, found, found.text.replace(given.old, given.new))
+        return await _change(at, self.name, given.path, found, found.text.replace(given.old, given.new))
 
 
-def _change(at: Workplace, tool: str, path: str, found: Found, text: str) -> Call:
+async def _change(at: Workplace, tool: str, path: str, found: Found, text: str) -> Call:
     if "\0" in text:
         raise Refused("A text file holds no NUL characters.")
     data = text.encode(errors="surrogatepass")
     if len(data) > FILE_BYTES:
         raise Refused(f"A file is at most {FILE_BYTES} bytes; this would be {len(data)}.")
-    whole, change = at.files.absolute(path), diff(path, found.text, text)
+    whole, change = at.files.absolute(path), await at.ctx.blocking(partial(diff, path, found.text, text))
     said = "created" if found.text is None else "changed"
 
     async def do() -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
+import re
 import signal
 import sys
 from functools import partial
@@ -73,7 +75,7 @@ class Search(Tool):
     name, kind = "search", "search"
     description = (
         "Search the workspace: lines that match a regular expression, as path:line: text, or without a pattern the "
-        "paths of files. .git, binary files and links are left out."
+        "paths of files. .git, binary files, links and what rules keep from you are left out."
     )
     Input = SearchInput
 
@@ -89,7 +91,12 @@ class Search(Tool):
 
 
 async def _search(at: Workplace, asked: dict[str, Any]) -> str:
-    """Runs `searching.py`, which is ended when it takes too long, or when nobody waits for it any more."""
+    """Runs `searching.py`, which leaves out what is forbidden and what is the house's own. It is ended when it takes
+    too long, or when nobody waits for it any more.
+    """
+    private = [re.escape(posixpath.join(at.files.root, path)) for path in await at.ctx.blocking(at.files.private)]
+    without = [*(f"{path}/.*" for path in private), *at.permissions.denied_paths("search", "read")]
+    asked = {**asked, "root": at.files.root, "without": without}
     argv = [sys.executable, "-I", os.fspath(PROGRAM), json.dumps(asked)]
     try:
         process = await at.ctx.spawn_process(

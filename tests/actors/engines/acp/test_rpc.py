@@ -1,6 +1,7 @@
 """JSON-RPC, without I/O: whatever comes is a message or Broken, and every request has one answer."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -62,6 +63,12 @@ def test_what_no_json_is_is_broken(line: bytes) -> None:
 def test_what_is_nested_too_deeply_is_broken_with_surrogates_too() -> None:
     with pytest.raises(Broken):
         parse_line(b'{"a": "\\ud800", "b": ' + b"[" * 500 + b"]" * 500 + b"}")
+
+
+def test_a_line_full_of_digits_takes_no_time() -> None:
+    begun = time.process_time()
+    parse_line(b'{"a":"' + (b"1" * 299 + b"x") * ((16 << 20) // 300) + b'"}')
+    assert time.process_time() - begun < 3  # and nine seconds, where the digits are counted from each of them
 
 
 def test_a_long_line_is_shown_in_part_and_masked() -> None:

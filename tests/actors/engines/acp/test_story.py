@@ -8,6 +8,7 @@ from acp import schema
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.engines.acp import story as story_module
 from actors.engines.acp.calls import act_of, action_of, text_of, tool_of
 from actors.engines.acp.facts import Facts
 from actors.engines.acp.rpc import Refused
@@ -125,6 +126,21 @@ def test_an_id_that_is_used_again_in_another_turn_is_another_call() -> None:
     assert [(tool["run_id"], tool["title"]) for tool in tools] == [("run", "A"), ("run-2", "B")]
 
 
+def test_what_is_remembered_of_calls_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(story_module, "CALLS_BYTES", 1000)
+    story = begun()
+    for name in ("first", "second"):
+        told(story, {"sessionUpdate": "tool_call", "toolCallId": name, "title": name, "rawInput": {"x": "x" * 700}})
+    assert story.call({"toolCallId": "first"}) == {}
+    assert story.call({"toolCallId": "second"})["title"] == "second"
+
+
+def test_a_call_with_an_endless_id_is_no_call_and_shows_little() -> None:
+    said = told(begun(), {"sessionUpdate": "tool_call", "toolCallId": "x" * (1 << 20), "title": "t"})
+    assert [one.name for one in said] == ["update"]
+    assert len(encode(said[0].data)) < 20_000
+
+
 def test_costs_of_a_session_add_up_once() -> None:
     def cost(amount: float) -> dict[str, Any]:
         return {"sessionUpdate": "usage_update", "used": 1, "size": 2, "cost": {"amount": amount, "currency": "USD"}}
@@ -183,11 +199,31 @@ def test_costs_of_a_session_add_up_once() -> None:
         ({"title": "Fetch http://x", "kind": "fetch"}, Act(tool="Fetch http://x", kind="fetch")),
         ({"title": "Run", "kind": "execute"}, Act(tool="Run", kind="execute")),
         ({"title": "Do"}, Act(tool="Do", kind="other")),
-        ({"title": 7, "kind": [], "locations": [7, {"path": 7}], "rawInput": 7}, Act(tool="other", kind="other")),
+        ({"title": 7, "kind": [], "locations": [7, {"path": 7}], "rawInput": 7}, Act(tool="", kind="other")),
+        ({"title": "execute", "kind": "fetch"}, Act(tool="", kind="fetch")),
+        ({"title": "x", "kind": "of tomorrow"}, Act(tool="x", kind="other")),
     ],
 )
 def test_a_call_as_rules_match_it(call: dict[str, Any], act: Act) -> None:
     assert act_of(call, cwd="/w") == act
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"title": "execute", "kind": "other"},
+        {"kind": "execute"},
+        {"title": "execute", "kind": "execute", "locations": [{"path": "/w/a"}]},
+        {"title": "mine", "kind": "other"},
+        {"title": "*", "kind": "execute"},
+    ],
+)
+@pytest.mark.parametrize("kind", ["execute", "mine"])
+def test_no_title_and_no_kind_of_its_own_makes_always_mean_every_command(call: dict[str, Any], kind: str) -> None:
+    rule = rule_of(act_of(call, cwd="/w"), Verdict.ALLOW)
+    more = {"locations": [{"path": "/w/a"}], "rawInput": {"command": "rm -rf /"}}
+    other = act_of({"title": "execute", "kind": kind, **more}, cwd="/w")
+    assert decide([rule] if rule is not None else [], other) is Verdict.ASK
 
 
 def test_a_rule_of_always_is_no_wider_than_what_was_shown() -> None:

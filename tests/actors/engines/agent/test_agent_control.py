@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
+from actors.engines.agent import agent
 from protocol.commands import Pause, Resume, Stop
 from protocol.specs import PauseMode
 from tests.actors.engines.agent.conftest import ALLOWED
@@ -123,6 +125,14 @@ async def test_steer_before_the_end_makes_the_run_go_on(agents: Any) -> None:
     await agents.signal(engine, "steer", "and that too")
     agents.endpoint.open("gate")
     assert (await agents.ended(run)).result["text"] == "and that too"
+
+
+async def test_only_so_many_texts_wait_for_the_model(agents: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "STEERS", 2)
+    engine = await agents.spawn()
+    told = [await agents.signal(engine, "steer", text) for text in ("one", "two", "three")]
+    assert [one["done"] for one in told] == [True, True, False]
+    assert told[2]["detail"] == "2 texts wait for the model already."
 
 
 async def test_steer_between_runs_is_heard_with_the_next(agents: Any) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from protocol.bodies import ReplyBody
 from protocol.requests import RequestKind
 from tests.models.script import Call, Say
@@ -156,3 +158,14 @@ async def test_ask_waits_for_an_answer_of_people(agents: Any) -> None:
     await agents.house.reply(second.id, ReplyBody(answer="because"))
     await agents.ended(run)
     assert agents.results == ["blue\nplease", "because"]
+
+
+@pytest.mark.parametrize("tool", ["*", "read", "search"])
+async def test_a_search_leaves_out_what_a_rule_forbids(agents: Any, tool: str) -> None:
+    for folder in ("secrets/deep", "src"):
+        (agents.place / folder).mkdir(parents=True)
+        (agents.place / folder / "a.txt").write_text("the word")
+    agents.endpoint.reply(Say(Call("search", {"pattern": "word"}), Call("search", {"files": "*.txt"})), Say("done"))
+    engine = await agents.spawn(permissions=[{"verdict": "deny", "tool": tool, "path": "secrets/**"}])
+    assert (await agents.run(engine)).status == "completed"
+    assert agents.results == ["src/a.txt:1: the word\n", "src/a.txt\n"]

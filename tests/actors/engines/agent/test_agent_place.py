@@ -70,3 +70,23 @@ async def test_commands_are_in_the_sandbox_of_the_config(agents: Any, tmp_path: 
     assert "theirs" not in agents.results[0]
     assert (agents.place / "inside.txt").read_text() == "in\n"
     assert (tmp_path / "outside.txt").read_text() == "theirs"
+
+
+async def test_the_house_beneath_the_directory_is_neither_searched_nor_kept_nor_taken_back(
+    agents: Any, tmp_path: Path
+) -> None:
+    key = tmp_path / "house/key"
+    key.write_text("the house's key")
+    (tmp_path / "house.txt").write_text("the house's plan")
+    write = Call("write", {"path": "a.txt", "text": "x"})
+    agents.endpoint.reply(Say(Call("search", {"pattern": "the house's"}), write), Say("done"))
+    engine = await agents.spawn(cwd=str(tmp_path), permissions=ALLOWED)
+    assert (await agents.run(engine)).status == "completed"
+    assert agents.results[0] == "house.txt:1: the house's plan\n"
+    kept = [path.read_bytes() for path in (tmp_path / "house").rglob("contents/*/*")]
+    assert kept
+    assert b"the house's key" not in kept
+    key.write_text("a new key")
+    assert (await agents.signal(engine, "rollback", "cp-1"))["done"] is True
+    assert key.read_text() == "a new key"
+    assert not (tmp_path / "a.txt").exists()

@@ -181,3 +181,23 @@ def test_no_link_leads_the_way_back_out(folder: Folder, tmp_path: Path) -> None:
     assert not (folder.path / "a").is_symlink()
     assert [path.name for path in (tmp_path / "outside").iterdir()] == ["one.txt"]
     assert (tmp_path / "outside/one.txt").read_text() == "theirs"
+
+
+def test_directories_within_each_other_have_a_bound(folder: Folder) -> None:
+    above = os.open(folder.path, os.O_RDONLY)
+    for _ in range(300):
+        os.mkdir("d", dir_fd=above)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=above)
+        os.close(above)
+        above = deeper
+    os.close(above)
+    with pytest.raises(TooLarge, match="more than 200 directories within each other"):
+        folder.take(most_files=10**6)
+
+
+def test_a_pattern_with_a_slash_before_it_is_of_the_whole_path_alone(folder: Folder) -> None:
+    (folder.path / "script.d").mkdir()
+    (folder.path / "script.d/script").write_text("")
+    paths = [item.path for item in folder.take(excluded=["/script"])]
+    assert "script" not in paths
+    assert "script.d/script" in paths

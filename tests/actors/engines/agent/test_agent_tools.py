@@ -1,11 +1,13 @@
 """The tools themselves, as a model uses them."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actors.engines.agent import files
 from tests.actors.engines.agent.conftest import ALLOWED
 from tests.models.script import Call, Say
 
@@ -187,3 +189,24 @@ async def test_a_large_file_is_neither_read_nor_written(agents: Any) -> None:
     )
     assert "has 3145728 bytes; the limit is 2097152" in read
     assert "the limit is 2097152" in edited
+
+
+@pytest.mark.parametrize("compared", [0, 1 << 24])
+def test_a_difference_is_of_what_changed_alone(compared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "COMPARED", compared)
+    lines = [f"{number}\n" for number in range(1000)]
+    changed = "".join([*lines[:500], "x\n", *lines[501:-1], "999"])
+    if compared:
+        assert files.diff("f", "".join(lines), changed).endswith(" 998\n-999\n+999\n\\ No newline at end of file\n")
+    changed = "".join([*lines[:500], "x\n", *lines[501:]])
+    assert files.diff("f", "".join(lines), changed) == (
+        "--- a/f\n+++ b/f\n@@ -498,7 +498,7 @@\n 497\n 498\n 499\n-500\n+x\n 501\n 502\n 503\n"
+    )
+    assert files.diff("f", "x\n", "x\n") == ""
+
+
+def test_a_difference_takes_no_time_whatever_is_in_it() -> None:
+    before, after = ("".join(f"{number * by % 150}\n" for number in range(500_000)) for by in (1, 7))
+    begun = time.process_time()
+    assert files.diff("f", before, after).startswith("--- a/f\n+++ b/f\n@@ ")
+    assert time.process_time() - begun < 10  # and hours, where each line is compared with each
