@@ -105,6 +105,7 @@ class Supervisor:
         self.groups = Groups(self)
         self.expiry = Expiry(self)
         self.folders = Folders(self)
+        self.waits: list[tuple[str, str]] = []  # which engine waits for which one, by uid
         self.watchers = Watchers()
         self.attendance = Attendance(self.now)
         self.person: Callable[[str], str] = _itself
