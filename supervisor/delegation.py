@@ -2,7 +2,7 @@
 
 The one who gives acts as itself (`engine:<uid>`), in its own pool alone, and behind it stand those who asked for what
 it has in hand: what the other then asks people is asked in their name, and four eyes stay four. It can give runs and
-take them back, nothing else.
+take them back, nothing else. Engines that would wait for each other are refused.
 """
 
 from __future__ import annotations
@@ -39,12 +39,29 @@ class Delegation:
         if (await self._seen.get(engine)).id == self._cell.spec.id:
             raise InvalidState(f"Engine {engine} cannot wait for itself.", state=self._cell.state.value, allowed=[])
         uid = self._house.ids[engine]
+        if self._waits(uid):
+            raise InvalidState(
+                f"Engine {engine} waits for this one, so neither would ever end.", state=self._cell.state.value,
+                allowed=[],
+            )  # fmt: skip
         told, _ = await self._seen.submit(engine, run, self._caller(key=f"{done_for}:{key}", done_for=done_for))
         return uid, told.id
 
     async def ended(self, uid: str, run: str) -> RunInfo:
-        await self._house.watch(uid, lambda view: run not in view.runs)
+        pair = (self._cell.spec.uid, uid)
+        self._house.waits.append(pair)
+        try:
+            await self._house.watch(uid, lambda view: run not in view.runs)
+        finally:
+            self._house.waits.remove(pair)
         return await self._seen.run(run)
+
+    def _waits(self, uid: str) -> bool:
+        """Whether that engine waits for this one, or for one that does: each does one run at a time."""
+        reached = {uid}
+        while more := {two for one, two in self._house.waits if one in reached} - reached:
+            reached |= more
+        return self._cell.spec.uid in reached
 
     def take_back(self, run: str) -> None:
         self._house.delegated.take_back(run)

@@ -107,6 +107,7 @@ class Supervisor:
         self.expiry = Expiry(self)
         self.delegated = Delegated(self)
         self.folders = Folders(self)
+        self.waits: list[tuple[str, str]] = []  # which engine waits for which one, by uid
         self.watchers = Watchers()
         self.attendance = Attendance(self.now)
         self.person: Callable[[str], str] = _itself

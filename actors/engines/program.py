@@ -22,6 +22,7 @@ __all__ = ["LOG_LINE_BYTES", "Program", "ProgramFailed"]
 
 LOG_LINE_BYTES = 8 << 10
 LAST_LINES, LAST_BYTES = 20, 4 << 10
+SAID_CHARS = 8 << 10
 WAITING = 64
 """How many messages may wait for the program to read them."""
 
@@ -88,7 +89,10 @@ class Program:
         self.process.signal(signal.SIGKILL)
 
     def sentence(self, what: str) -> str:
-        """`what` as a sentence about the program, with its last lines on standard error."""
+        """`what` as a sentence about the program, with its last lines on standard error. Of what is long, which the
+        program may have said itself, only the beginning.
+        """
+        what = what if len(what) <= SAID_CHARS else f"{what[:SAID_CHARS]}..."
         last = "\n".join(self._last)[-LAST_BYTES:]
         return f"{self.name} {what}." + (f" Its last lines on standard error:\n{last}" if last else "")
 

@@ -76,6 +76,23 @@ async def test_only_others_of_its_own_pool_are_there(
         assert on.house.supervisor.view("far").runs == {}
 
 
+@pytest.mark.parametrize("around", [1, 2])
+async def test_engines_that_would_wait_for_each_other_are_refused(
+    around: int, stage: OpenStage, autojump_clock: MockClock
+) -> None:
+    async with stage(Worker, Boss) as on:
+        await on.spawn(Boss)
+        await on.spawn(Boss, "b")
+        await on.spawn(Boss, "c")
+        back = wants("b", wants("e")) if around == 1 else wants("b", wants("c", wants("e")))
+        result = (await on.run(back)).result
+        for _ in range(around):
+            assert result[0] == "completed"
+            result = result[1]
+        assert result == "invalid-state"
+        assert (await on.run(wants("b", wants("c", ["nobody", 1, 1])))).status == "completed"
+
+
 @pytest.mark.parametrize("death", ["restart", "interrupt"])
 async def test_the_next_attempt_finds_the_same_run(death: str, stage: OpenStage, autojump_clock: MockClock) -> None:
     async with stage(Worker, Boss) as on:

@@ -22,7 +22,7 @@ from protocol.requests import Option, OptionKind, RequestKind
 __all__ = ["Asking"]
 
 TITLE_BYTES = 900
-OPTIONS_SHOWN = 32
+OPTIONS_SHOWN, ID_CHARS, URL_CHARS = 32, 1 << 10, 8 << 10
 DECLINE = Option(id="decline", kind=OptionKind.CHOICE, label="Decline")
 DONE = Option(id="done", kind=OptionKind.CHOICE, label="Done")
 
@@ -97,8 +97,9 @@ class Asking:
         schema = params.get("requestedSchema") if mode == "form" else None
         if mode == "form" and not isinstance(schema, dict):
             raise Refused(INVALID_PARAMS, "`requestedSchema` is needed, a schema")
-        if mode not in ("form", "url") or (mode == "url" and not isinstance(params.get("url"), str)):
-            raise Refused(INVALID_PARAMS, "an elicitation is a form, or has an url")
+        url = params.get("url")
+        if mode not in ("form", "url") or (mode == "url" and not (isinstance(url, str) and len(url) <= URL_CHARS)):
+            raise Refused(INVALID_PARAMS, f"an elicitation is a form, or has an url of up to {URL_CHARS} characters")
         try:
             decided = await ctx.ask_human(
                 shortened(message, TITLE_BYTES), schema=schema, deadline_s=self._timeout_s,
@@ -126,7 +127,7 @@ def _offered(options: object) -> list[Option]:
     offered: dict[str, Option] = {}
     for option in options if isinstance(options, list) else []:
         match option:
-            case {"optionId": str(name)} if name and len(offered) < OPTIONS_SHOWN:
+            case {"optionId": str(name)} if 0 < len(name) <= ID_CHARS and len(offered) < OPTIONS_SHOWN:
                 label = option.get("name")
                 kind = KINDS.get(str(option.get("kind")), OptionKind.CHOICE)
                 text = shortened(label, TITLE_BYTES) if isinstance(label, str) and label else name

@@ -56,6 +56,7 @@ LAST_WORDS_S = 1.0
 SIGNAL_S = 30.0
 """How long it may take to answer what a signal has it do."""
 
+REASON_BYTES = 200
 NOTIFICATION_BYTES = 8 << 10
 GO_ON = "You were interrupted in the middle of your turn. Go on where you stopped, without doing anything twice."
 """The prompt of a run that is resumed in the session in which it was interrupted."""
@@ -299,7 +300,8 @@ class Acp(Engine):
 
     def _result(self, answer: Answer, usage: dict[str, Any]) -> dict[str, Any]:
         refused = answer.refused
-        reason = answer.result.get("stopReason") if isinstance(answer.result, dict) else None
+        found = answer.result.get("stopReason") if isinstance(answer.result, dict) else None
+        reason = shortened(found, REASON_BYTES) if isinstance(found, str) else None
         result = {"text": self._story.text, "stop_reason": reason, "usage": usage}
         if refused is not None:
             slug = "auth-required" if refused.code == AUTH_REQUIRED else "agent-error"

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from pydantic_core import from_json
 
+from actors.engines.conversing import shortened
 from protocol.events import encode
 
 __all__ = [
@@ -48,6 +49,9 @@ INVALID_REQUEST, NO_METHOD, INVALID_PARAMS, INTERNAL = -32600, -32601, -32602, -
 AUTH_REQUIRED, NOT_FOUND, CANCELLED = -32000, -32002, -32800
 """The protocol's own: nobody is authenticated, there is no such thing, the request was cancelled."""
 
+SAID_BYTES = 4 << 10
+"""How much of an error is shown."""
+
 HUGE = re.compile(rb"\d[eE]\+?\d{3}|(?<!\d)\d{300}")
 LEVELS = 200
 """How deeply a message may be nested: what `from_json` takes."""
@@ -69,11 +73,11 @@ class Refused(Exception):
         self.code, self.message, self.data = code, message, data
 
     def __str__(self) -> str:
-        """With what some agents put into `data` only."""
+        """With what some agents put into `data` only; of a long one the beginning."""
         match self.data:
             case str(said) | {"message": str(said)} | {"details": str(said)} if said and said != self.message:
-                return f"{self.message}: {said}"
-        return self.message
+                return shortened(f"{self.message}: {said}", SAID_BYTES)
+        return shortened(self.message, SAID_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

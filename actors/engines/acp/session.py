@@ -21,6 +21,8 @@ from actors.engines.acp.story import Event, Said
 __all__ = ["PROTOCOL", "Session"]
 
 PROTOCOL = 1
+ID_BYTES = 1 << 10
+"""How long a session's id may be."""
 SESSIONS = 1000
 """How many sessions are listed at most."""
 
@@ -147,7 +149,7 @@ class Session:
         finally:
             self.opening, self.replayed = False, None
         found = session_id or (result.get("sessionId") if isinstance(result, dict) else None)
-        if not isinstance(found, str) or not found:
+        if not isinstance(found, str) or not found or len(found.encode()) > ID_BYTES:
             raise Refused(INVALID_PARAMS, f"{method} was answered without a sessionId")
         self._facts.opened(found, how, result)
         told = {"how": how, "id": found, **({"replayed": replayed} if how == "loaded" else {})}

@@ -11,6 +11,7 @@ import pytest
 from actors.engines.acp.rpc import IN_HAND
 from protocol.errors import ValidationFailed
 from protocol.specs import OnInterrupt, Policy, Restart
+from supervisor import Filter
 
 Odd = Callable[..., dict[str, Any]]
 Told = Callable[..., list[dict[str, Any]]]
@@ -266,3 +267,35 @@ async def test_an_agent_that_ends_by_itself_has_crashed(drive: Any, odd: Odd) ->
     assert (run.status, run.error["slug"]) == ("failed", "interrupted")
     assert "ended with exit status 0 in the middle of a turn" in run.error["detail"]
     assert [row["text"] for row in await drive.said(engine, "acp.message")] == ["bye"]
+
+
+LONG = "'x' * (4 << 20)"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"def no(params): raise Error({{'code': 1, 'message': {LONG}, 'data': {LONG}}})\nserve(no)",
+        f"serve(lambda params: {{'stopReason': [{LONG}]}})",
+        f"serve(lambda params: {LONG})",
+        f"serve(lambda params: ask('elicitation/create', mode='url', message='m', url={LONG}, elicitationId='e') and None)",
+        f"""def prompt(params):
+    tool = {{'toolCallId': 'c', 'title': 't'}}
+    ask('session/request_permission', toolCall=tool, options=[{{'optionId': {LONG}, 'kind': 'allow_once', 'name': 'n'}}])
+serve(prompt)""",
+        f"def prompt(params): call({LONG}, title='t')\nserve(prompt)",
+    ],
+    ids=["error", "reason", "text-reason", "address", "option", "call"],
+)
+async def test_however_much_it_says_an_event_is_small(drive: Any, odd: Odd, script: str) -> None:
+    engine = await drive.spawn("acp", odd(script))
+    await drive.run(engine, "x")
+    page = await drive.house.event_page(Filter(engine=engine), after="0", limit=1000)
+    assert max(len(str(item)) for item in page.items) < 100_000
+
+
+@pytest.mark.parametrize("answer", [f"lambda params: {{'sessionId': {LONG}}}", "no"])
+async def test_however_much_it_says_its_last_words_are_short(drive: Any, odd: Odd, answer: str) -> None:
+    no = f"def no(params): raise Error({{'code': -32000, 'message': {LONG}}})\n"
+    ended = await drive.last_exit("acp", odd(f"{no}serve(None, on={{'session/new': {answer}}})"))
+    assert len(ended["error"]) < 20_000
