@@ -26,7 +26,7 @@ from actors.engines import jsonl
 from actors.engines.dialogue import Dialogue
 from actors.engines.logfile import LogFile, Rotating
 from actors.engines.program import LOG_LINE_BYTES, Program, ProgramFailed
-from actors.engines.programs import ProgramConfig, Text, cannot_start, exceeded, not_allowed, refuse
+from actors.engines.programs import ProgramConfig, Text, cannot_start, ended, not_allowed, refuse
 from actors.lines import Lines
 from actors.processes import SpawnFailed
 from protocol.errors import NotFound
@@ -257,11 +257,10 @@ class ProcessEngine(Engine):
             return
         if program.blame:
             raise ProgramFailed(program.sentence(program.blame))
-        how = f"exit status {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)}{exceeded(-code)})"
         if where := self._unfinished():
-            raise ProgramFailed(program.sentence(f"ended with {how} {where}"))
+            raise ProgramFailed(program.sentence(f"{ended(code)} {where}"))
         if code not in self.config.exit_codes:
-            raise ProgramFailed(program.sentence(f"ended with {how}"))
+            raise ProgramFailed(program.sentence(ended(code)))
         raise Finished
 
     def _unfinished(self) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "Text",
     "Word",
     "cannot_start",
+    "ended",
     "exceeded",
     "not_allowed",
     "refuse",
@@ -134,6 +135,13 @@ def _walk(root: str, steps: tuple[str, ...]) -> None:
 def cannot_start(error: SpawnFailed) -> Exception:
     """What to raise in `on_start`: no retry mends a wrong path, while a full process table may be gone in a second."""
     return error if error.reason == "failed" else CannotStart(str(error))
+
+
+def ended(code: int) -> str:
+    """How a program ended, negative for a signal, as the end of a sentence about it."""
+    if code >= 0:
+        return f"ended with exit status {code}"
+    return f"ended with signal {-code} ({signal.strsignal(-code)}{exceeded(-code)})"
 
 
 def exceeded(signum: int) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from actors.children import ChildPolicy
-from actors.engines.acp.greeting import NotGreeted, greet
+from actors.engines.acp.greeting import PROTOCOL, NotGreeted, greet
 from actors.engines.acp.presets import Preset
 from web.doctor.finding import Finding, Status
 
@@ -19,8 +19,6 @@ __all__ = ["agent"]
 
 GREETING_S: Final = 30.0
 """The slowest that we know takes five seconds, at its first start."""
-
-PROTOCOL: Final = 1
 
 
 async def agent(

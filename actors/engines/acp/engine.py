@@ -40,7 +40,7 @@ from actors.engines.acp.turn import Turn
 from actors.engines.conversing import brief, shortened
 from actors.engines.permitting import Permissions
 from actors.engines.program import Program, ProgramFailed
-from actors.engines.programs import Environment, cannot_start, exceeded, refuse
+from actors.engines.programs import Environment, cannot_start, ended, refuse
 from actors.lines import Lines
 from actors.processes import SpawnFailed
 from protocol.specs import OnInterrupt, PauseMode
@@ -191,11 +191,10 @@ class Acp(Engine):
             return
         if program.blame:
             raise ProgramFailed(program.sentence(program.blame))
-        how = f"exit status {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)}{exceeded(-code)})"
         turning = self._turn is not None and not self._turn.over.is_set()
         where = " in the middle of a line" if program.half else " in the middle of a turn" if turning else ""
         early = "" if self._up else f" before it answered {self._session.step or 'initialize'}"
-        raise ProgramFailed(program.sentence(f"ended with {how}{where}{early}"))
+        raise ProgramFailed(program.sentence(f"{ended(code)}{where}{early}"))
 
     # -- the agent speaks --------------------------------------------------------------------------------------------
     async def _read(self, line: bytes) -> None:

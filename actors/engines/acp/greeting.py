@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from uuid import uuid4
 
@@ -19,11 +19,22 @@ from actors.engines.acp.rpc import LINE_BYTES, Answer, Broken, Peer
 from actors.lines import Lines, LineTooLong
 from actors.processes import Process, SpawnFailed, Tree
 
-__all__ = ["Greeting", "NotGreeted", "greet"]
+__all__ = ["PROTOCOL", "Greeting", "NotGreeted", "greet", "introduction"]
 
+PROTOCOL = 1
 READ_BYTES = 1 << 16
 LAST_LINES, LAST_BYTES = 5, 2000
 TERM_S = 1.0
+
+
+def introduction(capabilities: Mapping[str, Any]) -> dict[str, Any]:
+    """What `initialize` says of us."""
+    try:
+        ours = version("enginehouse")
+    except PackageNotFoundError:  # run from a source tree
+        ours = "0"
+    client = {"name": "enginehouse", "title": "Enginehouse", "version": ours}
+    return {"protocolVersion": PROTOCOL, "clientCapabilities": capabilities, "clientInfo": client}
 
 
 class NotGreeted(Exception):
@@ -87,8 +98,7 @@ async def _within(seconds: float, process: Process) -> object:
 async def _asked(process: Process) -> object:
     assert process.stdin is not None
     peer, lines = Peer(), Lines(LINE_BYTES)
-    client = {"name": "enginehouse", "title": "Enginehouse", "version": version("enginehouse")}
-    _, asked = peer.request("initialize", {"protocolVersion": 1, "clientCapabilities": {}, "clientInfo": client})
+    _, asked = peer.request("initialize", introduction({}))
     try:
         await process.stdin.send_all(asked)
         while data := await process.stdout.receive_some(READ_BYTES):

@@ -7,7 +7,6 @@ again is not told a second time; else a new one begins, and that is said.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from actors.engine import CannotStart
@@ -15,12 +14,12 @@ from actors.engines.acp.client import Client
 from actors.engines.acp.config import AcpConfig
 from actors.engines.acp.connection import Connection
 from actors.engines.acp.facts import Facts
+from actors.engines.acp.greeting import PROTOCOL, introduction
 from actors.engines.acp.rpc import AUTH_REQUIRED, INVALID_PARAMS, NO_METHOD, Refused
 from actors.engines.acp.story import Event, Said
 
-__all__ = ["PROTOCOL", "Session"]
+__all__ = ["Session"]
 
-PROTOCOL = 1
 ID_BYTES = 1 << 10
 """How long a session's id may be."""
 SESSIONS = 1000
@@ -58,13 +57,8 @@ class Session:
 
     async def greet(self) -> None:
         """`initialize`. Raises CannotStart when the agent speaks another version or refuses."""
-        params = {
-            "protocolVersion": PROTOCOL,
-            "clientCapabilities": Client.capabilities(self._config),
-            "clientInfo": {"name": "enginehouse", "title": "Enginehouse", "version": _version()},
-        }
         try:
-            result = await self._ask("initialize", params)
+            result = await self._ask("initialize", introduction(Client.capabilities(self._config)))
         except Refused as refused:
             raise CannotStart(self._sentence(f"refused to begin: {refused}")) from None
         spoken = result.get("protocolVersion") if isinstance(result, dict) else None
@@ -221,10 +215,3 @@ class Session:
             kind = server.get("type")
             if kind is not None and not self._facts.can("mcpCapabilities", kind):
                 raise CannotStart(self._sentence(f"takes no MCP server over {kind} ({server['name']!r})"))
-
-
-def _version() -> str:
-    try:
-        return version("enginehouse")
-    except PackageNotFoundError:  # run from a source tree
-        return "0"
