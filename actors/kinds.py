@@ -80,7 +80,10 @@ class Kinds:
         known = self.names
         absent = self._absent.get(name)
         said = f"There is no kind {name!r}" if absent is None else f"The kind {name!r} could not be loaded ({absent})"
-        raise UnknownKind(f"{said}; the kinds here are {', '.join(known)}.", known=known)
+        raise UnknownKind(
+            f"{said}; the kinds here are {', '.join(known)}. One that was installed since is found at the next start.",
+            known=known,
+        )
 
     def parse_config(self, name: str, config: Mapping[str, Any]) -> BaseModel:
         """The config as its kind's model. Raises UnknownKind, or ValidationFailed with locations under `config`."""

@@ -29,6 +29,10 @@ BEGUN_S = 0.2
 """How long a run is given to begin when it says nothing."""
 
 
+class Mute(Failed):
+    """It said no `hello`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """`detail`: why it failed or was skipped."""
@@ -88,7 +92,10 @@ class Trial:
                 await partner.until(lambda m: isinstance(m, jsonl.Ready), "`ready`", self.within_s)
 
     async def greeting(self, partner: Partner) -> jsonl.Hello:
-        hello = await partner.until(lambda m: isinstance(m, jsonl.Hello), "`hello`", self.within_s)
+        try:
+            hello = await partner.until(lambda m: isinstance(m, jsonl.Hello), "`hello`", self.within_s)
+        except Failed as error:
+            raise Mute(*error.args) from None
         assert isinstance(hello, jsonl.Hello)
         return hello
 
@@ -131,18 +138,24 @@ class Trial:
 
 
 async def conform(trial: Trial, checks: Sequence[Check], tell: Callable[[Outcome], object]) -> None:
-    """Run the checks one after the other. Raises SpawnFailed when there is no such program to run."""
+    """Run the checks one after the other. Of a program that says no `hello` nothing else can be told, so the checks
+    after that one are skipped. Raises SpawnFailed when there is no such program to run.
+    """
+    mute = False
     async with hold_guardian():
         for check in checks:
             began = trio.current_time()
             outcome: Literal["passed", "failed", "skipped"] = "passed"
             detail = ""
             try:
+                if mute:
+                    raise Skipped("It said no `hello`; mend that first.")
                 if check.declared is not None and not await _declares(trial, check.declared):
                     raise Skipped(f"It does not declare `{check.declared}`.")
                 await check.does(trial)
             except Failed as error:
                 outcome, detail = "failed", str(error)
+                mute = isinstance(error, Mute)
             except Skipped as error:
                 outcome, detail = "skipped", str(error)
             tell(Outcome(check=check.name, outcome=outcome, detail=detail, seconds=trio.current_time() - began))

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.docs.blocks import Block, blocks, pages
+from tests.docs.blocks import FENCE, Block, blocks, pages
+from web.cli.app import Commands
 from web.cli.exits import EXITS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -51,6 +52,8 @@ SEEN = {
     "operations.md": ("status +healthy", "engine.started +night", "night is disposed of"),
 }
 """What the commands of a page print, in this order."""
+PLANNED = {"verify"}
+"""Commands that a page names to say that they are not there yet."""
 FILE = re.compile(r"`((?:protocol|actors|supervisor|web|docs|examples|tests|bench)/[\w./-]+)`")
 
 
@@ -118,3 +121,26 @@ def test_the_commands_of_a_page_do_what_they_say(
 def test_the_table_of_exit_codes_is_the_one_of_the_command_line() -> None:
     table = (ROOT / "docs/operations.md").read_text().partition("## Exit codes")[2].partition("##")[0]
     assert {int(code) for code in re.findall(r"^\| ([0-9]+) \|", table, re.MULTILINE)} == set(EXITS)
+
+
+def said(page: Path) -> list[str]:
+    """The command lines of ours that a page has, in its blocks and in its sentences."""
+    text = page.read_text()
+    fenced = "\n".join(match[2] for match in FENCE.finditer(text) if match[1] in ("console", "text"))
+    lines = [line.removeprefix("$ ").removeprefix(".venv/bin/") for line in fenced.replace("\\\n", " ").splitlines()]
+    sentences = re.findall(r"`(enginehouse [^`]+)`", FENCE.sub("", text))
+    return [" ".join(line.split()) for line in (*lines, *sentences) if line.startswith("enginehouse ")]
+
+
+@pytest.mark.parametrize("page", [*pages(ROOT), *sorted((ROOT / "examples").glob("*/README.md"))], ids=str)
+def test_every_command_line_names_a_command_and_options_that_there_are(page: Path) -> None:
+    commands = Commands()
+    for line in said(page):
+        words = re.split(r" -- | [|;#&>]|\$\(", line)[0].split()[1:]
+        command = commands.get(words[0])
+        assert command or words[0] in PLANNED or not re.fullmatch(r"[a-z-]+", words[0]), line
+        for word in words[1:]:
+            command = getattr(command, "commands", {}).get(word, command)
+        known = {option for parameter in getattr(command, "params", ()) for option in parameter.opts}
+        known |= {option for parameter in getattr(command, "params", ()) for option in parameter.secondary_opts}
+        assert {word for word in words if re.fullmatch(r"--[a-z-]+", word)} <= {*known, "--help", "--version"}, line

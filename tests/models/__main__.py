@@ -24,9 +24,13 @@ async def main(port: int, script: str, default: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--script", type=Path)
-    parser.add_argument("--default", default="Done.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.models",
+        description="A model that says what it was told to say, for tests and for trying. It prints its address; a "
+        "base_url is that address with /v1 for openai-chat and openai-responses, and as it is for anthropic.",
+    )
+    parser.add_argument("--port", type=int, default=0, help="where it listens on the loopback; 0: a free one")
+    parser.add_argument("--script", type=Path, help="a JSON file of rules (see tests/models/spoken.py)")
+    parser.add_argument("--default", default="Done.", help="what it says when no rule has an answer")
     said = parser.parse_args()
     trio.run(main, said.port, said.script.read_text() if said.script else "[]", said.default)

@@ -50,8 +50,8 @@ GROUPS: Final = {
 }
 """The nouns that have commands of their own, and where those are."""
 
-AS_AT_FIRST: Final = {"pools": "pool", "dead-letters": "dead-letter", "keys": "key"}
-"""How nouns were called at first, and still may be."""
+OTHER_NAMES: Final = {"pools": "pool", "dead-letters": "dead-letter", "keys": "key", "ps": "processes"}
+"""Other names that a command may be called by: nouns as they were called at first, and what a shell calls it."""
 
 EPILOG = "Exit codes:  " + "   ".join(f"{code}: {meaning}." for code, meaning in EXITS.items())
 
@@ -74,7 +74,7 @@ class Commands(Mapping[str, Any]):
         self._part_of = {name: part for part, names in PARTS.items() for name in names}
 
     def __getitem__(self, name: str) -> Any:
-        name = AS_AT_FIRST.get(name, name)
+        name = OTHER_NAMES.get(name, name)
         if name in GROUPS:
             module, _, group = GROUPS[name].partition(".")
             return get_group(getattr(import_module(f"web.cli.{module}"), group))

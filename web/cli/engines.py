@@ -15,6 +15,7 @@ from web.cli.exits import FAILED
 
 if TYPE_CHECKING:
     from protocol.bodies import NewEngine
+    from protocol.view import Why
     from protocol.wire import EngineInfo
     from supervisor.house import House
 
@@ -239,13 +240,45 @@ def dispose(
 
 
 def why(asked: Asked, engine: Engine) -> None:
-    """Tell who stopped, paused, restarted or cancelled it last, and why."""
-    found = asked.house(lambda house: house.why(engine))
+    """Tell what it does or waits for now; and who stopped, paused, restarted or cancelled it last, and why. With --json
+    the latter alone.
+    """
+    found, now = asked.house(lambda house: _why(house, engine, now=not asked.json))
     if asked.json:
         asked.record(found)
         return
+    for what, said in now:
+        print(f"{what:8}  {show.cell(said, wide=True)}")
+    if now and found:
+        print()
     rows = [{"what": name, "at": last.at, "by": last.by, "reason": last.reason} for name, last in found.items()]
-    show.table(rows, ("what", "at", "by", "reason"), empty="Nothing was asked of it yet.")
+    show.table(rows, ("what", "at", "by", "reason"), empty="Nobody has stopped, paused, restarted or cancelled it.")
+
+
+async def _why(house: House, engine: str, *, now: bool) -> tuple[dict[str, Why], list[tuple[str, str]]]:
+    found = await house.why(engine)
+    return found, await _now(house, engine) if now else []
+
+
+async def _now(house: House, engine: str) -> list[tuple[str, str]]:
+    """What it does, and all that it waits for; also what engines ask that work for it."""
+    info = await house.get(engine)
+    run = await house.run(info.active_run) if info.active_run else None
+    said = [("state", info.state if run is None else f"{info.state}; its run {run.id} is {run.status}")]
+    said += [("held by", f"{hold.holder} ({hold.reason})" if hold.reason else hold.holder) for hold in info.holds]
+    if info.stalled:
+        said.append(("stalled", "its run shows no progress"))
+    if info.pause_slow:
+        said.append(("pausing", f"waits for {info.pause_slow}"))
+    if info.waiting_for:
+        said.append(("waits", f"for a {info.waiting_for} in its pool"))
+    for request in (await house.requests(pool=info.pool, limit=1000)).items:
+        if request.engine_id == info.id or f"engine:{info.uid}" in request.asked_by:
+            who = "" if request.engine_id == info.id else f" (from {request.engine_id})"
+            said.append(("asks", f"{request.title}{who}: enginehouse show {request.id}"))
+    if info.state in ("failed", "backing_off") and info.last_exit:
+        said.append(("ended", str(info.last_exit.get("error") or info.last_exit.get("cause"))))
+    return said
 
 
 def processes(asked: Asked, engine: Engine) -> None:

@@ -156,11 +156,12 @@ def _event_line(item: dict[str, Any]) -> None:
 
 def _log_line(tame: Tame, item: dict[str, Any]) -> None:
     data = item.get("data", {})
-    text = str(data.get("text", data.get("message", data.get("line", ""))))
+    said = next((data[name] for name in ("text", "message", "line") if name in data), None)
+    text = "" if said is None else str(said)
     if item["type"] == "run.output":
         write_output(text.encode(errors="replace"), sys.stdout, tame)
     else:
-        print(f"{str(item.get('time', ''))[11:23]}  {show.cell(text or data, wide=True)}")
+        print(f"{str(item.get('time', ''))[11:23]}  {show.cell(data if said is None else text, wide=True)}".rstrip())
 
 
 def _names(text: str) -> tuple[str, ...]:

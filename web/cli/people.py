@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -10,14 +10,16 @@ from web.cli import texts
 from web.cli.asked import Asked, command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from protocol.wire import RequestInfo
     from supervisor.house import House
 
 __all__ = ["add"]
 
-Request = Annotated[str, typer.Argument(help="The request's id.", show_default=False)]
+T = TypeVar("T")
+
+Request = Annotated[str, typer.Argument(help="The request's id, as `requests` lists it.", show_default=False)]
 Digest = Annotated[str | None, typer.Option(help="The digest of what you saw; refused when it is another.")]
 Comment = Annotated[str | None, typer.Option(help="A word with it.")]
 
@@ -60,7 +62,7 @@ def reply(
     body = ReplyBody(
         option=option, answer=None if answer is None else texts.value(answer), comment=comment, digest=digest
     )
-    decided = asked.house(lambda house: house.reply(request, body))
+    decided = _asked_for(asked, request, lambda house: house.reply(request, body))
     asked.done(decided, f"{decided.id} is {decided.state}")
 
 
@@ -91,5 +93,17 @@ def _decide(asked: Asked, request: str, body: Callable[[RequestInfo], Any]) -> N
         await house.command(shown.engine_id, sent, wait_s=10)
         return await house.request(request), sent
 
-    decided, sent = asked.house(work)
+    decided, sent = _asked_for(asked, request, work)
     asked.done(decided, f"{decided.id} is {decided.state} ({sent.type})")
+
+
+def _asked_for(asked: Asked, request: str, do: Callable[[House], Awaitable[T]]) -> T:
+    """Raises NotFound; for what is no request's id with where those are found, since an engine's is easily given."""
+    from protocol.errors import NotFound
+
+    try:
+        return asked.house(do)
+    except NotFound as error:
+        if request.startswith("req_"):
+            raise
+        raise NotFound(f"{error} It takes an id that `enginehouse requests` lists, and not an engine's.") from None

@@ -31,7 +31,12 @@ def expand(text: str, expansions: Mapping[str, object], where: str) -> str:
     try:
         return text % expansions
     except KeyError as error:
-        raise ValueError(f"{where} uses {error}, which is none of {', '.join(sorted(expansions))}") from None
+        named = str(error.args[0])
+        if named.startswith("ENV_"):
+            absent = f"there is no variable {named.removeprefix('ENV_')} in the environment"
+            raise ValueError(f"{where} uses %({named})s, and {absent}") from None
+        known = ", ".join(sorted(one for one in expansions if not one.startswith("ENV_")))
+        raise ValueError(f"{where} uses {named!r}, which is none of {known}, ENV_...") from None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where} is no format ({error}): {text!r}; a percent sign is written %%") from None
 

@@ -116,6 +116,12 @@ def test_a_line_that_never_ends_fails_the_check_and_is_not_kept() -> None:
     assert (outcome.outcome, "longer than 1048576 bytes" in outcome.detail) == ("failed", True)
 
 
+def test_of_a_program_that_says_no_hello_nothing_else_is_tried() -> None:
+    outcomes = tried([sys.executable, "-c", "raise SystemExit('not today')"], CHECKS)
+    assert (outcomes[0].outcome, "not today" in outcomes[0].detail) == ("failed", True)
+    assert {(o.outcome, o.detail) for o in outcomes[1:]} == {("skipped", "It said no `hello`; mend that first.")}
+
+
 def test_a_missing_program_is_no_outcome() -> None:
     with pytest.raises(SpawnFailed, match="no program 'no-such-program'"):
         tried(["no-such-program"])

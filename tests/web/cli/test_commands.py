@@ -134,7 +134,7 @@ def test_submit_gives_the_id_and_cancel_takes_it(cli: Cli, probe: str) -> None:
 def test_an_engine_is_steered(cli: Cli, probe: str) -> None:
     assert cli("pause", probe, "--wait", "10", "--reason", "lunch")[:2] == (0, f"{probe}: pause completed\n")
     assert cli("pause", probe, "--wait", "10")[1] == f"{probe}: pause completed (it was so already)\n"
-    assert re.search(r"^pause .*lunch|^pause ", cli("why", probe)[1], re.MULTILINE)
+    assert re.search(r"^state +paused\nheld by +\S+ \(lunch\)\n\n(.*\n)*pause .*lunch", cli("why", probe)[1])
     assert cli("resume", probe, "--wait", "10")[0] == 0
     assert cli("stop", probe, "--wait", "10", "--grace", "1")[0] == 0
     assert cli("start", probe, "--wait", "10")[0] == 0
@@ -180,6 +180,8 @@ def test_people_answer(cli: Cli, probe: str, daemon: Any) -> None:
         (asked,) = json.loads(cli("requests", "--engine", probe, "--json")[1])
         assert asked["title"] == "Deploy?"
         request = asked["id"]
+        assert f"asks      Deploy?: enginehouse show {request}\n" in cli("why", probe)[1]
+        assert "`enginehouse requests` lists" in cli(verb, probe)[2]
         assert cli("approve", request, "--digest", "0" * 64)[0] == 4
         assert cli("reply", request, "--option", "go", "--digest", "0" * 64)[0] == 4
         code, out, _ = cli(verb, request, "--comment", "so be it")

@@ -71,7 +71,8 @@ def test_a_file_of_programs_alone_is_enough(tmp_path: Path) -> None:
     "line, why",
     [
         ("", "no `command`"),
-        ("command=%(ENV_ABSENT)s", "command uses 'ENV_ABSENT', which is none of ENV_HOME, "),
+        ("command=%(ENV_ABSENT)s", "command uses %(ENV_ABSENT)s, and there is no variable ABSENT in the environment"),
+        ("command=%(absent)s", "command uses 'absent', which is none of group_name, here, "),
         ("command=100%", "a percent sign is written %%"),
         ("command=true\nnumprocs=2", "%(process_num)"),
         ("command=true\nnumprocs=many", "invalid literal"),
