@@ -121,9 +121,13 @@ def cannot_start(error: SpawnFailed) -> Exception:
     return error if error.reason == "failed" else CannotStart(str(error))
 
 
-def exceeded(signum: int) -> str:
-    """What a program that this signal ended has used too much of, as a half sentence; else nothing."""
+def exceeded(signum: int, *, starved: bool) -> str:
+    """What a program that this signal ended has used too much of, as a half sentence; else nothing. `starved`: see
+    `Context.starved`.
+    """
     match signum:
+        case signal.SIGKILL if starved:
+            return ": all its processes used more memory than its limit tree_memory_bytes allows"
         case signal.SIGXCPU:
             return ": it used more processor time than its limit cpu_s allows"
         case signal.SIGXFSZ:

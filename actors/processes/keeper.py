@@ -30,18 +30,21 @@ import errno
 import fcntl
 import gc
 import marshal
+import math
 import os
 import select
 import signal
 import socket
 import sys
 import termios
+import time
 from collections.abc import Callable, Iterable
 
 from actors.processes import cgroup, confine, linux
 
 DESCRIPTORS = 16  # the most that come with one message
 OWN_DESCRIPTORS = 32  # where those of ours are while a program gets its own
+PATIENCE_S = 0.5  # how long keepers have for their trees before the guardian kills them
 RETRY_S = (0.002, 1.0)  # how soon a tree that is ending is looked at again: first, and at most
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
@@ -86,21 +89,24 @@ class Station:
         signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
-    def serve(self, handle: Handle, tend: Callable[[], None] = lambda: None) -> None:
-        """Until told to leave, or the other end is closed: then everything below is killed. Returns with no child.
+    def serve(self, handle: Handle, tend: Callable[[], None] = lambda: None, *, patience_s: float = 0.0) -> None:
+        """Until told to leave, or the other end is closed: then everything below is killed, `patience_s` later. Returns
+        with no child.
 
         `tend` is called whenever somebody may have died, or come.
         """
         poll = select.poll()
         poll.register(self.bell, select.POLLIN)
         poll.register(0, select.POLLIN)
-        leaving = killing = False
+        leaving = False
+        kill_at = math.inf
         retry_s = RETRY_S[0]
         while True:
             alone = self.bury()
             if alone and leaving and (not self.group or cgroup.remove(self.group)):
                 return
             tend()
+            killing = time.monotonic() >= kill_at
             if leaving and not killing:
                 # Forked after the word went round, and their parent is gone: nobody waits for what they do.
                 self.terminate(filter(None, map(linux.read, linux.children(os.getpid()))))
@@ -119,7 +125,7 @@ class Station:
                     if data:
                         handle(marshal.loads(data), descriptors)  # noqa: S302 - written by the daemon that started us
                     else:
-                        leaving = killing = True
+                        leaving, kill_at = True, time.monotonic() + patience_s
                         poll.unregister(0)
                 except Leave:
                     leaving = True
@@ -209,7 +215,8 @@ def main() -> None:
             tell(descriptor, b"none")
             os.close(descriptor)
 
-    _leave_by(lambda: guardian.serve(handle, tend))
+    # Keepers hear of the daemon's death as we do, and do it better: with their trees go the control groups of those.
+    _leave_by(lambda: guardian.serve(handle, tend, patience_s=PATIENCE_S))
 
 
 def _leave_by(work: Callable[[], None]) -> None:

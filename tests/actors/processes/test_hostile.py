@@ -10,7 +10,7 @@ import trio
 
 from actors.children import ChildPolicy, ControlGroups, ResourceLimits
 from actors.processes import Process, Tree, hold_guardian
-from tests import hostile
+from tests.e2e import hostile
 
 pytestmark = pytest.mark.usefixtures("no_leaked_descriptors")
 DOUBLE = "kills its keeper and the guardian"
