@@ -220,11 +220,8 @@ class ProcessEngine(Engine):
             return
         if program.blame:
             raise ProgramFailed(program.sentence(program.blame))
-        how = (
-            f"exit status {code}"
-            if code >= 0
-            else f"signal {-code} ({signal.strsignal(-code)}{exceeded(-code, starved=ctx.starved)})"
-        )
+        why = exceeded(-code, starved=ctx.starved)
+        how = f"exit status {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)}{why})"
         where = " in the middle of a line" if program.half else "" if self._over.is_set() else " in the middle of a run"
         early = self.config.protocol == "jsonl" and not self._greeted.is_set()
         if code == 0 and not where and not early:
