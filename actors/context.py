@@ -270,6 +270,11 @@ class Context(Speaking):
             host.observer.spawned(run_id, os.path.basename(argv[0]), process.pid)  # noqa: PTH119 - a word
         return process
 
+    @property
+    def starved(self) -> bool:
+        """Whether the kernel has ended a process of this incarnation because all used more memory than they may."""
+        return self._incarnation.tree.starved
+
     def alive(self) -> frozenset[tuple[int, int]]:
         """Who is in this incarnation's process tree now."""
         return self._incarnation.tree.alive()

@@ -257,10 +257,11 @@ class ProcessEngine(Engine):
             return
         if program.blame:
             raise ProgramFailed(program.sentence(program.blame))
+        how = ended(code, starved=ctx.starved)
         if where := self._unfinished():
-            raise ProgramFailed(program.sentence(f"{ended(code)} {where}"))
+            raise ProgramFailed(program.sentence(f"{how} {where}"))
         if code not in self.config.exit_codes:
-            raise ProgramFailed(program.sentence(ended(code)))
+            raise ProgramFailed(program.sentence(how))
         raise Finished
 
     def _unfinished(self) -> str:

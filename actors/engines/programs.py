@@ -137,16 +137,18 @@ def cannot_start(error: SpawnFailed) -> Exception:
     return error if error.reason == "failed" else CannotStart(str(error))
 
 
-def ended(code: int) -> str:
-    """How a program ended, negative for a signal, as the end of a sentence about it."""
+def ended(code: int, *, starved: bool) -> str:
+    """How a program ended, negative for a signal, as the end of a sentence. `starved`: see `Context.starved`."""
     if code >= 0:
         return f"ended with exit status {code}"
-    return f"ended with signal {-code} ({signal.strsignal(-code)}{exceeded(-code)})"
+    return f"ended with signal {-code} ({signal.strsignal(-code)}{exceeded(-code, starved=starved)})"
 
 
-def exceeded(signum: int) -> str:
+def exceeded(signum: int, *, starved: bool) -> str:
     """What a program that this signal ended has used too much of, as a half sentence; else nothing."""
     match signum:
+        case signal.SIGKILL if starved:
+            return ": all its processes used more memory than its limit tree_memory_bytes allows"
         case signal.SIGXCPU:
             return ": it used more processor time than its limit cpu_s allows"
         case signal.SIGXFSZ:

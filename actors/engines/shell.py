@@ -136,7 +136,7 @@ class Shell(Engine):
         if not in_time:
             raise RunFailed("timeout", f"The command did not end within {wanted.timeout_s} s.", result)
         if job.status and self.config.fail_on_exit:
-            why = exceeded(job.status - 128)
+            why = exceeded(job.status - 128, starved=ctx.starved)
             raise RunFailed("exit-status", f"The command ended with exit status {job.status}{why}.", result)
         return result
 

@@ -95,13 +95,10 @@ def beginning(prefix: str) -> list[str]:
 
 
 def used(group: str) -> dict[str, int]:
-    """What its controllers count: `memory_bytes`, `processes`, `cpu_us`, `killed` for memory; without a controller
-    nothing but `cpu_us`.
+    """`cpu_us`: processor time of all that ever were in it; `killed`: how many of them for its bound on memory, where
+    that is counted.
     """
     found = {}
-    for name, file in (("memory_bytes", "memory.current"), ("processes", "pids.current")):
-        if value := read(group, file).strip():
-            found[name] = int(value)
     for name, file, key in (("cpu_us", "cpu.stat", "usage_usec"), ("killed", "memory.events", "oom_kill")):
         if (count := _told(group, file).get(key)) is not None:
             found[name] = count

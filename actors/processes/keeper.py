@@ -45,6 +45,7 @@ from actors.processes.station import Leave, Station, tell
 
 OWN_DESCRIPTORS = 32  # where those of ours are while a program gets its own
 FORSAKEN_S = 5.0  # how soon a keeper that nobody has hold of sees that nobody can ever find it again
+PATIENCE_S = 0.5  # how long keepers have for their trees before the guardian kills them
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _prctl = ctypes.CDLL(None).prctl
@@ -176,7 +177,8 @@ def main() -> None:
             tell(descriptor, b"none")
             os.close(descriptor)
 
-    _leave_by(lambda: guardian.serve(handle, tend))
+    # Keepers hear of the daemon's death as we do, and do it better: with their trees go the control groups of those.
+    _leave_by(lambda: guardian.serve(handle, tend, patience_s=PATIENCE_S))
 
 
 def last(folder: str) -> None:

@@ -16,6 +16,7 @@ from actors.children import ControlGroups
 from actors.processes import cgroup, linux
 from actors.processes.listing import KILL_S, Leak, ProcessInfo, info, leak
 
+REMOVE_S = 0.2
 RESCAN_S = 0.2  # at the latest, for what those that are ending may have forked
 
 
@@ -45,9 +46,23 @@ async def reap_leftovers(
                 with trio.move_on_after(RESCAN_S):
                     for stat in found:
                         await _gone(stat)
+    with trio.move_on_after(REMOVE_S):  # a process leaves its group a moment after it is seen dead
+        while not found and not _removed(prefix, keep, groups):  # noqa: ASYNC110 - the kernel tells nobody
+            await trio.sleep(REMOVE_S / 20)
     await trio.lowlevel.checkpoint()
     left = {stat.identity for stat in found}
     return [what for identity, what in seen.items() if identity not in left], [leak(stat) for stat in found]
+
+
+def _removed(prefix: str, keep: Collection[str], groups: ControlGroups | None) -> bool:
+    """Whether no group is left of such trees."""
+    if groups is None:
+        return True
+    spared = {groups.path(marker) for marker in keep}
+    left = [
+        group for group in cgroup.beginning(groups.path(prefix)) if group not in spared and not cgroup.remove(group)
+    ]
+    return not left
 
 
 def _found(prefix: str, keep: Collection[str], groups: ControlGroups | None, *, kill: bool) -> list[linux.Stat]:

@@ -6,10 +6,12 @@ import array
 import contextlib
 import ctypes
 import marshal
+import math
 import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterable
 
 from actors.processes import cgroup, linux
@@ -59,15 +61,16 @@ class Station:
         signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
-    def serve(self, handle: Handle, tend: Callable[[], None] = lambda: None) -> None:
-        """Until told to leave, or the other end is closed: then everything below is killed. Returns with no child.
+    def serve(self, handle: Handle, tend: Callable[[], None] = lambda: None, *, patience_s: float = 0.0) -> None:
+        """Until told to leave, or the other end is closed: then everything below is killed, `patience_s` later. Returns
+        with no child.
 
         `tend` is called whenever somebody may have died, or come.
         """
         poll = select.poll()
         poll.register(self.bell, select.POLLIN)
         poll.register(0, select.POLLIN)
-        leaving = killing = False
+        leaving, kill_at = False, math.inf
         retry_s = RETRY_S[0]
         while True:
             alone = self.bury()
@@ -75,8 +78,9 @@ class Station:
                 return
             tend()
             if not leaving and self.forsaken(alone=alone):
-                leaving = killing = True
+                leaving, kill_at = True, 0.0
                 continue
+            killing = time.monotonic() >= kill_at
             if leaving and not killing:
                 # Forked after the word went round, and their parent is gone: nobody waits for what they do.
                 self.terminate(filter(None, map(linux.read, linux.children(os.getpid()))))
@@ -95,9 +99,9 @@ class Station:
                     if data:
                         handle(marshal.loads(data), descriptors)  # noqa: S302 - written by the daemon that started us
                     elif self.hung_up(poll) or leaving:
-                        leaving = killing = True
+                        leaving, kill_at = True, min(kill_at, time.monotonic() + patience_s)
                 except Leave as leave:
-                    leaving, killing = True, killing or leave.killing
+                    leaving, kill_at = True, 0.0 if leave.killing else kill_at
 
     def terminate(self, stats: Iterable[linux.Stat]) -> None:
         """Ask each of them to end, once, also if it is stopped."""

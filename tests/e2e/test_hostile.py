@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 import trio
 
+from actors.children import ControlGroups
+from actors.processes import cgroup, claim
 from protocol.commands import Cancel, Stop
 from protocol.specs import Policy, Restart
 from supervisor import NewEngine, NewRun
-from tests import hostile
+from tests.e2e import hostile
 from tests.e2e.daemons import Daemon, running
 from web.client import RemoteHouse
+from web.places import house_name
 
 GONE_S = 2.0
 GRACE_S = 0.3
@@ -92,6 +95,12 @@ async def house_of(tmp_path: Path, mode: str) -> AsyncIterator[tuple[Daemon, Rem
         yield daemon, house
 
 
+def groups_of(daemon: Daemon) -> list[str]:
+    """The control groups that are left of its trees."""
+    groups = claim()
+    return cgroup.beginning(groups.path(house_name(daemon.state))) if isinstance(groups, ControlGroups) else []
+
+
 async def spawn_all(house: RemoteHouse, folder: Path) -> dict[str, int]:
     """One engine for each hostile program; their names and marks."""
     marks = {name.replace(" ", "-"): hostile.mark() for name in hostile.PROGRAMS}
@@ -119,6 +128,7 @@ async def test_nothing_hostile_outlives(tmp_path: Path, ending: str, mode: str, 
             marks = await spawn_all(house, folder)
             await ENDINGS[ending](daemon, house, list(marks))
             await gone(marks)
+            assert groups_of(daemon) == []
 
 
 @pytest.mark.parametrize("mode", ["none", pytest.param("auto", marks=TORTURE)])

@@ -194,7 +194,7 @@ class Acp(Engine):
         turning = self._turn is not None and not self._turn.over.is_set()
         where = " in the middle of a line" if program.half else " in the middle of a turn" if turning else ""
         early = "" if self._up else f" before it answered {self._session.step or 'initialize'}"
-        raise ProgramFailed(program.sentence(f"{ended(code)}{where}{early}"))
+        raise ProgramFailed(program.sentence(f"{ended(code, starved=ctx.starved)}{where}{early}"))
 
     # -- the agent speaks --------------------------------------------------------------------------------------------
     async def _read(self, line: bytes) -> None:

@@ -12,12 +12,12 @@ import trio
 
 from actors import Engine
 from actors.children import ChildPolicy, ControlGroups, ResourceLimits, Sandbox
-from actors.processes import linux
+from actors.processes import Tree, linux
 from actors.processes.sandbox import lacking
 from actors.secrets import Sources
 from protocol.bodies import NewEngine, NewPool
 from protocol.errors import ValidationFailed
-from protocol.specs import Spec, Template
+from protocol.specs import Policy, Restart, Spec, Template
 from protocol.wire import ProcessTotal
 from supervisor import EmbeddedHouse, MemoryStore, open_supervisor
 from supervisor.store.memory import Journal
@@ -396,6 +396,23 @@ async def test_an_engine_shows_its_processes_what_they_use_and_what_holds_them(o
         assert (await drive.house.pause("p", wait_s=20)) is not None
         assert {row.state for row in await drive.house.processes("p")} == {"stopped"}
         await drive.house.dispose("p", force=True, grace_s=0)
+
+
+@pytest.mark.parametrize("starved", [True, False])
+async def test_a_program_that_the_kernel_ended_for_its_memory_says_so(
+    opened: Opened, starved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tree, "starved", starved)
+    async with opened() as drive:
+        config = {"argv": ["/bin/sh", "-c", "kill -9 $$"], "protocol": "none"}
+        await drive.house.spawn(
+            NewEngine(kind="process", id="p", config=config, restart=Restart(policy=Policy.TEMPORARY))
+        )
+        with trio.fail_after(30):
+            while (info := await drive.house.get("p")).state != "failed":  # noqa: ASYNC110 - as said below
+                await trio.sleep(0.02)
+        assert info.last_exit is not None
+        assert ("limit tree_memory_bytes" in str(info.last_exit)) is starved
 
 
 async def test_an_engine_without_a_program_has_no_processes_and_nothing_that_holds_them(opened: Opened) -> None:

@@ -1,6 +1,7 @@
 """Control groups: what is written to them and read from them, in a hierarchy of files, and in this machine's own."""
 
 import os
+import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ FILES = {
     "cgroup.max.depth": "max\n", "cgroup.max.descendants": "max\n", "cgroup.type": "domain\n",
     "cgroup.controllers": "cpu io memory pids\n", "cgroup.subtree_control": "", "cpu.max": "max 100000\n",
     "cpu.stat": "usage_usec 2500000\nuser_usec 2000000\n", "memory.max": "max\n", "memory.swap.max": "max\n",
-    "memory.current": "4096\n", "memory.events": "oom 2\noom_kill 1\n", "pids.max": "max\n", "pids.current": "3\n",
+    "memory.events": "oom 2\noom_kill 1\n", "pids.max": "max\n",
 }  # fmt: skip
 
 
@@ -46,10 +47,8 @@ def test_a_limit_without_its_controller_is_an_error_and_never_left_out(tmp_path:
 
 
 def test_what_a_group_used_is_what_its_controllers_counted(tmp_path: Path) -> None:
-    assert cgroup.used(str(group(tmp_path / "a"))) == {
-        "memory_bytes": 4096, "processes": 3, "cpu_us": 2_500_000, "killed": 1,
-    }  # fmt: skip
-    bare = group(tmp_path / "b", dict.fromkeys(("memory.current", "memory.events", "pids.current")))
+    assert cgroup.used(str(group(tmp_path / "a"))) == {"cpu_us": 2_500_000, "killed": 1}
+    bare = group(tmp_path / "b", {"memory.events": None})
     assert cgroup.used(str(bare)) == {"cpu_us": 2_500_000}
     assert cgroup.used(str(tmp_path / "none")) == {}
 
@@ -233,6 +232,21 @@ async def test_a_limit_of_a_tree_that_cannot_be_set_starts_nothing(house: str) -
     with pytest.raises(SpawnFailed, match=r"tree_cpus bounds a whole tree.*'cpu'.*without it") as caught:
         await tree.spawn(["true"], limits=ResourceLimits(tree_cpus=1))
     assert caught.value.reason == "no-limit"
+    assert await tree.end(0) == []
+
+
+async def test_a_program_starts_in_its_group_and_within_its_bounds(house: str, tmp_path: Path) -> None:
+    marker = f"{house}.engine.1"
+    folder = group(tmp_path / marker, dict.fromkeys(("memory.max", "memory.swap.max", "cpu.max", "pids.max"), ""))
+    groups = ControlGroups(base=str(tmp_path), controllers=frozenset({"memory", "cpu", "pids"}))
+    tree = Tree(marker, ChildPolicy(groups=groups, limits=ResourceLimits(tree_processes=9)))
+    process = await tree.spawn(["sleep", "1000"], limits=ResourceLimits(tree_memory_bytes=1 << 20, tree_cpus=0.5))
+    wanted = {"memory.max": "1048576", "memory.swap.max": "0", "cpu.max": "50000 100000", "pids.max": "9"}
+    assert {name: (folder / name).read_text() for name in wanted} == wanted
+    assert (folder / "cgroup.procs").read_text() == "0"  # itself, says whoever writes that
+    assert tree.starved  # memory.events says so
+    await process.aclose()
+    shutil.rmtree(folder)  # which a kernel allows without its files, and a disk does not
     assert await tree.end(0) == []
 
 

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from actors.children import ChildPolicy, ControlGroups, ResourceLimits
-from actors.processes import Process, Tree, hold_guardian
-from tests import hostile
+from actors.processes import Process, Tree, cgroup, hold_guardian
+from tests.e2e import hostile
 
 pytestmark = pytest.mark.usefixtures("no_leaked_descriptors")
 DOUBLE = "kills its keeper and the guardian"
@@ -49,6 +49,7 @@ async def test_no_hostile_program_outlives_the_end_of_its_tree(
         with trio.fail_after(0.5 + GONE_S):
             assert await tree.end(0.5) == [], name
         await gone(mark)
+        assert groups is None or not cgroup.has(groups.path(tree.marker), "cgroup.procs"), name
         await process.aclose()
 
     async with hold_guardian(), trio.open_nursery() as nursery:
@@ -95,7 +96,7 @@ def size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-async def test_a_fenced_program_can_do_nothing_to_its_helpers(
+async def test_a_walled_program_can_do_nothing_to_its_helpers(
     tree: Tree, words: Callable[[Process, int], Awaitable[list[str]]]
 ) -> None:
     script = "exec 2>/dev/null; kill -0 $PPID || echo spared; kill -0 $$ && echo own; exec sleep 1000"
@@ -104,7 +105,7 @@ async def test_a_fenced_program_can_do_nothing_to_its_helpers(
     await process.aclose()
 
 
-async def test_without_a_fence_a_program_reaches_whatever_its_user_may(
+async def test_without_a_wall_a_program_reaches_whatever_its_user_may(
     house: str, words: Callable[[Process, int], Awaitable[list[str]]]
 ) -> None:
     tree = Tree(f"{house}.engine.1", ChildPolicy(wall=False))
