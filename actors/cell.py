@@ -7,8 +7,6 @@ around a cell (`actors.loop`) only ever park on its `lot` and look again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,16 +85,12 @@ class Cell(Journaling):
         folder = Path(lasting) if lasting is not None else self.host.runs_directory.parent / "lasting"
         return Home.of(folder, self.spec.uid, lasts=lasting is not None)
 
-    @asynccontextmanager
-    async def left_tree(self) -> AsyncIterator[Tree | None]:
-        """The process tree that the last house left, as it is, while nobody has booted to take it over; else None.
-        For one at a time: its keeper talks to one.
+    async def left_tree(self) -> Tree | None:
+        """The process tree that the last house left, to be looked at, while nobody has booted to take it over; else
+        None. For one at a time: its keeper talks to one.
         """
         tree = Tree(self.home.marker(self.host.name), self.host.children, self.home)
-        try:
-            yield tree if self._left_processes and await tree.look() else None
-        finally:
-            await tree.leave()  # noqa: ASYNC102 - it started nothing that it would wait for
+        return tree if self._left_processes and await tree.look() else None
 
     @property
     def asked_by(self) -> tuple[str, ...]:

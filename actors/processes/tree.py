@@ -66,7 +66,7 @@ class Tree:
         self._serial = itertools.count(1)
         self._started: list[Process] = []
         self._group: str | None = None  # from the first program on, as long as the socket
-        self._adopted = False
+        self._adopted = self._looked = False
         self._confined: Confined | None = None
         self._bound: ResourceLimits | None = None
         self._meter = Meter()
@@ -175,13 +175,15 @@ class Tree:
         return self.home if self.home is not None and self.home.lasts else None
 
     async def look(self) -> bool:
-        """Take hold of what an earlier house left, as it is; `leave` is to follow. False: nothing that answers."""
-        async with self._gate:
-            home = self._lasting
-            held = await home.call() if home is not None and home.occupied else None
-            if held is not None:
-                self._hold(held)
-            return held is not None
+        """Know what an earlier house left, for `listing` alone, and leave it as it is. False: nothing that answers."""
+        home = self._lasting
+        held = await home.call() if home is not None and home.occupied else None
+        if held is None:
+            return False
+        self._hold(held)
+        held.socket.close()  # whoever takes it over does not wait for us
+        self._socket, self._ended, self._looked = None, True, True
+        return True
 
     async def _take_over(self, home: Home) -> bool:
         held = await home.call() if home.occupied else None
@@ -428,7 +430,7 @@ class Tree:
         return leaks
 
     def _alive(self) -> list[linux.Stat]:
-        if self._socket is None:
+        if self._socket is None and not self._looked:
             return []
         now = linux.read(self._keeper.pid) if self._keeper else None
         if now is None or not now.alive or self._keeper is None or now.identity != self._keeper.identity:

@@ -243,8 +243,9 @@ class Engines(Base):
         actor = cell.actor
         if actor is not None:
             return await self._looked(actor.tree if actor.has_processes else None, cell)
-        async with self.supervisor.looking, cell.left_tree() as tree:
-            return await self._looked(tree, cell)
+        async with self.supervisor.looking:
+            tree = await cell.left_tree()
+        return await self._looked(tree, cell)
 
     async def _looked(self, tree: Tree | None, cell: Cell) -> ProcessTree:
         if tree is None:

@@ -19,8 +19,8 @@ async def test_soft_pause_lets_the_answer_come_and_no_tool_begin(agents: Any) ->
     engine = await agents.spawn(permissions=ALLOWED)
     run = await agents.submit(engine)
     await agents.endpoint.held("gate")
-    await agents.house.pause(engine)
-    assert (await agents.house.get(engine)).state == "pausing"
+    async with agents.drive.seen(engine, "engine.pausing"):
+        await agents.house.pause(engine)
     async with agents.drive.seen(engine, "engine.paused"):
         agents.endpoint.open("gate")
     assert not (agents.place / "done").exists()
