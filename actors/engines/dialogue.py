@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from actors.context import Context, RunContext
-from actors.engine import CannotStart, RunFailed, RunInput
+from actors.engine import RunFailed, RunInput
 from actors.engines import jsonl
 from actors.engines.program import Program
 from protocol.edge import as_json
@@ -76,7 +76,7 @@ class Dialogue:
         self.program.say(jsonl.say(type, **members))
 
     async def begin(self) -> None:
-        """Greet it, and wait until it can work. CannotStart: it speaks another version."""
+        """Greet it, and wait until it can work. It speaks another version: it is given up, for good."""
         ctx = self._ctx
         kept = ctx.slice(SNAPSHOT)
         more = {} if kept is None else {"snapshot": kept}
@@ -123,7 +123,8 @@ class Dialogue:
     def _greet(self, hello: jsonl.Hello) -> None:
         if hello.protocol != jsonl.PROTOCOL:
             spoken = f"speaks version {hello.protocol} of the protocol; this house speaks {jsonl.PROTOCOL}"
-            raise CannotStart(self.program.sentence(spoken))
+            self.program.give_up(spoken, for_good=True)
+            return
         if self._hello is None:  # what it announces is for its whole life
             self._hello = hello
         if self._hello.ready:

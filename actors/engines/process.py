@@ -256,7 +256,7 @@ class ProcessEngine(Engine):
         if ctx.stopping:
             return
         if program.blame:
-            raise ProgramFailed(program.sentence(program.blame))
+            raise program.verdict()
         how = ended(code, starved=ctx.starved)
         if where := self._unfinished():
             raise ProgramFailed(program.sentence(f"{how} {where}"))

@@ -15,6 +15,7 @@ from contextlib import suppress
 import trio
 
 from actors.context import Context
+from actors.engine import CannotStart
 from actors.lines import Lines, LineTooLong
 from actors.processes import Process
 
@@ -67,6 +68,7 @@ class Program:
         self.ended = trio.Event()
         self.half = b""
         self.blame = ""
+        self._for_good = False
         self._lines, self._heard, self._noticed, self._masked = lines, heard, noticed, masked
         self._kept, self._kept_error = kept or _nowhere, kept_error or _nowhere
         self._last: deque[str] = deque(maxlen=LAST_LINES)
@@ -81,11 +83,11 @@ class Program:
         except trio.BrokenResourceError:
             return
 
-    def give_up(self, blame: str) -> None:
+    def give_up(self, blame: str, *, for_good: bool = False) -> None:
         """Kill it, and hear it no more, but for its last words on standard error; `blame` goes into the sentence that
-        is made when `attend` has ended.
+        is made when `attend` has ended. `for_good`: no retry can mend it.
         """
-        self.blame = blame
+        self.blame, self._for_good = blame, for_good
         self.process.signal(signal.SIGKILL)
 
     def sentence(self, what: str) -> str:
@@ -95,6 +97,10 @@ class Program:
         what = what if len(what) <= SAID_CHARS else f"{what[:SAID_CHARS]}..."
         last = "\n".join(self._last)[-LAST_BYTES:]
         return f"{self.name} {what}." + (f" Its last lines on standard error:\n{last}" if last else "")
+
+    def verdict(self) -> Exception:
+        """What to raise about one that was given up, once `attend` has ended."""
+        return (CannotStart if self._for_good else ProgramFailed)(self.sentence(self.blame))
 
     async def attend(self, ctx: Context) -> int:
         """Run its streams until it has ended: its exit status, negative for a signal. Cancelled: they are closed.

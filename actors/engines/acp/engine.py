@@ -190,7 +190,7 @@ class Acp(Engine):
         if ctx.stopping:
             return
         if program.blame:
-            raise ProgramFailed(program.sentence(program.blame))
+            raise program.verdict()
         turning = self._turn is not None and not self._turn.over.is_set()
         where = " in the middle of a line" if program.half else " in the middle of a turn" if turning else ""
         early = "" if self._up else f" before it answered {self._session.step or 'initialize'}"
