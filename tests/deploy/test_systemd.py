@@ -1,4 +1,4 @@
-"""The systemd units: what they leave open, that they are well formed, and that the demo runs within what they allow."""
+"""The systemd units: what they leave open, that they are well formed, and that demo and agents run within them."""
 
 import configparser
 import json
@@ -14,6 +14,7 @@ import pytest
 
 from actors.children import CONTROLLER_OF
 from supervisor.open import CLOSE_MARGIN_S
+from tests.acp.sdk import installed
 from web.settings import Server, settings_keys
 from web.stop import LATE_S
 
@@ -26,6 +27,27 @@ DEMO = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)
 os.execv(sys.executable, [sys.executable, "-m", "examples.demo"])
+"""
+
+# A house whose engine is a coding agent, and a permission that somebody gives it.
+AGENT = """
+import sys, trio
+from protocol.bodies import ReplyBody
+from supervisor import Filter, NewEngine, NewRun, open_supervisor
+
+async def main():
+    async with open_supervisor() as house:
+        config = {"agent": "example", "cwd": sys.argv[1]}
+        await house.spawn(NewEngine(kind="acp", id="a", boot_s=60, config=config))
+        run, _ = await house.submit("a", NewRun(input="go"))
+        async with house.events(Filter(run=run.id, types=("request.opened", "run.completed")), after="0") as events:
+            await events.receive()
+            [request] = (await house.requests()).items
+            await house.reply(request.id, ReplyBody(option="allow"))
+            await events.receive()
+        print((await house.run(run.id)).result["text"])
+
+trio.run(main)
 """
 
 
@@ -115,8 +137,8 @@ def test_a_drop_in_changes_nothing_but_the_service(root: Path) -> None:
 
 
 # -- what they allow is enough -----------------------------------------------------------------------------------------
-def allowed(program: Program, root: Path) -> set[str]:
-    """The system calls that the strict unit lets through, by systemd's own sets."""
+def allowed(program: Program, root: Path, unit: str = STRICT) -> set[str]:
+    """The system calls that the unit lets through, by systemd's own sets."""
     shown = subprocess.run(
         [program("systemd-analyze"), "syscall-filter", "--no-pager"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True,
@@ -135,7 +157,7 @@ def allowed(program: Program, root: Path) -> set[str]:
     both = lines(root) + [
         ("SystemCallFilter", line.partition("=")[2])
         for line in (root / "deploy/systemd" / STRICT).read_text().splitlines()
-        if line.startswith("SystemCallFilter=")
+        if line.startswith("SystemCallFilter=") and unit == STRICT
     ]
     found: set[str] = set()
     for value in (value for name, value in both if name == "SystemCallFilter"):
@@ -147,17 +169,31 @@ def allowed(program: Program, root: Path) -> set[str]:
 def test_the_demo_runs_without_privileges_and_makes_no_call_that_a_unit_refuses(
     program: Program, root: Path, tmp_path: Path
 ) -> None:
+    said, made = traced(program, root, tmp_path, DEMO)
+    assert "All of it happened" in said
+    assert made - allowed(program, root) == set()
+
+
+def test_an_agent_in_javascript_runs_without_privileges_and_makes_no_call_that_the_general_unit_refuses(
+    program: Program, root: Path, tmp_path: Path
+) -> None:
+    said, made = traced(program, root, tmp_path, AGENT, str(installed()))
+    assert "successfully" in said
+    assert made - allowed(program, root, UNIT) == set()
+
+
+def traced(program: Program, root: Path, tmp_path: Path, script: str, *arguments: str) -> tuple[str, set[str]]:
+    """What it printed, and every system call that it and its children made, without privileges."""
     calls = tmp_path / "calls"
     trace = [program("strace"), "-f", "-qq", "-c", "-U", "name", "-o", str(calls)]
     stripped = [program("setpriv"), "--no-new-privs", "--inh-caps=-all"]
     if os.geteuid() == 0:
         stripped.append("--bounding-set=-all")
     done = subprocess.run(
-        [*trace, *stripped, sys.executable, "-c", DEMO],
+        [*trace, *stripped, sys.executable, "-c", script, *arguments],
         cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "All of it happened" in done.stdout
     made = set(re.findall(r"^([a-z0-9_]+) *$", calls.read_text(), re.MULTILINE)) - {"syscall", "name", "total"}
     assert len(made) > 50
-    assert made - allowed(program, root) == set()
+    return done.stdout, made
