@@ -34,6 +34,7 @@ BATCH, BATCH_S = 64, 0.001
 """How many messages, or how long, before the loop lets others run."""
 
 RESULT_BYTES = 1 << 20
+DETAIL_CHARS = 1 << 14
 TREE_TERM_S = 2.0
 """How long the processes of a crashed incarnation have between TERM and KILL."""
 
@@ -191,9 +192,7 @@ async def _run(cell: Cell, actor: Incarnation, engine: Engine, hand: InHand) -> 
                 first = next(_leaves(failed))
                 assert isinstance(first, RunFailed)
                 how = "failed"
-                data = {"error": {"slug": first.slug, "detail": first.detail}}
-                if first.result is not None:
-                    data["result"] = as_json(first.result)
+                data = _failure(first)
     finally:
         actor.unwatch()
         with trio.CancelScope(shield=True):
@@ -265,6 +264,17 @@ def _result(value: Any) -> dict[str, Any]:
     if size > RESULT_BYTES:
         raise RunFailed("result-too-large", f"The result has {size} bytes; the limit is {RESULT_BYTES}.")
     return {"result": result}
+
+
+def _failure(failed: RunFailed) -> dict[str, Any]:
+    """Why it failed, and what came of it all the same, as far as there is room for both."""
+    data: dict[str, Any] = {"error": {"slug": failed.slug, "detail": failed.detail[:DETAIL_CHARS]}}
+    if failed.result is not None:
+        try:
+            data |= _result(failed.result)
+        except RunFailed as large:
+            data["error"]["detail"] += f" {large.detail}"
+    return data
 
 
 async def _end_processes(cell: Cell, actor: Incarnation) -> list[dict[str, Any]]:

@@ -168,6 +168,23 @@ async def test_a_result_that_is_too_large_fails_the_run(stage: OpenStage, autoju
         }
 
 
+async def test_of_a_failure_no_more_is_kept_than_of_a_result(stage: OpenStage, autojump_clock: MockClock) -> None:
+    class Loud(Engine):
+        kind = "loud"
+
+        async def on_run(self, ctx: RunContext, run: RunInput) -> Any:
+            raise RunFailed("loud", "x" * run.input, result="y" * run.input)
+
+    async with stage(Loud) as on:
+        await on.spawn(Loud)
+        small = await on.run(10)
+        assert (small.error, small.result) == ({"slug": "loud", "detail": "x" * 10}, "y" * 10)
+        large = await on.run(1 << 20)
+        assert large.result is None
+        assert large.error is not None
+        assert large.error["detail"] == "x" * (1 << 14) + " The result has 1048578 bytes; the limit is 1048576."
+
+
 async def test_usage_adds_up_over_the_run(stage: OpenStage, autojump_clock: MockClock) -> None:
     class Using(Engine):
         kind = "using"

@@ -23,7 +23,7 @@ from actors.engines.acp.story import Story
 
 __all__ = ["Turn"]
 
-AHEAD = 64
+AHEAD = 16
 """How much of what the agent says may wait for the follower; then the agent is not read any further."""
 
 
