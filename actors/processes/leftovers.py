@@ -47,7 +47,7 @@ async def reap_leftovers(
                     for stat in found:
                         await _gone(stat)
     with trio.move_on_after(REMOVE_S):  # a process leaves its group a moment after it is seen dead
-        while not found and not _removed(prefix, keep, groups):
+        while not found and not _removed(prefix, keep, groups):  # noqa: ASYNC110 - the kernel tells nobody
             await trio.sleep(REMOVE_S / 20)
     await trio.lowlevel.checkpoint()
     left = {stat.identity for stat in found}
@@ -59,7 +59,8 @@ def _removed(prefix: str, keep: Collection[str], groups: ControlGroups | None) -
     if groups is None:
         return True
     spared = {groups.path(marker) for marker in keep}
-    return all([cgroup.remove(group) for group in cgroup.beginning(groups.path(prefix)) if group not in spared])
+    left = [group for group in cgroup.beginning(groups.path(prefix)) if group not in spared]
+    return sum(map(cgroup.remove, left)) == len(left)
 
 
 def _found(prefix: str, keep: Collection[str], groups: ControlGroups | None, *, kill: bool) -> list[linux.Stat]:
