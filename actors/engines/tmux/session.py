@@ -232,7 +232,7 @@ class TmuxSession:
     async def _sweep(self, job: Job) -> None:
         """End what the command started and did not wait for: children of the shell, and orphans that come from our
         pane, by their terminal's session or the pane that tmux names in their environment. Not what somebody types once
-        the command has ended, nor what comes from another window.
+        the command has ended (a hundredth of a second later, as the kernel counts), nor what comes from another window.
         """
         shell, pane = self._pane.shell, f"TMUX_PANE={self._kept.pane}".encode()
         if job.before is None or shell is None:

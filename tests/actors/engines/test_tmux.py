@@ -12,6 +12,7 @@ import trio
 from actors.children import ChildPolicy, ResourceLimits
 from actors.context import Context
 from actors.engines.tmux.server import outside
+from actors.processes import linux
 from actors.secrets import Sources
 from protocol.bodies import NewEngine
 from protocol.errors import ValidationFailed
@@ -163,6 +164,9 @@ async def test_what_is_typed_after_the_end_of_a_cancelled_command_is_no_part_of_
         async with drive.seen(shell, "run.cancelled"):
             await house.cancel(run)
             await swept.wait()
+            ended = linux.now_ticks()
+            while linux.now_ticks() == ended:  # noqa: ASYNC110 - the kernel tells starts to a hundredth of a second
+                await trio.sleep(0.002)
             person.types("sleep 1003 &")
             await sleepers(house, shell, {"sleep 1001", "sleep 1003"})
             go_on.set()
