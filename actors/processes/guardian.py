@@ -87,6 +87,12 @@ class Guardian:
             self._holders += 1
         return ours
 
+    def wake(self) -> None:
+        """Let it go on, when somebody has stopped it."""
+        running = self._running
+        if running is not None:
+            running[0].send_signal(signal.SIGCONT)
+
     async def alone(self, within_s: float) -> bool:
         """Wait until nothing is below it but keepers: what a killed keeper left fell to it, and it kills that.
 
@@ -98,7 +104,7 @@ class Guardian:
                 with self._lock:
                     if self._running is None:
                         return True
-                    process, ours = self._running
+                    _, ours = self._running
                     socket.send_fds(ours, [marshal.dumps(("strays",))], [theirs])
             except OSError:
                 return True
@@ -106,7 +112,7 @@ class Guardian:
                 os.close(theirs)
             with trio.move_on_after(within_s):
                 while True:
-                    process.send_signal(signal.SIGCONT)  # somebody may have stopped it, and may do so again
+                    self.wake()  # who has stopped it may do so again
                     with trio.move_on_after(AGAIN_S):
                         await trio.lowlevel.wait_readable(answer)
                         return True
@@ -117,7 +123,7 @@ class Guardian:
     def _request(self, theirs: socket.socket) -> None:
         if self._running is None:
             self._running = _start()
-        self._running[0].send_signal(signal.SIGCONT)  # somebody may have stopped it
+        self.wake()
         socket.send_fds(self._running[1], [marshal.dumps(("keep",))], [theirs.fileno()])
 
     def _forget(self) -> None:

@@ -6,7 +6,7 @@ import errno
 import marshal
 import os
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,6 +17,9 @@ from actors.processes import confine, linux
 from actors.processes.sandbox import Shut, shut
 
 Reason = Literal["missing-program", "wrong-directory", "not-executable", "no-sandbox", "no-limit", "failed"]
+LATE_S = 0.5
+"""After how much silence the helpers are thought to be stopped by somebody."""
+
 CPU_MARGIN_S = 1
 """How long after SIGXCPU a process that goes on is killed."""
 
@@ -181,12 +184,18 @@ class Answer:
     code: int = 0
 
 
-async def answer(reply: int) -> Answer:
-    """Read what the keeper and the program to be say about the start, until exec closes the other end."""
+async def answer(reply: int, late: Callable[[], None]) -> Answer:
+    """Read what the keeper and the program to be say about the start, until exec closes the other end. `late` is called
+    every `LATE_S` until something is heard.
+    """
     os.set_blocking(reply, False)
     heard = b""
     while True:
-        await trio.lowlevel.wait_readable(reply)
+        with trio.move_on_after(LATE_S) as silence:
+            await trio.lowlevel.wait_readable(reply)
+        if silence.cancelled_caught:
+            late()
+            continue
         words = os.read(reply, 256)
         if not words:
             break

@@ -149,7 +149,7 @@ class Tree:
                     raise wanted.failed("keeper", error.errno or errno.EIO) from error
                 theirs.close()
                 try:
-                    heard = await answer(reply)
+                    heard = await answer(reply, self._wake_helpers)
                     if heard.stage:
                         await trio.lowlevel.wait_readable(report)  # until it is buried
                 except BaseException:
@@ -492,6 +492,12 @@ class Tree:
                 raise OSError(errno.ENOSYS, problem)
             self._socket = guardian.keep()
         socket.send_fds(self._socket, [marshal.dumps(message)], descriptors)
+
+    def _wake_helpers(self) -> None:
+        """Somebody may have stopped them."""
+        guardian.wake()
+        if self._keeper is not None:
+            linux.send(self._keeper, signal.SIGCONT)
 
     def _signal(self, serial: int, signum: int) -> None:
         # A keeper that does not hear is dead or stopped; the end of the tree will deal with that.

@@ -21,8 +21,8 @@ BUSY = ("swarm", "chain", "bomb", "undying")
 
 
 async def begin(tree: Tree, name: str, mark: int, cwd: Path) -> Process:
-    process = await tree.spawn(hostile.argv(name), cwd=cwd, limits=ResourceLimits(file_bytes=mark))
     with trio.fail_after(30):
+        process = await tree.spawn(hostile.argv(name), cwd=cwd, limits=ResourceLimits(file_bytes=mark))
         heard = b""
         while b"up" not in heard:
             heard += await process.stdout.receive_some()
