@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from actors.processes import linux
+from actors.processes import cgroup, linux
 
 KILL_S = 2.0
 """How long after SIGKILL a process may take to be gone before it is called a leak."""
@@ -111,3 +111,13 @@ def leak(stat: linux.Stat) -> Leak:
     except ProcessLookupError:
         why += ", and gone at last"
     return Leak(stat.pid, stat.name, why)
+
+
+def cpu_s(stats: Iterable[linux.Stat], keeper: linux.Stat | None, group: str | None) -> float:
+    """Processor time of a tree, by its control group; else what the live have used, and what was told to those that
+    waited for the dead.
+    """
+    if group is not None and (counted := cgroup.used(group).get("cpu_us")) is not None:
+        return counted / 1e6
+    ticks = sum(stat.cpu_ticks + stat.waited_ticks for stat in stats) + (keeper.waited_ticks if keeper else 0)
+    return ticks / os.sysconf("SC_CLK_TCK")

@@ -31,7 +31,7 @@ from actors.processes.confined import Confined
 from actors.processes.guardian import guardian
 from actors.processes.lasting import Held, Home, frozen_list
 from actors.processes.leftovers import reap_leftovers
-from actors.processes.listing import KILL_S, Leak, Listing, Meter, ProcessInfo, info, leak
+from actors.processes.listing import KILL_S, Leak, Listing, Meter, ProcessInfo, cpu_s, info, leak
 from actors.processes.newer import Newer
 from actors.processes.process import Process
 from actors.processes.spawning import Program, answer, program, rlimits
@@ -239,20 +239,8 @@ class Tree:
         found = [
             info(stat, percent=shares[stat.identity], frozen=stat.pid in frozen, booted_at=booted_at) for stat in stats
         ]
-        return Listing(found, self._cpu_s(stats))
-
-    def _cpu_s(self, stats: list[linux.Stat]) -> float:
-        """By its control group, else what the live have used, and what was told to those that waited for the dead."""
-        if self._group is not None and (counted := cgroup.used(self._group).get("cpu_us")) is not None:
-            return counted / 1e6
         keeper = linux.read(self._keeper.pid) if self._keeper is not None else None
-        ticks = sum(stat.cpu_ticks + stat.waited_ticks for stat in stats) + (keeper.waited_ticks if keeper else 0)
-        return ticks / os.sysconf("SC_CLK_TCK")
-
-    @property
-    def starved(self) -> bool:
-        """Whether the kernel has ended a process because all together used more memory than they may."""
-        return self._group is not None and cgroup.used(self._group).get("killed", 0) > 0
+        return Listing(found, cpu_s(stats, keeper, self._group))
 
     @property
     def confined(self) -> Confined | None:
