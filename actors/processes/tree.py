@@ -243,6 +243,11 @@ class Tree:
         return Listing(found, cpu_s(stats, keeper, self._group))
 
     @property
+    def starved(self) -> bool:
+        """Whether the kernel has ended a process because all together used more memory than they may."""
+        return self._group is not None and cgroup.used(self._group).get("killed", 0) > 0
+
+    @property
     def confined(self) -> Confined | None:
         """What holds its processes, by what was bound last, else by what was started last; None when nothing was."""
         if self._confined is None or self._bound is None:
