@@ -39,6 +39,7 @@ DEFAULT = ChildPolicy(
     limits=ResourceLimits(core_bytes=0),
     private=("/var/lib/house",),
     workspaces="/var/lib/house/workspaces",
+    lasting="/var/lib/house/lasting",
 )
 
 

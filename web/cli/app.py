@@ -26,7 +26,6 @@ PARTS: Final = {
     "house": ("serve", "status", "kinds", "reload", "drain", "shutdown"),
     "engines": (
         "spawn", "list", "show", "state", "start", "stop", "restart", "pause", "resume", "dispose", "why", "processes",
-        "ps",
     ),
     "attach": ("attach",),
     "runs": ("run", "submit", "runs", "cancel", "retry"),
