@@ -15,6 +15,7 @@ import trio
 
 from tests.attack.wire import Answer, Line, check, request
 from tests.e2e.daemons import PROGRAM, Daemon
+from tests.logs import log_of, logged
 
 ANSWER_S: Final = 60.0
 """How long any answer may take before it counts as none: this machine is shared."""
@@ -57,7 +58,7 @@ class Target:
 
     @property
     def log(self) -> bytes:
-        return b"".join(path.read_bytes() for path in sorted((self.daemon.state / "logs").iterdir()))
+        return log_of(self.daemon.state)
 
     async def ask(
         self,
@@ -142,10 +143,9 @@ class Target:
 
     def bugs(self) -> list[dict[str, Any]]:
         """What the log calls a fault of ours."""
-        lines = [json.loads(line) for line in self.log.splitlines()]
         return [
             line
-            for line in lines
+            for line in logged(self.daemon.state)
             if line["level"] in {"error", "critical"}
             and line["event"] not in NO_BUGS
             and line.get("blocked_s", BLOCKED_S) >= BLOCKED_S

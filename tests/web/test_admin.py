@@ -13,6 +13,7 @@ from protocol.authority import Authority
 from protocol.bodies import NewEngine, NewRun
 from protocol.wire import DrainInfo
 from supervisor.house import Caller
+from tests.logs import logged
 from tests.web.doubles import Client, RecordingHouse, client, health
 from web.auth.principal import Principal, Scope
 from web.client import open_remote
@@ -153,8 +154,7 @@ async def test_reload_drain_and_shutdown_from_the_command_line(
         assert (await house.get("a")).state in {"starting", "running"}
     assert (await cli("shutdown", "--grace", "2"))[:2] == (0, "The daemon ends within 2 s and a few more.\n")
     assert await trio.to_thread.run_sync(daemon.process.wait, 15) == 0
-    log = [json.loads(line) for line in (daemon.state / "logs/enginehouse.jsonl").read_text().splitlines()]
-    assert [(line["who"], line["grace_s"]) for line in log if line["event"] == "stopping"] == [
+    assert [(line["who"], line["grace_s"]) for line in logged(daemon.state) if line["event"] == "stopping"] == [
         ("key:admin over HTTP", 2.0)
     ]
 

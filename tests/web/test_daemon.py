@@ -1,6 +1,5 @@
 """`enginehouse serve` as a process: its files, its exit codes, its end, and what comes back after a kill."""
 
-import json
 import signal
 import socket
 import ssl
@@ -16,6 +15,7 @@ import trio
 
 from protocol.bodies import NewEngine, NewRun
 from supervisor.house import Filter, Frame
+from tests.logs import logged
 from tests.web.certificates import Certificate
 from web.client import open_remote
 
@@ -36,7 +36,7 @@ def test_it_says_where_it_is_and_leaves_its_files_to_its_owner_alone(serving: Se
     assert httpx2.post(f"{daemon.url}/api/v1/admin/reload", headers=headers).status_code == 200  # after the signal's
     assert daemon.stop() == 0
     assert not (daemon.state / "daemon.json").exists()
-    events = [json.loads(line)["event"] for line in (daemon.state / "logs/enginehouse.jsonl").read_text().splitlines()]
+    events = [line["event"] for line in logged(daemon.state)]
     assert (events[0], events[-1]) == ("ready", "stopped")
     assert "reloaded" in events
 

@@ -3,7 +3,6 @@ can keep it from ending.
 """
 
 import http.server
-import json
 import socket
 import threading
 import urllib.request
@@ -16,6 +15,7 @@ import trio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from protocol.bodies import NewEngine, NewRun
+from tests.logs import logged
 from tests.web.reading import read
 from web.client import open_remote
 from web.client.remote import RemoteHouse
@@ -80,10 +80,6 @@ async def work(house: RemoteHouse) -> str:
     return run.id
 
 
-def lines(daemon: Any) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (daemon.state / "logs/enginehouse.jsonl").read_text().splitlines()]
-
-
 async def test_a_request_is_counted_logged_and_sent_as_a_span(
     serving: Serving, collector: Collector, tmp_path: Path
 ) -> None:
@@ -99,7 +95,7 @@ async def test_a_request_is_counted_logged_and_sent_as_a_span(
     spans = collector.spans()
     request, ran = spans[f"POST {route}"], spans["run probe"]
     assert (ran.trace_id, ran.parent_span_id) == (request.trace_id, request.span_id)
-    (line,) = [line for line in lines(daemon) if line.get("route") == route]
+    (line,) = [line for line in logged(daemon.state) if line.get("route") == route]
     assert line["trace_id"] == request.trace_id.hex()
     assert (line["status"], line["principal"], line["engine_id"]) == (200, "key:admin", "a")
     assert {a.key: a.value.string_value for a in ran.attributes}["enginehouse.run_id"] == run
@@ -126,7 +122,7 @@ async def test_a_collector_that_takes_nothing_does_not_keep_the_daemon(serving: 
         async with open_remote(daemon.url, api_key=daemon.key) as house:
             await work(house)
         assert await trio.to_thread.run_sync(daemon.stop) == 0
-    assert lines(daemon)[-1]["event"] == "stopped"
+    assert logged(daemon.state)[-1]["event"] == "stopped"
 
 
 async def test_settings_open_the_metrics_and_silence_the_lines(serving: Serving, tmp_path: Path) -> None:
@@ -137,4 +133,4 @@ async def test_settings_open_the_metrics_and_silence_the_lines(serving: Serving,
     text = await trio.to_thread.run_sync(lambda: asked(daemon, "/metrics", Authorization=""))
     assert "enginehouse_engines" in read(text).names
     assert await trio.to_thread.run_sync(daemon.stop) == 0
-    assert [line for line in lines(daemon) if line["event"] == "request"] == []
+    assert [line for line in logged(daemon.state) if line["event"] == "request"] == []

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.logs import logged
 from tests.web.doubles import NOW_S, identity
 from web import live
 from web.auth import admin_key, read_signing_keys, rotate_signing_keys
@@ -158,7 +159,7 @@ class House:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.daemon.state / "logs/enginehouse.jsonl").read_text().splitlines()]
+        return logged(self.daemon.state)
 
 
 @pytest.fixture
