@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,15 +38,22 @@ class LogFile:
         self._limit_bytes = limit_bytes
         self._file = self._opened()
         self._size_bytes = os.fstat(self._file.fileno()).st_size
+        self._torn = False
+        self._lock = threading.Lock()
 
     def write(self, lines: bytes) -> None:
-        """Whole lines. A full disk loses lines of the log and never a promise of the house."""
-        if self._size_bytes >= self._limit_bytes:
-            self._turn()
-        try:
-            self._size_bytes += self._file.write(lines)
-        except OSError:
-            return
+        """Whole lines, from any thread. A full disk loses lines of the log and never a promise of the house."""
+        with self._lock:
+            if self._size_bytes >= self._limit_bytes:
+                self._turn()
+            if self._torn:
+                lines = b"\n" + lines  # what write(2) did not finish stays a line of its own
+            try:
+                written = self._file.write(lines)
+            except OSError:
+                return
+            self._size_bytes += written
+            self._torn = written < len(lines)
 
     def flush(self) -> None:
         """Nothing is held back here."""
@@ -63,7 +71,7 @@ class LogFile:
             if older.exists():
                 older.replace(self.path.with_suffix(f".jsonl.{age + 1}"))
         self.path.replace(self.path.with_suffix(".jsonl.1"))
-        self._file, self._size_bytes = self._opened(), 0
+        self._file, self._size_bytes, self._torn = self._opened(), 0, False
 
 
 class Together:

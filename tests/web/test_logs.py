@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import resource
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,30 @@ def test_the_file_begins_anew_when_it_is_full_and_some_old_ones_are_kept(tmp_pat
     assert names == ["enginehouse.jsonl", *(f"enginehouse.jsonl.{age}" for age in range(1, 5))]
     assert (tmp_path / "enginehouse.jsonl.1").read_bytes().startswith(b"000000050")
     assert all(path.stat().st_size <= 110 for path in tmp_path.iterdir())
+
+
+def test_threads_that_write_while_the_file_begins_anew_do_not_fail(tmp_path: Path) -> None:
+    file = LogFile(tmp_path, limit_bytes=100)
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(lambda: [file.write(b"%09d\n" % n) for n in range(1000)]) for _ in range(4)]:
+            done.result()
+    file.close()
+    assert all(path.stat().st_size == 100 for path in tmp_path.iterdir() if path != file.path)
+
+
+def test_a_line_that_a_full_disk_tore_spoils_no_other(tmp_path: Path) -> None:
+    file = LogFile(tmp_path)
+    file.write(b'{"n": 1}\n')
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (14, hard))  # there a write(2) ends short, and the next one fails
+    try:
+        file.write(b'{"n": 2}\n')
+        file.write(b'{"n": 3}\n')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    file.write(b'{"n": 4}\n')
+    file.close()
+    assert file.path.read_bytes().splitlines() == [b'{"n": 1}', b'{"n":', b'{"n": 4}']
 
 
 def test_a_hot_log_follows_each_configuration(tmp_path: Path) -> None:
