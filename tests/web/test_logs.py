@@ -83,8 +83,13 @@ def test_the_file_begins_anew_when_it_is_full_and_some_old_ones_are_kept(tmp_pat
 
 def test_threads_that_write_while_the_file_begins_anew_do_not_fail(tmp_path: Path) -> None:
     file = LogFile(tmp_path, limit_bytes=100)
+
+    def write() -> None:
+        for n in range(1000):
+            file.write(b"%09d\n" % n)
+
     with ThreadPoolExecutor(4) as threads:
-        for done in [threads.submit(lambda: [file.write(b"%09d\n" % n) for n in range(1000)]) for _ in range(4)]:
+        for done in [threads.submit(write) for _ in range(4)]:
             done.result()
     file.close()
     assert all(path.stat().st_size == 100 for path in tmp_path.iterdir() if path != file.path)
