@@ -6,7 +6,6 @@ A house that is killed between the one and the other sweeps when it starts again
 from __future__ import annotations
 
 import contextlib
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from protocol.states import State
+from supervisor.removal import remove
 
 if TYPE_CHECKING:
     from supervisor.supervisor import Supervisor
@@ -52,6 +52,6 @@ class Folders:
         for folder in folders:
             with contextlib.suppress(OSError):
                 if self._house.threads:
-                    await trio.to_thread.run_sync(shutil.rmtree, folder, limiter=self._house.disk)
+                    await trio.to_thread.run_sync(remove, folder, limiter=self._house.disk)
                 else:
-                    shutil.rmtree(folder)
+                    remove(folder)

@@ -1,5 +1,6 @@
 """What an engine keeps beside the journal, the hold it places on itself, and the secrets that it uses itself."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,28 @@ async def test_folders_of_nobody_are_swept_at_the_start(stage: OpenStage, tmp_pa
     async with stage(Keeper, threads=False) as s:
         await s.until(1)
         assert list((tmp_path / "engines").iterdir()) == []
+
+
+class Digger(Engine):
+    kind = "digger"
+
+    async def on_run(self, ctx: RunContext, run: RunInput) -> None:
+        fd = os.open(await ctx.folder(), os.O_RDONLY)
+        for _ in range(1500):
+            os.mkdir("deeper", dir_fd=fd)
+            above, fd = fd, os.open("deeper", os.O_RDONLY, dir_fd=fd)
+            os.close(above)
+        os.close(fd)
+
+
+async def test_no_folder_is_too_deep_to_be_removed(stage: OpenStage, tmp_path: Path, autojump_clock: Any) -> None:
+    async with stage(Digger, threads=False) as s:
+        await s.spawn(Digger)
+        assert (await s.run()).status == "completed"
+        await s.house.dispose("e")
+        await s.until(100)
+        assert list((tmp_path / "engines").iterdir()) == []
+        assert (await s.house.list()).items == []
 
 
 class Spender(Engine):
