@@ -57,7 +57,7 @@ class _Removal:
     def take(self, name: str, above: int) -> None:
         """Move a folder into the room."""
         with _Opened(name, above, os.O_PATH) as folder, suppress(PermissionError):  # of somebody else's
-            os.chmod(f"/proc/self/fd/{folder}", 0o700)
+            Path(f"/proc/self/fd/{folder}").chmod(0o700)
         number = str(self._taken)
         os.rename(name, number, src_dir_fd=above, dst_dir_fd=self._room)
         self._taken += 1
