@@ -251,6 +251,8 @@ class _Back:
 
     def _remove(self, above: int, name: str, path: str, looked: os.stat_result) -> int:
         """What is left alone keeps the directories that it is in."""
+        if path.count("/") > DEPTH:
+            raise OSError(errno.ELOOP, f"more than {DEPTH} directories within each other, to be removed by hand", path)
         if stat.S_ISDIR(looked.st_mode):
             changed = 0
             with _opened(name, FOLDER, above) as deeper:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from actors.engines.agent.snapshot import Contents, Item, TooLarge, go_back, take
+from supervisor.removal import remove
 
 
 class Folder:
@@ -183,16 +184,27 @@ def test_no_link_leads_the_way_back_out(folder: Folder, tmp_path: Path) -> None:
     assert (tmp_path / "outside/one.txt").read_text() == "theirs"
 
 
-def test_directories_within_each_other_have_a_bound(folder: Folder) -> None:
-    above = os.open(folder.path, os.O_RDONLY)
-    for _ in range(300):
+def dig(above: int, depth: int) -> None:
+    for _ in range(depth):
         os.mkdir("d", dir_fd=above)
         deeper = os.open("d", os.O_RDONLY, dir_fd=above)
         os.close(above)
         above = deeper
     os.close(above)
+
+
+def test_directories_within_each_other_have_a_bound(folder: Folder) -> None:
+    dig(os.open(folder.path, os.O_RDONLY), 300)
     with pytest.raises(TooLarge, match="more than 200 directories within each other"):
         folder.take(most_files=10**6)
+
+
+def test_so_have_those_that_were_made_since(folder: Folder) -> None:
+    items = folder.take()
+    dig(os.open(folder.path, os.O_RDONLY), 3000)
+    with pytest.raises(OSError, match="more than 200 directories within each other, to be removed by hand"):
+        folder.back(items)
+    remove(folder.path)  # too deep for pytest
 
 
 def test_a_pattern_with_a_slash_before_it_is_of_the_whole_path_alone(folder: Folder) -> None:
