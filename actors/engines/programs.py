@@ -132,9 +132,13 @@ def _walk(root: str, steps: tuple[str, ...]) -> None:
         raise Outside(f"{os.path.join(root, *steps)!r} cannot be used: {why}") from None  # noqa: PTH118 - as written
 
 
-def cannot_start(error: SpawnFailed) -> Exception:
-    """What to raise in `on_start`: no retry mends a wrong path, while a full process table may be gone in a second."""
-    return error if error.reason == "failed" else CannotStart(str(error))
+def cannot_start(error: SpawnFailed, remedy: str = "") -> Exception:
+    """What to raise in `on_start`: no retry mends a wrong path, while a full process table may be gone in a second.
+    `remedy`: what to do about a missing program, as a sentence.
+    """
+    if error.reason == "failed":
+        return error
+    return CannotStart(f"{error}. {remedy}" if remedy and error.reason == "missing-program" else str(error))
 
 
 def ended(code: int, *, starved: bool) -> str:

@@ -38,7 +38,7 @@ async def agent(
 
     argv = _found(preset, environ, beside)
     if argv is None:
-        return found("absent", f"Not here. {f'Install {preset.package}.' if preset.package else preset.notes}")
+        return found("absent", f"Not here. {preset.remedy}")
     facts["argv"] = list(argv)
     env = {**ChildPolicy().environment(), **preset.env}
     with tempfile.TemporaryDirectory(prefix="enginehouse-doctor-") as folder:
@@ -59,8 +59,8 @@ def _found(preset: Preset, environ: Mapping[str, str], beside: Path | None) -> t
     name, *arguments = preset.argv
     path = shutil.which(name, path=environ.get("PATH"))
     if beside is None:
-        return (path, *arguments) if path is not None and name != "node" else None
-    if name == "node":
+        return (path, *arguments) if path is not None and not preset.script else None
+    if preset.script:
         script = beside / arguments[0]
         return (path, str(script), *arguments[1:]) if path is not None and script.is_file() else None
     own = beside / "node_modules" / ".bin" / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -73,14 +74,13 @@ class AcpConfig(ProgramConfig):
     @property
     def preset(self) -> Preset:
         """How it is started, all in all."""
-        known = PRESETS[self.agent] if self.agent is not None else None
-        argv = self.argv if self.argv is not None else known.argv if known is not None else ()
-        return Preset(
-            name=self.agent or argv[0],
-            argv=argv,
-            env=known.env if known is not None else {},
-            auth=self.auth or (known.auth if known is not None else None),
-        )
+        if self.agent is None:
+            assert self.argv is not None  # as validated
+            return Preset(name=self.argv[0], argv=self.argv, auth=self.auth)
+        known = PRESETS[self.agent]
+        if self.argv is not None:  # where that comes from, whoever wrote it knows
+            known = replace(known, argv=self.argv, package=None, script=False, notes="")
+        return replace(known, auth=self.auth or known.auth)
 
 
 class Said(BaseModel):

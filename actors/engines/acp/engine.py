@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import signal
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import trio
 
-from actors.children import ChildPolicy
+from actors.children import ChildPolicy, Place
 from actors.context import Context, RunContext
-from actors.engine import Engine, RunFailed, RunInput
+from actors.engine import CannotStart, Engine, RunFailed, RunInput
 from actors.engines.acp.asking import Asking
 from actors.engines.acp.calls import text_of
 from actors.engines.acp.client import Client
@@ -22,6 +23,7 @@ from actors.engines.acp.config import AcpConfig, Input, McpServer, McpStdio
 from actors.engines.acp.connection import Connection, Heard
 from actors.engines.acp.facts import Facts
 from actors.engines.acp.files import Files
+from actors.engines.acp.presets import Preset
 from actors.engines.acp.rpc import (
     AUTH_REQUIRED,
     INVALID_PARAMS,
@@ -117,9 +119,11 @@ class Acp(Engine):
         try:
             env = await ctx.environment(environment, api=self.config.api)
             servers = [await _server(ctx, server) for server in self.config.mcp_servers]
+            if preset.script:
+                await self._look_for_script(ctx, preset)
             process = await ctx.spawn_process(preset.argv, env=env, **self.config.bounds)
         except SpawnFailed as error:
-            raise cannot_start(error) from error
+            raise cannot_start(error, preset.remedy) from error
         self._program = Program(
             repr(preset.name), process, lines=Lines(LINE_BYTES), heard=self._read,
             noticed=lambda text: ctx.log(text, stream="stderr"),
@@ -142,10 +146,20 @@ class Acp(Engine):
             raise ProgramFailed(self._program.sentence(late))
         self._up = True
 
+    def _place(self, ctx: Context) -> Place:
+        config = self.config
+        return ctx.children.place(config.cwd) if config.workspace is None else ctx.children.workspace(config.workspace)
+
+    async def _look_for_script(self, ctx: Context, preset: Preset) -> None:
+        """What is missing there no interpreter says as well. A directory that is not there is told by the spawn."""
+        place = Path(self._place(ctx).path)
+        if not await ctx.blocking(lambda: not place.is_dir() or (place / preset.argv[1]).is_file()):
+            raise CannotStart(f"there is no file {preset.argv[1]!r} in {str(place)!r}. {preset.remedy}")
+
     def _settle(self, ctx: Context, servers: list[dict[str, Any]], env: Environment) -> None:
         """Everything that there is for as long as the incarnation."""
         config = self.config
-        place = ctx.children.place(config.cwd) if config.workspace is None else ctx.children.workspace(config.workspace)
+        place = self._place(ctx)
         self._facts = Facts(ctx.slice("session"))
         self._story = Story({name: ctx.slice(name) for name in ("conversation", "tools", "usage") if ctx.slice(name)})
         self._connection = Connection(

@@ -23,6 +23,7 @@ class Preset:
         auth: The method by which it is authenticated; None: not at all.
         package: What to install, `npm:<name>` or `pypi:<name>`; None: see `notes`.
         needs: What has to be set or done before it can answer a prompt.
+        script: Whether `argv` begins with an interpreter, whose first argument is a file in the engine's directory.
         notes: What has to be known before it is used, in a sentence or two.
         tested: Whether a test of ours drives it.
         tried: The version that was driven last, by a test or by hand; empty: none.
@@ -34,10 +35,17 @@ class Preset:
     env: Mapping[str, str] = field(default_factory=dict)
     auth: str | None = None
     package: str | None = None
+    script: bool = False
     needs: str = ""
     notes: str = ""
     tested: bool = False
     tried: str = ""
+
+    @property
+    def remedy(self) -> str:
+        """What to do where it is missing, as a sentence; empty: that is not known."""
+        where = " in the engine's directory" if self.script else ""
+        return f"Install {self.package}{where}." if self.package else self.notes
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -71,6 +79,7 @@ PRESETS: Mapping[str, Preset] = {
             title="The protocol's own example agent",
             argv=("node", "node_modules/@agentclientprotocol/sdk/dist/examples/agent.js"),
             package="npm:@agentclientprotocol/sdk@1.9.0",
+            script=True,
             notes="Installed in the engine's own directory; it acts as if it worked. Later versions ship no example.",
             tested=True,
             tried="1.9.0",

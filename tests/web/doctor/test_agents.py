@@ -60,5 +60,5 @@ async def test_what_does_not_greet_is_wrong_and_says_why(tmp_path: Path) -> None
 
 
 async def test_a_script_of_nodes_is_looked_for_beside_us(tmp_path: Path) -> None:
-    script = Preset(name="made", argv=("node", "node_modules/made/agent.js"), notes="It is small.")
+    script = Preset(name="made", argv=("node", "node_modules/made/agent.js"), script=True, notes="It is small.")
     assert (await agent(script, {"PATH": "/usr/bin:/usr/local/bin"}, tmp_path)).status == "absent"

@@ -118,6 +118,12 @@ async def test_nothing_within_the_boot_deadline_names_what_was_waited_for(
 async def test_a_missing_program_or_directory_fails_for_good(drive: Any, tmp_path: Path) -> None:
     ended = await drive.last_exit("acp", {"argv": ["no-such-agent"]})
     assert (ended["cause"], "no program 'no-such-agent'" in ended["error"]) == ("unmendable", True)
+    ended = await drive.last_exit("acp", {"agent": "qwen", "env": {"PATH": str(tmp_path)}})
+    assert ended["cause"] == "unmendable"
+    assert re.search(r"no program 'qwen' .*\. Install npm:@qwen-code/qwen-code\.$", ended["error"]), ended["error"]
+    ended = await drive.last_exit("acp", {"agent": "example", "cwd": str(tmp_path)})
+    assert ended["cause"] == "unmendable"
+    assert re.search(r"no file '.*agent\.js' in .*\. Install npm:.* in the engine's directory\.$", ended["error"])
     ended = await drive.last_exit("acp", {"argv": [sys.executable], "cwd": str(tmp_path / "nowhere")})
     assert (ended["cause"], "cannot start in the folder" in ended["error"]) == ("unmendable", True)
 
