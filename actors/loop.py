@@ -309,7 +309,15 @@ def _cause(error: Exception, booting: bool) -> tuple[Cause, str | None]:
         return Cause.FINISHED, None
     worst = next(leaf for leaf in leaves if not isinstance(leaf, Finished))
     if booting and isinstance(worst, CannotStart):
-        return Cause.UNMENDABLE, str(worst)
-    text = str(worst)
+        return Cause.UNMENDABLE, _text(worst)
+    text = _text(worst)
     name = type(worst).__name__
     return Cause.CRASHED, f"{name}: {text}" if text else name
+
+
+def _text(error: BaseException) -> str:
+    """What an exception says, as far as a row has room for it. Their classes may be anybody's, and break as well."""
+    try:
+        return str(error)[:DETAIL_CHARS]
+    except Exception as broken:  # noqa: BLE001 - see above
+        return f"its text could not be had ({type(broken).__name__})"

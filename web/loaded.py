@@ -7,7 +7,9 @@ names the place, the key, what is wrong and what is allowed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
@@ -133,7 +135,10 @@ class _Environment(EnvSettingsSource):
         return {name: text for name, text in self._variables.items() if text}
 
     def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
-        """A list is written with commas; what it may hold is checked with everything else."""
+        """A list is written with commas, or in JSON; what it may hold is checked with everything else."""
+        with suppress(ValueError):
+            if isinstance(found := json.loads(value), list):
+                return found
         return [part.strip() for part in str(value).split(",")]
 
 

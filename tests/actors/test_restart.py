@@ -241,6 +241,35 @@ async def test_a_boot_that_no_retry_can_mend_fails_at_once(stage: OpenStage, aut
         assert ((await on.house.get("e")).last_exit or {})["error"] == "There is no program 'nosuch'."
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (RuntimeError("x" * 100_000), f"RuntimeError: {'x' * 16384}"),
+        (CannotStart("x" * 100_000), "x" * 16384),
+        (Unspeakable(), "Unspeakable: its text could not be had (ValueError)"),
+    ],
+    ids=["long", "long and unmendable", "unspeakable"],
+)
+async def test_what_an_exception_says_has_a_bound(
+    stage: OpenStage, autojump_clock: MockClock, error: Exception, said: str
+) -> None:
+    class Wordy(Engine):
+        kind = "wordy"
+
+        async def on_start(self, ctx: Context) -> None:
+            raise error
+
+    async with stage(Wordy) as on:
+        await on.spawn(Wordy, restart=Restart(policy=Policy.TEMPORARY))
+        await on.until(20)
+        assert ((await on.house.get("e")).last_exit or {})["error"] == said
+
+
 async def test_a_boot_that_takes_too_long_is_a_crash(stage: OpenStage, autojump_clock: MockClock) -> None:
     class Slow(Engine):
         kind = "slow"

@@ -64,9 +64,13 @@ def test_where_webhooks_may_go_is_a_list_of_addresses_and_networks(tmp_path: Pat
         assert f"webhooks.allow: '{wrong}' is not allowed" in refused(tmp_path, f'[webhooks]\nallow = ["{wrong}"]')
 
 
-def test_a_list_is_written_with_commas(tmp_path: Path) -> None:
+def test_a_list_is_written_with_commas_or_in_json(tmp_path: Path) -> None:
     found = loaded(tmp_path, ENGINEHOUSE_SERVER__ALLOWED_HOSTS="a.example, b.example")
     assert found.settings.server.allowed_hosts == ["a.example", "b.example"]
+    found = loaded(tmp_path, ENGINEHOUSE_SERVER__ALLOWED_HOSTS='["a.example", "[::1]"]')
+    assert found.settings.server.allowed_hosts == ["a.example", "[::1]"]
+    found = loaded(tmp_path, ENGINEHOUSE_SERVER__ALLOWED_HOSTS="[::1]")
+    assert found.settings.server.allowed_hosts == ["[::1]"]
 
 
 def test_names_that_mean_nothing_are_reported(tmp_path: Path) -> None:

@@ -75,12 +75,19 @@ class Terminals:
     def __init__(self, ctx: Context, files: Files, *, env: Environment, bounds: Bounds) -> None:
         self._ctx, self._files, self._env, self._bounds = ctx, files, env, bounds
         self._terminals: dict[str, Terminal] = {}
-        self._made = 0
+        self._starting = self._made = 0
 
     async def create(self, ctx: Context, run_id: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """`terminal/create`. `ctx`: on whose behalf; `run_id`: the turn's."""
-        if len(self._terminals) >= TERMINALS:
+        if len(self._terminals) + self._starting >= TERMINALS:
             raise Refused(INTERNAL, f"there are {TERMINALS} terminals already; release some")
+        self._starting += 1
+        try:
+            return await self._create(ctx, run_id, params)
+        finally:
+            self._starting -= 1
+
+    async def _create(self, ctx: Context, run_id: str, params: Mapping[str, Any]) -> dict[str, Any]:
         argv = _argv(params)
         if params.get("cwd") is not None and (cwd := self._files.place(params["cwd"])) != self._files.root:
             argv = ["env", "-C", cwd, *argv]  # not in place of our own: a workspace is entered by name

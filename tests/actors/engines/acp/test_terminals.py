@@ -106,6 +106,15 @@ async def test_a_missing_program_and_too_many_terminals_are_errors(
     assert (await drive.house.dispose(engine)).leaks == []
 
 
+async def test_many_at_once_are_too_many_as_well(drive: Any, odd: Odd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminals, "TERMINALS", 2)
+    script = once(r"""
+        begun = [begin("terminal/create", sessionId=SESSION, command="sleep", args=["1000"]) for n in range(10)]
+        say(json.dumps(sum("terminalId" in end(number) for number in begun)))
+    """)
+    assert await output_of(drive, odd(script)) == "2"
+
+
 async def test_a_rule_forbids_a_command_that_nobody_was_asked_about(drive: Any, odd: Odd) -> None:
     script = once("""
         said = [ask("terminal/create", command="git", args=["push", "-f"]), ask("terminal/create", command="ls; git push -f")]
