@@ -16,13 +16,26 @@ from pathlib import Path
 from actors.children import ControlGroups
 from actors.processes import cgroup
 
-__all__ = ["LEAF", "claim", "own_group"]
+__all__ = ["LEAF", "claim", "delegated", "own_group"]
 
 LEAF = "enginehouse-daemon"
 """The group of the daemon itself, beside those of its trees."""
 
 
-def own_group(proc: Path = Path("/proc")) -> tuple[Path, Path] | None:
+def delegated(proc: Path = Path("/proc")) -> Path | str:
+    """The group that was given to us: our own, or the one above when we are a leaf in it; else why there is none, as a
+    sentence without its end.
+    """
+    found = own_group(proc)
+    if found is None:
+        return "no hierarchy of control groups of version 2 is mounted"
+    mount, group = found
+    if group.name == LEAF:  # started by a daemon, or anew by itself
+        group = group.parent
+    return group if _given(group, mount) else f"{group} was not given to us (Delegate=yes does that)"
+
+
+def own_group(proc: Path) -> tuple[Path, Path] | None:
     """(where the version 2 hierarchy is mounted, our own group in it); None when there is none."""
     try:
         lines = (proc / "self/cgroup").read_text().splitlines()
@@ -49,13 +62,10 @@ def claim(where: Path | None = None, *, proc: Path = Path("/proc")) -> ControlGr
     """
     found = own_group(proc)
     if where is None:
-        if found is None:
-            return "no hierarchy of control groups of version 2 is mounted"
-        mount, where = found
-        if where.name == LEAF:  # started by a daemon, or anew by itself
-            where = where.parent
-        if not _given(where, mount):
-            return f"{where} was not given to us (Delegate=yes does that)"
+        given = delegated(proc)
+        if isinstance(given, str):
+            return given
+        where = given
     probe = where / f"enginehouse-try-{os.getpid()}"
     try:
         probe.mkdir()

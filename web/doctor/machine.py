@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from actors.children import Sandbox
-from actors.processes.delegation import own_group
+from actors.processes.delegation import delegated
 from actors.processes.sandbox import lacking
 from web.doctor.finding import Finding, Status
 
@@ -74,12 +74,11 @@ def _sandbox(name: str, sandbox: Sandbox) -> Finding:
 
 
 def control_groups(proc: Path = Path("/proc")) -> Finding:
-    """Version 2, and whether our own group can be divided. Nothing is made."""
+    """Version 2, and whether our own group is ours to divide. Nothing is made."""
     otherwise = "limits are those of each process (rlimits)"
-    found = own_group(proc)
-    if found is None:
-        return _found("cgroups", "absent", f"No version 2 is mounted; {otherwise}.")
-    _, group = found
+    group = delegated(proc)
+    if isinstance(group, str):
+        return _found("cgroups", "absent", f"None: {group}; {otherwise}.")
     if not os.access(group / "cgroup.procs", os.W_OK) or not os.access(group, os.W_OK):
         return _found("cgroups", "absent", f"Version 2, but {group} is not ours to write; {otherwise}.")
     if missing := CONTROLLERS - set((group / "cgroup.controllers").read_text().split()):

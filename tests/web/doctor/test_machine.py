@@ -45,12 +45,14 @@ def test_a_program_that_is_not_here_is_absent_and_its_use_is_told() -> None:
     assert (found.status, "needed for things" in found.detail) == ("absent", True)
 
 
-def groups(folder: Path, controllers: str) -> Path:
-    """A /proc whose hierarchy is mounted where a machine with both versions has it."""
+def groups(folder: Path, controllers: str, *, given: bool = True) -> Path:
+    """A /proc whose hierarchy is mounted where a machine with both versions has it. `given`: its group, to us."""
     proc, mount = folder / "proc", folder / "cgroup" / "unified"
     (mount / "house").mkdir(parents=True)
     (mount / "house" / "cgroup.controllers").write_text(controllers)
     (mount / "house" / "cgroup.procs").touch()
+    if given:
+        os.setxattr(mount / "house", "user.delegate", b"1")
     (proc / "self").mkdir(parents=True)
     (proc / "self" / "cgroup").write_text("4:memory:/old\n0::/house\n")
     (proc / "self" / "mountinfo").write_text(f"31 24 0:27 / {mount} rw - cgroup2 cgroup2 rw\n")
@@ -67,9 +69,15 @@ def test_control_groups_without_what_is_needed(tmp_path: Path) -> None:
     assert (found.status, "has no memory, no pids" in found.detail) == ("absent", True)
 
 
+def test_root_may_write_control_groups_that_are_not_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    found = control_groups(groups(tmp_path, "cpu memory pids\n", given=False))
+    assert (found.status, "was not given to us" in found.detail) == ("absent", True)
+
+
 def test_no_control_groups(tmp_path: Path) -> None:
     found = control_groups(tmp_path)
-    assert (found.status, "No version 2 is mounted" in found.detail) == ("absent", True)
+    assert (found.status, "no hierarchy of control groups of version 2" in found.detail) == ("absent", True)
 
 
 @pytest.mark.parametrize("most, status", [(100, "wrong"), (100_000, "ok"), (resource.RLIM_INFINITY, "ok")])
