@@ -51,11 +51,10 @@ async def dispose(daemon: Daemon, house: RemoteHouse, engines: list[str]) -> Non
 async def crash(daemon: Daemon, house: RemoteHouse, engines: list[str]) -> None:
     """The program that the engine is dies, and what it started does not; two seconds are left to those by the house."""
     for engine in engines:
-        tree = await house.processes(engine)
-        for process in tree:
-            if process.pid == min(row.pid for row in tree):
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
+        oldest = sorted(await house.processes(engine), key=lambda process: process.started_at)[:1]  # pids begin anew
+        for process in oldest:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
     await each(engines, lambda engine: until(house, engine, "failed", "stopped"))
 
 
