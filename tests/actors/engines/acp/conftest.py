@@ -39,7 +39,8 @@ def told(tmp_path: Path) -> Callable[[str], list[dict[str, Any]]]:
 
     def read(method: str = "") -> list[dict[str, Any]]:
         path = tmp_path / "agent" / "heard.jsonl"
-        found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        whole = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""  # the last may be half written
+        found = [json.loads(line) for line in whole.splitlines()]
         return [message for message in found if not method or message.get("method") == method]
 
     return read
