@@ -125,7 +125,7 @@ class Journaling:
             await self.lot.park()
 
     def update(self, name: str, value: Any, run_id: str | None) -> None:
-        """Set a slice. Raises ValueError or TypeError for what is not JSON: now, for its patch may be written by others."""
+        """Set a slice. Raises ValueError or TypeError for what is not JSON: now, since others may write its patch."""
         value = self.secrets.masked(value)
         encode({name: value})
         self.slices.set(name, value, run_id)

@@ -52,8 +52,8 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 
 
 def encode(value: object) -> bytes:
-    """Compact UTF-8 JSON. Raises ValueError for NaN, infinities, lone surrogates and what is nested too deeply, TypeError
-    for what is not JSON.
+    """Compact UTF-8 JSON. Raises ValueError for NaN, infinities, lone surrogates and what is nested too deeply,
+    TypeError for what is not JSON.
     """
     try:
         raw = _encode(value).encode()

@@ -1,5 +1,5 @@
-"""Whatever an engine class does wrong stays its own: the house lives, its neighbour works, what it had in hand has an end,
-and the next house opens with it.
+"""Whatever an engine class does wrong stays its own: the house lives, its neighbour works, what it had in hand has an
+end, and the next house opens with it.
 """
 
 from __future__ import annotations
