@@ -16,7 +16,9 @@ from typing import Any
 
 from protocol.ids import event_id
 
-__all__ = ["FAMILIES", "LEVELS", "RUN_ENDS", "SETTLING", "TRANSIENT", "Frame", "Row", "encode", "is_reserved"]
+__all__ = [
+    "FAMILIES", "LEVELS", "RUN_ENDS", "SETTLING", "TRANSIENT", "Frame", "Row", "check_depth", "encode", "is_reserved",
+]  # fmt: skip
 
 _JOURNALED = (
     "engine", "command", "run", "request", "state", "plan", "message", "log", "dead_letter", "audit", "webhook",
@@ -45,7 +47,7 @@ RUN_ENDS = {
 }
 """The one end of a run."""
 
-LEVELS = 128
+LEVELS = 190
 """How deeply a value may be nested. Readers of JSON give up at 200, and what is kept is shown within something else."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -60,13 +62,14 @@ def encode(value: object) -> bytes:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if raw.count(b"[") + raw.count(b"{") > LEVELS:
-        _check_depth(value)
+        check_depth(value)
     return raw
 
 
-def _check_depth(value: object) -> None:
+def check_depth(value: object) -> None:
+    """Raises ValueError when it is nested in more than `LEVELS`."""
     level = [value]
-    for _ in range(LEVELS + 1):
+    for _ in range(LEVELS):
         level = [member for outer in level for member in _members(outer) if isinstance(member, dict | list | tuple)]
         if not level:
             return
