@@ -202,10 +202,11 @@ class Speaking:
     def hold(self, holder: str, reason: str) -> None:
         """Hold this engine, softly, in this holder's name, until somebody lifts that: it is paused from the next pause
         point on. For an engine that must not go on by itself, such as one that has spent what it may. Raises ValueError
-        or TypeError for what is no text.
+        or AttributeError for what is no text.
         """
         cell = self._speaking()
-        encode({holder: reason})  # a hold that no row can tell of could never be lifted
+        for text in (holder, reason):  # a hold that no row can tell of could never be lifted
+            text.encode()
         with cell.turn():
             cell.hold(Pause(mode=PauseMode.SOFT, holder=holder, reason=reason), None)
 

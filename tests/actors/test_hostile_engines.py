@@ -18,6 +18,7 @@ from trio.testing import MockClock
 from actors import Context, Engine, RunContext, RunFailed, RunInput
 from protocol.commands import Signal
 from protocol.errors import EngineDisposed, EnginehouseError
+from protocol.requests import Option, OptionKind
 from supervisor import EmbeddedHouse
 from supervisor.store.memory import Journal
 from tests.actors.stage import OpenStage
@@ -64,6 +65,14 @@ def ahead(fn: Callable[[Any], Any]) -> Deed:
 def emitting(data: Any) -> Deed:
     async def deed(ctx: Context) -> Any:
         await ctx.emit("bad.event", data)
+
+    return deed
+
+
+def asking(**asked: Any) -> Deed:
+    async def deed(ctx: Context) -> Any:
+        with trio.move_on_after(3):
+            await ctx.ask_human(**{"title": "?", **asked})
 
     return deed
 
@@ -115,6 +124,19 @@ DEEDS: dict[str, Deed] = {
     "hold with half a character": doing(lambda ctx: ctx.hold("me", HALF)),
     "hold by half a character": doing(lambda ctx: ctx.hold(HALF, "why")),
     "hold by nobody": doing(lambda ctx: ctx.hold(object(), "why")),
+    "hold for a number": doing(lambda ctx: ctx.hold("me", 5)),
+    "question that is a number": asking(title=5),
+    "question without a detail": asking(detail=None),
+    "question with half a character": asking(title=HALF),
+    "question of an action that is deep": asking(action=nested(250)),
+    "question with a schema that is deep": asking(schema={"not": nested(150)}),
+    "question with a strange option": asking(options=[Option(id=5, kind=OptionKind.CHOICE, label=None)]),  # type: ignore[arg-type]
+    "question until the end of time": asking(deadline_s=1e300),
+    "question until never": asking(deadline_s=math.nan),
+    "question for some time": asking(deadline_s="5"),
+    "question that escalates never": asking(escalate_s=math.nan),
+    "question that escalates for ever": asking(escalate_s=[1, math.inf]),
+    "question that holds never": asking(valid_s=math.nan),
 }
 
 
@@ -185,6 +207,9 @@ async def test_what_an_engine_does_wrong_stays_its_own(
         for run in runs if await on.state() != "failed" else ():
             assert await on.status(run) in ENDED
         await on.house.state("e")
+        await on.house.requests()
+        await on.house.stop("e")
+        await on.until(200)
         watchers.cancel_scope.cancel()
     async with stage(kind, Neighbour, journal=journal) as on:
         assert (await on.run(engine="n")).status == "completed"

@@ -489,7 +489,7 @@ async def test_a_log_that_cannot_be_written_is_refused(house: EmbeddedHouse, pat
 
 async def test_no_line_takes_for_ever_to_be_looked_at(drive: Any) -> None:
     script = "head -c 8000 /dev/zero | tr '\\0' a; echo b; echo listening on 4711; exec sleep 99"
-    engine = await drive.spawn("process", plain(script, ready={"line": r"^(a+)+$|listening on \d+$"}), boot_s=5)
+    engine = await drive.spawn("process", plain(script, ready={"line": r"^(a+)+$|listening on \d+$"}))
     assert (await drive.house.get(engine)).state == "running"
     for line, why in ((r"(?<=a)b", "look-around"), ("(", "unclosed group"), (r"(a)\1", "backreferences")):
         with pytest.raises(ValidationFailed, match=f"no regular expression: .*{why}"):
