@@ -42,7 +42,7 @@ def test_a_pipe_is_no_issue(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.md")
     (tmp_path / "y.md").mkdir()
     for name in ("x", "y"):
-        with pytest.raises(ValueError, match="no file"):
+        with pytest.raises(ValueError, match=r"no file|a directory"):
             read(str(tmp_path), name)
     assert next_open(str(tmp_path)) is None
 
