@@ -34,6 +34,9 @@ __all__ = ["Cut", "InHand", "Incarnation"]
 ANEW_TERM_S = 0.5
 """How long the processes of a tree that is not wanted any more have between TERM and KILL."""
 
+MOST_USED = 10**15
+"""How much of anything a run may say that it used, so that sums of it are numbers, too."""
+
 ROUNDING_S = 1e-6
 """What a sum of clock times may be wrong by: less than this is nothing to wait for."""
 
@@ -289,7 +292,10 @@ class Incarnation:
     def add_usage(self, amounts: dict[str, float]) -> None:
         if self.run is not None:
             for name, amount in amounts.items():
-                self.run.usage[name] = self.run.usage.get(name, 0) + amount
+                used = self.run.usage.get(name, 0) + amount
+                if not -MOST_USED <= used <= MOST_USED:  # nor is NaN
+                    raise ValueError(f"a run uses at most {MOST_USED} of {name!r}")
+                self.run.usage[name] = used
 
     @property
     def bounded(self) -> bool:

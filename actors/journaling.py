@@ -16,7 +16,7 @@ from actors.digest import Digest
 from actors.host import Host
 from actors.secrets import Secrets
 from actors.slices import Slices
-from protocol.events import Row
+from protocol.events import Row, encode
 from protocol.specs import Spec
 
 __all__ = ["Journaling"]
@@ -87,7 +87,7 @@ class Journaling:
         return row
 
     def transient(self, type: str, data: dict[str, Any], *, run_id: str | None = None) -> None:
-        """Show a row to whoever is watching, and forget it."""
+        """Show a row to whoever is watching, and forget it. `data` is JSON: it is encoded by those who watch."""
         self.host.publish(self, self._row(type, self.secrets.masked(data), run_id, None, None))
 
     def _row(
@@ -125,8 +125,10 @@ class Journaling:
             await self.lot.park()
 
     def update(self, name: str, value: Any, run_id: str | None) -> None:
-        """Set a slice."""
-        self.slices.set(name, self.secrets.masked(value), run_id)
+        """Set a slice. Raises ValueError or TypeError for what is not JSON: now, since others may write its patch."""
+        value = self.secrets.masked(value)
+        encode({name: value})
+        self.slices.set(name, value, run_id)
         if self._done == self._sent and not self._turns:
             self.slices.flush()
 

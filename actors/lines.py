@@ -6,9 +6,23 @@ a log its beginning is worth more than nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-__all__ = ["LineTooLong", "Lines"]
+__all__ = ["VALUES", "LineTooLong", "Lines", "crowded"]
+
+VALUES = 100_000
+"""How many values a message in JSON may hold: what takes a byte on the line takes a hundred in memory, and time."""
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+
+
+def crowded(line: bytes) -> bool:
+    """Whether a message in JSON holds more than `VALUES` values. Told without reading it, in linear time."""
+    if line.count(b",") < VALUES:
+        return False
+    rest, strings = _STRING.subn(b"", line, count=4 * VALUES)
+    return strings == 4 * VALUES or rest.count(b",") >= VALUES
 
 
 class LineTooLong(ValueError):

@@ -70,7 +70,9 @@ async def incarnate(cell: Cell, actor: Incarnation) -> Exit:
     try:
         with actor.scope:
             await _inhabit(cell, actor)
-    except Exception as raised:  # noqa: BLE001 - whatever an engine raises is its one recorded exit
+    except BaseException as raised:  # noqa: ASYNC103 - whatever an engine raises is its one recorded exit
+        if any(isinstance(leaf, KeyboardInterrupt) for leaf in _leaves(raised)):  # somebody means the whole program
+            raise
         cause, error = _cause(raised, cell.state is State.STARTING)
     leaks = await _end_processes(cell, actor)
     now = cell.host.now()
@@ -268,7 +270,7 @@ def _result(value: Any) -> dict[str, Any]:
 
 def _failure(failed: RunFailed) -> dict[str, Any]:
     """Why it failed, and what came of it all the same, as far as there is room for both."""
-    data: dict[str, Any] = {"error": {"slug": failed.slug, "detail": failed.detail[:DETAIL_CHARS]}}
+    data: dict[str, Any] = {"error": {"slug": _sound(failed.slug), "detail": _sound(failed.detail)}}
     if failed.result is not None:
         try:
             data |= _result(failed.result)
@@ -302,7 +304,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _cause(error: Exception, booting: bool) -> tuple[Cause, str | None]:
+def _cause(error: BaseException, booting: bool) -> tuple[Cause, str | None]:
     """What an exception out of an incarnation means. `booting`: it came before `ready`."""
     leaves = list(_leaves(error))
     if all(isinstance(leaf, Finished) for leaf in leaves):
@@ -318,6 +320,12 @@ def _cause(error: Exception, booting: bool) -> tuple[Cause, str | None]:
 def _text(error: BaseException) -> str:
     """What an exception says, as far as a row has room for it. Their classes may be anybody's, and break as well."""
     try:
-        return str(error)[:DETAIL_CHARS]
-    except Exception as broken:  # noqa: BLE001 - see above
-        return f"its text could not be had ({type(broken).__name__})"
+        return _sound(str(error))
+    except BaseException as broken:  # noqa: BLE001, ASYNC103 - see above
+        said = type(broken).__name__
+    return f"its text could not be had ({said})"
+
+
+def _sound(text: str) -> str:
+    """As much of a text as a row has room for. One that names a file may hold what no row can (PEP 383)."""
+    return text[:DETAIL_CHARS].encode(errors="replace").decode()

@@ -39,6 +39,9 @@ class Question:
         escalate_s: float | Sequence[float] | None,
     ) -> Question:  # fmt: skip
         """Raises ValidationFailed for what cannot be meant, ValueError for what is not JSON."""
+        for text in (title, detail, *(word for option in options for word in (option.id, option.label))):
+            if not isinstance(text, str):  # it is kept, and read again by the next house
+                raise ValidationFailed(f"What a request shows to people is text, and {text!r} is none.")
         if not options and kind is not RequestKind.QUESTION:
             options = (APPROVE, REJECT)
         if default is not None and all(o.id != default for o in options):

@@ -16,7 +16,7 @@ from actors.engine import Finished, RunInput
 from actors.secrets import Masking
 from protocol.commands import Pause
 from protocol.edge import as_json
-from protocol.events import is_reserved
+from protocol.events import encode, is_reserved
 from protocol.specs import OnInterrupt, PauseMode
 from protocol.states import State
 from protocol.trace import Trace
@@ -151,7 +151,9 @@ class Speaking:
         cell.note(type, dict(data or {}), run_id=self._run_id)
 
     def update(self, slice: str, value: Any) -> None:
-        """Set a slice of the public state. Never waits; it travels as a JSON Patch, quick repeats as one."""
+        """Set a slice of the public state. Never waits; it travels as a JSON Patch, quick repeats as one. Raises
+        ValueError or TypeError for what is not JSON.
+        """
         cell = self._speaking()
         self._progressed()
         cell.update(slice, as_json(value), self._run_id)
@@ -165,10 +167,14 @@ class Speaking:
         self._speaking().log(text, level, as_json(fields), self._run_id)
 
     def progress(self, data: Mapping[str, Any] | None = None) -> None:
-        """Show that the run advances (transient), and reset the stall watch."""
+        """Show that the run advances (transient), and reset the stall watch. Raises ValueError or TypeError for data
+        that is not JSON.
+        """
         cell = self._speaking()
         self._progressed()
-        cell.transient("run.progress", dict(data or {}), run_id=self._run_id)
+        shown = dict(data or {})
+        encode(shown)
+        cell.transient("run.progress", shown, run_id=self._run_id)
 
     def delta(self, text: str, *, type: str = "text", message: int = 0) -> None:
         """Show a piece of what is just being said (transient `message.delta`), and reset the stall watch.
@@ -176,6 +182,8 @@ class Speaking:
         `type`: `text` or `thought`; `message`: counts messages, so that readers see where one ends. What may be the
         beginning of a secret is held back until more of the same message comes; the whole message says it all.
         """
+        if type not in ("text", "thought"):
+            raise ValueError(f"{type!r} is neither 'text' nor 'thought'")
         cell = self._speaking()
         self._progressed()
         if self._delta is None or self._delta[0] != (type, message):
@@ -184,15 +192,21 @@ class Speaking:
         if shown := decoder.decode(masking.feed(text.encode(errors="replace"))):
             cell.transient("message.delta", {"message": message, "type": type, "text": shown}, run_id=self._run_id)
 
-    def usage(self, **amounts: float) -> None:
-        """Add to what this run has used (`tokens`, `cost_usd`, ...)."""
+    def usage(self, /, **amounts: float) -> None:
+        """Add to what this run has used (`tokens`, `cost_usd`, ...). Raises ValueError for more than 10^15 of anything,
+        ValueError or TypeError for what is not JSON.
+        """
+        encode(amounts)
         self._incarnation.add_usage(amounts)
 
     def hold(self, holder: str, reason: str) -> None:
         """Hold this engine, softly, in this holder's name, until somebody lifts that: it is paused from the next pause
-        point on. For an engine that must not go on by itself, such as one that has spent what it may.
+        point on. For an engine that must not go on by itself, such as one that has spent what it may. Raises ValueError
+        or AttributeError for what is no text.
         """
         cell = self._speaking()
+        for text in (holder, reason):  # a hold that no row can tell of could never be lifted
+            text.encode()
         with cell.turn():
             cell.hold(Pause(mode=PauseMode.SOFT, holder=holder, reason=reason), None)
 

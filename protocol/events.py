@@ -10,12 +10,15 @@ A command that was accepted *is* its `command.accepted` row; the types in `SETTL
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from protocol.ids import event_id
 
-__all__ = ["FAMILIES", "RUN_ENDS", "SETTLING", "TRANSIENT", "Frame", "Row", "encode", "is_reserved"]
+__all__ = [
+    "FAMILIES", "LEVELS", "RUN_ENDS", "SETTLING", "TRANSIENT", "Frame", "Row", "check_depth", "encode", "is_reserved",
+]  # fmt: skip
 
 _JOURNALED = (
     "engine", "command", "run", "request", "state", "plan", "message", "log", "dead_letter", "audit", "webhook",
@@ -44,12 +47,39 @@ RUN_ENDS = {
 }
 """The one end of a run."""
 
+LEVELS = 190
+"""How deeply a value may be nested. Readers of JSON give up at 200, and what is kept is shown within something else."""
+
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def encode(value: object) -> bytes:
-    """Compact UTF-8 JSON. Raises ValueError for NaN, infinities and lone surrogates, TypeError for what is not JSON."""
-    return _encode(value).encode()
+    """Compact UTF-8 JSON. Raises ValueError for NaN, infinities, lone surrogates and what is nested too deeply,
+    TypeError for what is not JSON.
+    """
+    try:
+        raw = _encode(value).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if raw.count(b"[") + raw.count(b"{") > LEVELS:
+        check_depth(value)
+    return raw
+
+
+def check_depth(value: object) -> None:
+    """Raises ValueError when it is nested in more than `LEVELS`."""
+    level = [value]
+    for _ in range(LEVELS):
+        level = [member for outer in level for member in _members(outer) if isinstance(member, dict | list | tuple)]
+        if not level:
+            return
+    raise ValueError(f"it is nested in more than {LEVELS} levels")
+
+
+def _members(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
 
 
 def is_reserved(event_type: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from actors.lines import VALUES, crowded
 from protocol.edge import adapter
 from protocol.events import encode
 from protocol.requests import Option, RequestKind
@@ -139,7 +140,7 @@ class Usage(Message):
     """What the run has used since it said so last."""
 
     id: Id
-    amounts: dict[Name, Annotated[float, Field(ge=0)]]
+    amounts: dict[Name, Annotated[float, Field(ge=0, le=10**12)]]
 
 
 class Ask(Message):
@@ -183,8 +184,11 @@ MESSAGES: dict[str, type[Message]] = {
 
 def parse_line(line: bytes, *, shown: Callable[[bytes], bytes] = bytes) -> Message:
     """A line of the program as a message. Raises Broken with a sentence that shows the line, as `shown` makes it."""
+    if crowded(line):
+        raise Broken(f"a message holds more than {VALUES} values: {_shown(shown(line))}")
     try:
         value = from_json(line, allow_inf_nan=False)
+        encode(value)  # 1e999 is read as an infinity
     except ValueError as error:
         raise Broken(f"a line is not JSON: {_shown(shown(line))} ({error})") from None
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):

@@ -8,16 +8,16 @@ sentence, and so is silence at boot.
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import trio
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from actors.children import ChildPolicy, Outside
 from actors.context import Context, RunContext
@@ -38,11 +38,15 @@ __all__ = ["ProcessConfig", "ProcessEngine", "Ready"]
 LOOK_S = 0.05
 """How often a port is tried."""
 
+LOOK_CHARS = 1000
+"""How much of a line is looked at for what says that the program is ready."""
+
 
 class Ready(Config):
     """When the program counts as running: exactly one of the three.
 
-    `line`: when a line it writes holds this text, or matches it as a regular expression; `port`: when it accepts TCP
+    `line`: when a line it writes holds this text, or matches it as a regular expression, in its first 1,000 characters
+    (RE2's syntax: without look-around and back references, so that no line takes for ever); `port`: when it accepts TCP
     connections on this port of the loopback; `delay_s`: when it has run for so long.
     """
 
@@ -54,9 +58,9 @@ class Ready(Config):
     @classmethod
     def _compiles(cls, line: str | None) -> str | None:
         try:
-            re.compile(line or "")
-        except re.error as error:
-            raise ValueError(f"this is no regular expression: {error}") from None
+            _expression(line or "")
+        except SchemaError as error:
+            raise ValueError(f"this is no regular expression: {str(error).rpartition('error: ')[2]}") from None
         return line
 
     @model_validator(mode="after")
@@ -66,7 +70,16 @@ class Ready(Config):
         return self
 
     def shown_by(self, line: str) -> bool:
-        return self.line is not None and (self.line in line or re.search(self.line, line) is not None)
+        line = line[:LOOK_CHARS]
+        return self.line is not None and (self.line in line or _expression(self.line).isinstance_python(line))
+
+
+@lru_cache(256)
+def _expression(pattern: str) -> SchemaValidator:
+    """What takes texts that hold a match. Python's own expressions can take for ever, and hold every thread of the
+    house meanwhile; these take linear time.
+    """
+    return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
 
 
 class ProcessConfig(ProgramConfig):
@@ -302,7 +315,8 @@ class ProcessEngine(Engine):
         return log is None or log.events
 
     def _look(self, text: str) -> None:
-        if self.config.ready is not None and self.config.ready.shown_by(text):
+        ready = self.config.ready
+        if ready is not None and not self._shown.is_set() and ready.shown_by(text):
             self._shown.set()
 
 

@@ -392,3 +392,23 @@ async def test_an_engine_that_speaks_after_the_disk_is_gone_is_told(autojump_clo
             store.broken = True
             await house.pause("s")
     assert Speaker.told == ["store-unavailable"]
+
+
+async def test_a_bug_of_the_house_ends_it_and_does_not_hang(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(row: object) -> None:
+        raise ZeroDivisionError
+
+    bugs: tuple[BaseException, ...] = ()
+    with trio.fail_after(100):
+        try:
+            async with a_house(kinds=KINDS) as house:
+                await spawn(house, "a")
+                monkeypatch.setattr(house.supervisor.rings, "publish", bug)
+                await spawn(house, "b")
+        except* ZeroDivisionError as caught:
+            bugs = caught.exceptions
+        except* StoreUnavailable:  # what closing it in order came to
+            pass
+    assert bugs

@@ -65,10 +65,11 @@ class Asking:
             return CANCELLED
         options = [*offered, *self._always(offered, act)]
         refusal = _of_kind(offered, REJECTS)
+        title = call.get("title")  # the action's is a hash, when it is long
         try:
             decided = await ctx.ask_human(
-                shortened(action["title"] or f"Permission to {act.kind}", TITLE_BYTES), kind=RequestKind.PERMISSION,
-                options=options, action=action, deadline_s=self._timeout_s,
+                shortened(title if isinstance(title, str) and title else f"Permission to {act.kind}", TITLE_BYTES),
+                kind=RequestKind.PERMISSION, options=options, action=action, deadline_s=self._timeout_s,
                 default=refusal.id if refusal is not None and self._timeout_s is not None else None,
             )  # fmt: skip
         except RequestExpired:

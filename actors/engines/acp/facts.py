@@ -12,6 +12,7 @@ from typing import Any
 from actors.engines.acp.rpc import INVALID_PARAMS, Refused
 from actors.engines.acp.story import Event, Said, Slice, unknown
 from actors.engines.conversing import brief, shortened
+from protocol.events import encode
 
 __all__ = ["Facts"]
 
@@ -19,6 +20,8 @@ LISTED = 200
 """How many modes, options and commands are shown."""
 
 WORD_BYTES = 1 << 10
+OPTIONS_BYTES = 64 << 10
+"""How large what is shown of one option may be; and of all, before one more."""
 
 
 class Facts:
@@ -160,9 +163,9 @@ def _choice(said: object, current: str, available: str, name: str) -> dict[str, 
 
 def _options(said: object) -> list[dict[str, Any]]:
     """Each as `{id, name, type, value, values?, category?}`; values in groups are one list."""
-    options = []
+    options: list[dict[str, Any]] = []
     for option in _list(said)[:LISTED]:
-        if not isinstance(option.get("id"), str):
+        if not isinstance(option.get("id"), str) or len(encode(options)) > OPTIONS_BYTES:
             continue
         shown = {
             "id": _word(option["id"]),
@@ -176,6 +179,8 @@ def _options(said: object) -> list[dict[str, Any]]:
             shown["values"] = [
                 _word(value["value"]) for value in values[:LISTED] if isinstance(value.get("value"), str)
             ]
+            while len(encode(shown["values"])) > OPTIONS_BYTES:
+                del shown["values"][len(shown["values"]) // 2 :]
         if isinstance(option.get("category"), str):
             shown["category"] = _word(option["category"])
         options.append(shown)

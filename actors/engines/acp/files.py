@@ -21,6 +21,9 @@ __all__ = ["FILE_BYTES", "Files"]
 FILE_BYTES = 8 << 20
 """How large a file may be, either way."""
 
+PATH_CHARS = 4096
+"""PATH_MAX in linux/limits.h: no system call takes more, and each step of one is a call of ours."""
+
 
 class Files:
     """See the module. `root`: the agent's directory, whose own links are followed."""
@@ -59,6 +62,8 @@ class Files:
     def _steps(self, path: object) -> list[str]:
         if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
             raise Refused(INVALID_PARAMS, "`path` is needed, an absolute one")
+        if len(path) > PATH_CHARS:
+            raise Refused(INVALID_PARAMS, f"`path` has more than {PATH_CHARS} characters")
         whole = posixpath.normpath(path)
         for root in self._roots:
             if whole.startswith(root.rstrip("/") + "/"):

@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 from pydantic_core import from_json
 
 from actors.engines.conversing import shortened
-from protocol.events import encode
+from actors.lines import VALUES, crowded
+from protocol.events import LEVELS, check_depth, encode
 
 __all__ = [
     "AUTH_REQUIRED",
@@ -45,6 +46,11 @@ LINE_BYTES = 16 << 20
 IN_HAND = 64
 """How many of the other side's requests may wait for an answer; more are refused."""
 
+IN_HAND_BYTES = 64 << 20
+"""How long those may be together."""
+
+ID_BYTES = 1 << 10
+
 INVALID_REQUEST, NO_METHOD, INVALID_PARAMS, INTERNAL = -32600, -32601, -32602, -32603
 AUTH_REQUIRED, NOT_FOUND, CANCELLED = -32000, -32002, -32800
 """The protocol's own: nobody is authenticated, there is no such thing, the request was cancelled."""
@@ -53,9 +59,6 @@ SAID_BYTES = 4 << 10
 """How much of an error is shown."""
 
 HUGE = re.compile(rb"\d[eE]\+?\d{3}|(?<!\d)\d{300}")
-LEVELS = 200
-"""How deeply a message may be nested: what `from_json` takes."""
-
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 Id = str | int | float | None
@@ -120,7 +123,7 @@ class Peer:
     def __init__(self) -> None:
         self._next = 0
         self._asked: set[int] = set()
-        self._in_hand: set[bytes] = set()
+        self._in_hand: dict[bytes, int] = {}  # how long each is
 
     @property
     def in_hand(self) -> int:
@@ -155,7 +158,7 @@ class Peer:
         key = encode(request.id)
         if key not in self._in_hand:
             return None
-        self._in_hand.discard(key)
+        del self._in_hand[key]
         return _line({"id": request.id, **members})
 
     def receive(self, line: bytes, *, shown: Callable[[bytes], bytes] = bytes) -> tuple[Message, bytes | None]:
@@ -175,14 +178,19 @@ class Peer:
         if "id" not in value:
             return Notification(method, params), None
         key, request = encode(name), Request(name, method, params)
+        if len(key) > ID_BYTES:
+            _break(f"a request has an id of more than {ID_BYTES} bytes", line, shown)
         if key in self._in_hand:
             error = {"code": INVALID_REQUEST, "message": "a request with this id waits for its answer already"}
             return Stray(name), _line({"id": name, "error": error})
-        self._in_hand.add(key)
+        waiting = sum(self._in_hand.values())
+        self._in_hand[key] = len(line)
         if len(self._in_hand) > IN_HAND:
-            return Stray(name), self.refuse(
-                request, Refused(INTERNAL, f"{IN_HAND} requests wait for an answer already")
-            )
+            why = f"{IN_HAND} requests wait for an answer already"
+            return Stray(name), self.refuse(request, Refused(INTERNAL, why))
+        if waiting and waiting + len(line) > IN_HAND_BYTES:
+            why = f"requests of {waiting} bytes wait for an answer already"
+            return Stray(name), self.refuse(request, Refused(INTERNAL, why))
         return request, None
 
     def _answered(self, value: dict[str, Any], id: Id) -> Message:
@@ -200,10 +208,14 @@ class Peer:
 
 def parse_line(line: bytes, *, shown: Callable[[bytes], bytes] = bytes) -> dict[str, Any]:
     """The line as a JSON object whose texts can all be encoded again. Raises Broken."""
+    if crowded(line):
+        _break(f"a message holds more than {VALUES} values", line, shown)
     try:
         value = from_json(line, allow_inf_nan=False)
         if HUGE.search(line):
             encode(value)  # 1e999 is read as an infinity
+        if line.count(b"[") + line.count(b"{") > LEVELS:
+            check_depth(value)
     except ValueError as error:
         # Half a surrogate pair is JSON all the same (RFC 8259, 8.2), and a program in JavaScript may say one.
         value = _lenient(line) if b"\\u" in line else None

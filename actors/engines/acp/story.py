@@ -26,6 +26,9 @@ ID_BYTES = 1 << 10
 """How long a call's id may be; one with a longer one is passed through as something that we do not know."""
 
 UPDATE_BYTES = 8 << 10
+MOST_TOKENS, MOST_DOLLARS = 10**12, 10**9
+"""What a number of more than that is: none."""
+
 MESSAGES = ("agent_message_chunk", "agent_thought_chunk")
 
 
@@ -242,7 +245,7 @@ class Story:
             "context_size": _count(update.get("size")),
         }
         match update.get("cost"):
-            case {"currency": "USD", "amount": int() | float() as amount} if amount >= 0:
+            case {"currency": "USD", "amount": int() | float() as amount} if 0 <= amount <= MOST_DOLLARS:
                 # Cumulative in the agent's session: an agent that was started anew may begin again from nothing.
                 known_cost = known.get("cost_usd", 0.0) if self._costs is None else self._costs
                 before = known_cost if known_cost <= amount else amount if self._costs is None else 0.0
@@ -285,4 +288,4 @@ def _plan(entries: object) -> list[Said]:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS else 0

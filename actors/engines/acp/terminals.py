@@ -92,7 +92,8 @@ class Terminals:
         if params.get("cwd") is not None and (cwd := self._files.place(params["cwd"])) != self._files.root:
             argv = ["env", "-C", cwd, *argv]  # not in place of our own: a workspace is entered by name
         env = await ctx.environment(self._env)
-        for variable in params.get("env") or ():
+        given = params.get("env")
+        for variable in given if isinstance(given, list) else ():
             match variable:
                 case {"name": str(name), "value": str(value)}:
                     env[name] = value

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from actors.engines.agent.faults import told
-from actors.engines.agent.shape import Asking, Block, Blocks, Piece
+from actors.engines.agent.shape import Asking, Block, Blocks, Piece, used
 from actors.engines.agent.turns import Part, Reply, Stop, Text, Thought, ToolCall, ToolResult, Turn, Usage
 
 __all__ = ["SHAPE", "Anthropic"]
@@ -115,7 +115,7 @@ class Answer:
             case "input_json_delta":
                 yield from self._said(index, delta["partial_json"])
             case "signature_delta":
-                self._blocks[index].signature += delta["signature"]
+                self._blocks.sign(index, delta["signature"])
 
     def _said(self, index: int, text: str) -> Iterable[Piece]:
         if piece := self._blocks.add(index, text):
@@ -123,14 +123,14 @@ class Answer:
 
     def _count(self, usage: Mapping[str, Any] | None) -> None:
         """Later counts replace earlier ones: they are totals."""
-        self._counts |= {name: value for name, value in (usage or {}).items() if isinstance(value, int)}
+        self._counts |= {name: value for name, value in (usage or {}).items() if type(value) is int}
 
     def _usage(self) -> Usage:
         """Their `input_tokens` are those that no cache had."""
         counts = self._counts
         cached = counts.get("cache_read_input_tokens", 0)
         fresh = counts.get("input_tokens", 0) + counts.get("cache_creation_input_tokens", 0)
-        return Usage(fresh + cached, counts.get("output_tokens", 0), cached)
+        return used(fresh + cached, counts.get("output_tokens", 0), cached)
 
 
 def _message(turn: Turn) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def _said(body: bytes) -> tuple[str, str]:
     """Type (or code) and message of an error body; a body that is none says itself."""
     try:
         found: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "", body.decode("utf-8", "replace")
     error = found.get("error", found) if isinstance(found, dict) else found
     if isinstance(error, dict):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from actors.engines.agent.faults import told
-from actors.engines.agent.shape import Asking, Block, Blocks, Piece
+from actors.engines.agent.shape import Asking, Block, Blocks, Piece, used
 from actors.engines.agent.turns import Reply, Stop, Text, ToolCall, ToolResult, Turn, Usage
 
 __all__ = ["SHAPE", "OpenAIChat"]
@@ -72,7 +72,7 @@ class Answer:
             raise told(str(error.get("code") or error.get("type") or ""), str(error.get("message", "")), self._secret)
         if usage := data.get("usage"):
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-            self._usage = Usage(usage["prompt_tokens"], usage["completion_tokens"], cached)
+            self._usage = used(usage["prompt_tokens"], usage["completion_tokens"], cached)
         for choice in data.get("choices") or ():
             delta = choice.get("delta") or {}
             yield from self._said("thought", delta.get("reasoning_content") or delta.get("reasoning"))

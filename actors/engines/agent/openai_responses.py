@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from actors.engines.agent.faults import told
-from actors.engines.agent.shape import Asking, Block, Blocks, Piece
-from actors.engines.agent.turns import Part, Reply, Stop, Text, Thought, ToolCall, ToolResult, Turn, Usage
+from actors.engines.agent.shape import Asking, Block, Blocks, Piece, used
+from actors.engines.agent.turns import Part, Reply, Stop, Text, Thought, ToolCall, ToolResult, Turn
 
 __all__ = ["SHAPE", "OpenAIResponses"]
 
@@ -96,9 +96,11 @@ class Answer:
             self._blocks[index] = _begun(item)
         block = self._blocks[index]
         if block.kind == "call":
-            block.said[:] = [item["arguments"]]
+            block.said.clear()
+            self._blocks.add(index, item["arguments"])
         elif block.kind == "thought" and item.get("encrypted_content"):
-            block.signature = f"{item['id']} {item['encrypted_content']}"
+            block.signature = ""
+            self._blocks.sign(index, f"{item['id']} {item['encrypted_content']}")
         elif block.kind == "text" and not block.said:
             for part in item["content"]:
                 self._blocks.add(index, part.get("text") or part.get("refusal") or "")
@@ -114,7 +116,7 @@ class Answer:
             stop = Stop.TOOLS if any(isinstance(part, ToolCall) for part in parts) else Stop.END
         usage = response.get("usage") or {"input_tokens": 0, "output_tokens": 0}
         cached = (usage.get("input_tokens_details") or {}).get("cached_tokens") or 0
-        self.reply = Reply(Turn("agent", parts), stop, Usage(usage["input_tokens"], usage["output_tokens"], cached))
+        self.reply = Reply(Turn("agent", parts), stop, used(usage["input_tokens"], usage["output_tokens"], cached))
 
 
 def _begun(item: Mapping[str, Any]) -> Block:

@@ -8,12 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 from actors.engines.agent.faults import Garbled
-from actors.engines.agent.turns import Part, Reply, Text, Thought, Tool, ToolCall, Turn
+from actors.engines.agent.turns import Part, Reply, Text, Thought, Tool, ToolCall, Turn, Usage
+from protocol.events import encode
 
-__all__ = ["CONTENT_CHARS", "Asking", "Block", "Blocks", "Piece", "Reader", "Shape", "sound"]
+__all__ = ["CONTENT_CHARS", "Asking", "Block", "Blocks", "Piece", "Reader", "Shape", "sound", "used"]
 
 CONTENT_CHARS: Final = 8 << 20
 """The most that one answer may say; a model that does not stop is cut off there."""
+
+NAME_CHARS: Final = 4096
+"""How long the id or the name of a call may be."""
+
+MOST_TOKENS: Final = 10**12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +101,7 @@ class Block:
             case "redacted":
                 return Thought("", self.signature, redacted=True)
             case "call":
-                return _call(self.id, sound(self.name), self.text)
+                return _call(self.id, self.name, self.text)
         return None
 
 
@@ -113,8 +119,18 @@ class Blocks:
         return self._blocks[key]
 
     def __setitem__(self, key: object, block: Block) -> None:
+        """Begin one. Raises TypeError or ValueError when its words are none, Garbled as `add`."""
+        block.id, block.name = _word(block.id), _word(block.name)
         self._grown(64)  # so that a million empty ones end too
+        signature, block.signature = block.signature, ""
         self._blocks[key] = block
+        self.sign(key, signature)
+
+    def sign(self, key: object, signature: str) -> None:
+        """Let its signature grow. Raises TypeError for what is no text, Garbled as `add`."""
+        block = self._blocks[key]
+        self._grown(len(signature))
+        block.signature = block.signature + sound(signature)
 
     def add(self, key: object, text: str) -> Piece | None:
         """Let the block grow. What people can read of it is given back. Raises Garbled past `CONTENT_CHARS`."""
@@ -139,12 +155,31 @@ def sound(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def used(given: object, got: object, cached: object) -> Usage:
+    """What an answer says that it used. Raises ValueError for what are no numbers of tokens."""
+    for count in (given, got, cached):
+        if type(count) is not int or not 0 <= count <= MOST_TOKENS:
+            raise ValueError(f"{str(count)[:40]!r} is no number of tokens")
+    assert isinstance(given, int)
+    assert isinstance(got, int)
+    assert isinstance(cached, int)
+    return Usage(given, got, min(cached, given))
+
+
+def _word(text: object) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"{type(text).__name__} is no text")
+    if len(text) > NAME_CHARS:
+        raise ValueError(f"{text[:40]!r}... has more than {NAME_CHARS} characters")
+    return sound(text)
+
+
 def _call(id: str, name: str, arguments: str) -> ToolCall:
     """A call whose input came as text; no text is no input."""
     try:
         given = json.loads(arguments or "{}", parse_constant=_refuse)
-        json.dumps(given, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):  # a lone half of a character is a UnicodeEncodeError, which is a ValueError
+        encode(given)
+    except (ValueError, RecursionError):
         given = None
     return ToolCall(id, name, given) if isinstance(given, dict) else ToolCall(id, name, {}, broken=arguments)
 

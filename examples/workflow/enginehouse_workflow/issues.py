@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +31,15 @@ def read(folder: str, name: str) -> Issue:
     """Reads the disk. Raises ValueError with a sentence for what is no issue."""
     path = Path(folder, f"{name}.md")
     try:
-        if path.is_symlink() or path.stat().st_size > LONGEST_BYTES:
-            raise ValueError(f"{path.name} is a link, or has more than {LONGEST_BYTES} bytes")
-        text = path.read_text(encoding="utf-8")
+        # Opened first: what is no file (a pipe that nobody writes to) could be waited for without end.
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+            data = file.read(LONGEST_BYTES + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+        if data is None or len(data) > LONGEST_BYTES:
+            raise ValueError(f"{path.name} is no file, or has more than {LONGEST_BYTES} bytes")
+        text = data.decode()
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError(f"{path.name} is a link") from None
         raise ValueError(f"{path.name} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path.name} is not text in UTF-8") from None

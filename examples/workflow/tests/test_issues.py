@@ -1,5 +1,6 @@
 """Issues in Markdown: what is one, which is next, and how one is closed."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,15 @@ def test_what_is_no_issue_is_told(data: bytes | None, why: str, tmp_path: Path) 
         (tmp_path / "x.md").write_bytes(data)
     with pytest.raises(ValueError, match=why):
         read(str(tmp_path), "x")
+
+
+def test_a_pipe_is_no_issue(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.md")
+    (tmp_path / "y.md").mkdir()
+    for name in ("x", "y"):
+        with pytest.raises(ValueError, match=r"no file|a directory"):
+            read(str(tmp_path), name)
+    assert next_open(str(tmp_path)) is None
 
 
 def test_a_link_is_no_issue(tmp_path: Path) -> None:

@@ -377,3 +377,12 @@ async def test_a_snapshot_outlives_the_house(autojump_clock: Clock) -> None:
         await until(house, "running")
         assert (await Talker.latest.heard("hello"))["snapshot"] == {"done": 3}
         assert (await Talker.latest.heard("run"))["snapshot"] == {"done": 3}
+
+
+async def test_usage_may_have_any_name(autojump_clock: Clock, house: EmbeddedHouse) -> None:
+    talker = await spawned(house, {})
+    run = await started(house, talker)
+    await talker.say("usage", id=run, amounts={"self": 1, "tokens": 2})
+    await talker.say("result", id=run)
+    info = await ended(house, run)
+    assert (info.status, info.usage) == ("completed", {"self": 1, "tokens": 2})

@@ -237,6 +237,18 @@ async def test_a_program_in_another_language(drive: Any, program: Callable[[str]
         ("exit 0", "ended with exit status 0 before it said hello"),
         ("exec sleep 9", "said no hello within 0.2 s"),
         (HELLO + 'echo \'{"type":"event","name":"UPPER"}\'; sleep 9', "message `event` is wrong: name"),
+        (HELLO + 'echo \'{"type":"update","slice":"s","value":1e999}\'; sleep 9', "is not JSON"),
+        (HELLO + 'echo \'{"type":"usage","id":"r","amounts":{"x":1e300}}\'; sleep 9', "`usage` is wrong: amounts.x"),
+        (
+            HELLO + 'printf \'{"type":"update","slice":"s","value":\'; head -c 195 /dev/zero | tr \'\\0\' \'[\'; '
+            "head -c 195 /dev/zero | tr '\\0' ']'; echo '}'; sleep 9",
+            "nested in more than 190 levels",
+        ),
+        (
+            HELLO + 'printf \'{"type":"update","slice":"s","value":[\'; yes 0, | head -n 110000 | tr -d \'\\n\'; '
+            "echo '0]}'; sleep 9",
+            "holds more than 100000 values",
+        ),
         (HELLO + "kill -9 $$", "ended with signal 9 (Killed)"),
         (HELLO + "exit 3", "ended with exit status 3"),
         (HELLO + "printf '{\"type'", "in the middle of a line"),
@@ -473,3 +485,12 @@ async def test_a_secret_is_not_in_a_log(drive: Any, tmp_path: Path, monkeypatch:
 async def test_a_log_that_cannot_be_written_is_refused(house: EmbeddedHouse, path: str) -> None:
     with pytest.raises(ValidationFailed, match="stdout_log"):
         await house.spawn(NewEngine(kind="process", config=plain("true", stdout_log={"path": path})))
+
+
+async def test_no_line_takes_for_ever_to_be_looked_at(drive: Any) -> None:
+    script = "head -c 8000 /dev/zero | tr '\\0' a; echo b; echo listening on 4711; exec sleep 99"
+    engine = await drive.spawn("process", plain(script, ready={"line": r"^(a+)+$|listening on \d+$"}))
+    assert (await drive.house.get(engine)).state == "running"
+    for line, why in ((r"(?<=a)b", "look-around"), ("(", "unclosed group"), (r"(a)\1", "backreferences")):
+        with pytest.raises(ValidationFailed, match=f"no regular expression: .*{why}"):
+            await drive.spawn("process", plain("exec sleep 9", ready={"line": line}))

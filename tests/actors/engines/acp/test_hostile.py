@@ -290,14 +290,18 @@ LONG = "'x' * (4 << 20)"
     ask('session/request_permission', toolCall=tool, options=[{{'optionId': {LONG}, 'kind': 'allow_once', 'name': 'n'}}])
 serve(prompt)""",
         f"def prompt(params): call({LONG}, title='t')\nserve(prompt)",
+        """def prompt(params):
+    values = [{'value': str(n) + 'x' * 1000} for n in range(200)]
+    update('config_option_update', configOptions=[{'id': str(n), 'options': values} for n in range(60)])
+serve(prompt)""",
     ],
-    ids=["error", "reason", "text-reason", "address", "option", "call"],
+    ids=["error", "reason", "text-reason", "address", "option", "call", "options"],
 )
 async def test_however_much_it_says_an_event_is_small(drive: Any, odd: Odd, script: str) -> None:
     engine = await drive.spawn("acp", odd(script))
     await drive.run(engine, "x")
     page = await drive.house.event_page(Filter(engine=engine), after="0", limit=1000)
-    assert max(len(str(item)) for item in page.items) < 100_000
+    assert max(len(str(item)) for item in page.items) < 150_000
 
 
 @pytest.mark.parametrize("answer", [f"lambda params: {{'sessionId': {LONG}}}", "no"])
@@ -305,3 +309,50 @@ async def test_however_much_it_says_its_last_words_are_short(drive: Any, odd: Od
     no = f"def no(params): raise Error({{'code': -32000, 'message': {LONG}}})\n"
     ended = await drive.last_exit("acp", odd(f"{no}serve(None, on={{'session/new': {answer}}})"))
     assert len(ended["error"]) < 20_000
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "ask('session/request_permission', toolCall={'toolCallId': 'c', 'title': 'x' * 5000}, options=OPTIONS)",
+        "ask('session/request_permission', toolCall={'toolCallId': 'c', 'rawInput': 'x' * (8 << 20)}, options=OPTIONS)",
+        "ask('terminal/create', command='true', env=5)",
+        "ask('terminal/create', command='true', env=[{'name': 'a=b', 'value': 'x'}])",
+        "ask('terminal/create', command='true', env=[{'name': '', 'value': 'x'}])",
+        "ask('terminal/create', command='true', env=[{'name': 'a', 'value': 'x\\0y'}])",
+        "ask('terminal/create', command='true\\0')",
+        "ask('terminal/create', command='true', args=['\\0'])",
+        "ask('terminal/create', command='true', args=['x' * 300_000])",
+        "ask('terminal/create', command='x' * 300_000)",
+        "ask('terminal/create', command='true', cwd='/' + 'x' * 5000)",
+        "ask('terminal/output', terminalId=[1])",
+        "ask('fs/read_text_file', path=os.getcwd() + '/x' * 3000)",
+        "ask('fs/write_text_file', path=os.getcwd() + '/x' * 300_000, content='')",
+        "ask('fs/write_text_file', path=os.getcwd() + '/' + 'x' * 300, content='')",
+        "ask('fs/read_text_file', path=os.getcwd() + '/heard.jsonl', line=10**400, limit=-(10**400))",
+        "update('usage_update', used=10**4000, size=-1, cost={'currency': 'USD', 'amount': 10**400})",
+        "update('usage_update', used=1, size=1, cost={'currency': 'USD', 'amount': 1e308})",
+        "ask('elicitation/create', mode='form', message='?', requestedSchema=deep(120))",
+        "ask('elicitation/create', mode='form', message='?', requestedSchema={'minLength': 10**400})",
+        "call('c', title='t', rawInput=deep(180), rawOutput=deep(180))",
+        "update('config_option_update', configOptions=[{'id': [1]}, {'id': 'x', 'options': [{'options': 7}]}])",
+    ],
+)
+async def test_whatever_it_asks_for_it_goes_on(drive: Any, odd: Odd, asked: str) -> None:
+    script = f"""
+    OPTIONS = [{{'optionId': 'o', 'kind': 'allow_once', 'name': 'n'}}]
+    def deep(levels):
+        value = {{'a': 1}}
+        for _ in range(levels): value = {{'not': value}}
+        return value
+    def prompt(params):
+        {asked}
+        say('on')
+        return {{'stopReason': 'end_turn', 'usage': {{'inputTokens': 10**4000, 'outputTokens': -1}}}}
+    serve(prompt)
+    """
+    engine = await drive.spawn("acp", odd(script, ask_timeout_s=0.2))
+    run = await drive.run(engine, "x")
+    assert (run.status, run.result and run.result["text"]) == ("completed", "on"), run.error
+    assert (await drive.house.get(engine)).incarnation == 1
+    assert all(isinstance(request["title"], str) for request in await drive.said(engine, "request.opened"))

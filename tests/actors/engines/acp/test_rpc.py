@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from actors.engines.acp import rpc
 from actors.engines.acp.rpc import Answer, Broken, Notification, Peer, Refused, Request, Stray, parse_line
-from protocol.events import encode
+from actors.lines import VALUES
+from protocol.events import LEVELS, encode
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -148,3 +149,29 @@ def test_errors_of_any_shape_are_understood(error: Any, said: str) -> None:
     number, _ = peer.request("m", {})
     message, _ = heard(peer, id=number, error=error)
     assert (message.result, str(message.refused)) == (None, said)
+
+
+def test_a_message_of_very_many_values_is_not_read() -> None:
+    for members in (b"0," * VALUES, b"[]," * VALUES, b'"",' * VALUES, b'"\\"\\\\",' * VALUES, b'{"a":0},' * VALUES):
+        with pytest.raises(Broken, match="holds more than 100000 values"):
+            parse_line(b'{"a":[' + members + b"0]}")
+    for text in (b"0," * VALUES, b'\\",' * VALUES, b"\\\\," * VALUES):
+        assert parse_line(b'{"a":"' + text + b'"}')
+    with pytest.raises(Broken, match="is not JSON"):
+        parse_line(b'{"a":"' + b'\\",' * VALUES)
+
+
+def test_what_is_nested_too_deeply_is_not_read() -> None:
+    assert parse_line(b'{"a":' + b"[" * (LEVELS - 1) + b"]" * (LEVELS - 1) + b"}")
+    with pytest.raises(Broken, match=f"in more than {LEVELS} levels"):
+        parse_line(b'{"a":' + b"[" * LEVELS + b"]" * LEVELS + b"}")
+
+
+def test_requests_that_wait_have_bounds() -> None:
+    peer = Peer()
+    with pytest.raises(Broken, match="an id of more than 1024 bytes"):
+        peer.receive(b'{"id":"' + b"x" * 2000 + b'","method":"m"}')
+    long = b'"method":"m","params":{"a":"' + b"x" * (15 << 20) + b'"}}'
+    taken = [peer.receive(b'{"id":%d,' % number + long) for number in range(6)]
+    assert [reply is None for _, reply in taken] == [True] * 4 + [False] * 2
+    assert b"requests of 6" in (taken[-1][1] or b"")

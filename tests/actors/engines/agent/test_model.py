@@ -35,6 +35,7 @@ from actors.engines.agent.model import (
     Unreachable,
     Usage,
 )
+from protocol.events import encode
 from tests.models import script
 from tests.models.endpoint import Endpoint, open_endpoint
 from tests.models.script import Call, Cut, Endless, Fail, Fault, Hold, Raw, Say, Tokens
@@ -338,6 +339,87 @@ async def test_garbage_is_told_as_such(shape: str, data: bytes, autojump_clock: 
         with pytest.raises((Garbled, Unreachable)) as caught:
             await model.ask("", said("Hi."))
     assert len(str(caught.value)) < 800
+
+
+def a_reply(shape: str, *, tokens: Any = 1, id: Any = "a", name: Any = "read", done: bool = True) -> Say:
+    """An answer with one call, of these counts, id and name."""
+    match shape:
+        case "anthropic":
+            usage = {"input_tokens": tokens, "output_tokens": tokens}
+            block = {"type": "tool_use", "id": id, "name": name}
+            events: list[tuple[str, dict[str, Any]]] = [
+                ("message_start", {"message": {"usage": usage}}),
+                ("content_block_start", {"index": 0, "content_block": block}),
+                ("message_delta", {"delta": {"stop_reason": "tool_use"}}),
+                ("message_stop", {}),
+            ]
+        case "openai-chat":
+            call = {"index": 0, "id": id, "function": {"name": name, "arguments": "{}"}}
+            usage = {"prompt_tokens": tokens, "completion_tokens": tokens}
+            choice = {"delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}
+            events = [("", {"choices": [choice], "usage": usage})]
+        case _:
+            item = {"type": "function_call", "call_id": id, "name": name, "arguments": "{}"}
+            usage = {"input_tokens": tokens, "output_tokens": tokens}
+            events = [
+                ("response.output_item.added", {"output_index": 0, "item": item}),
+                ("response.output_item.done", {"output_index": 0, "item": item}),
+                ("response.completed", {"response": {"usage": usage}}),
+            ]
+    return raw(events)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"tokens": 10**4000}, {"tokens": -(10**300)}, {"tokens": "many"}, {"tokens": [1]}, {"tokens": 1.5},
+        {"id": 7}, {"id": {"a": 1}}, {"id": "\ud800"}, {"id": "x" * (2 << 20)}, {"name": 7}, {"name": ["read"]},
+        {"name": "x" * (2 << 20)},
+    ],
+    ids=lambda strange: str(strange)[:30],
+)  # fmt: skip
+async def test_a_reply_is_of_the_right_types_or_garbage(
+    shape: str, strange: dict[str, Any], autojump_clock: Any
+) -> None:
+    async with asking(shape, attempts=1, price=Price(input=1, output=1)) as (endpoint, model):
+        endpoint.reply(a_reply(shape, **strange))
+        try:
+            reply = await model.ask("", said("Hi."), [READ])
+        except (Garbled, Unreachable):
+            return
+    encode([[part.id, part.name] for part in reply.calls])
+    assert all(len(part.id) < 1 << 20 and len(part.name) < 1 << 20 for part in reply.calls)
+    assert model.config.price is not None
+    assert 0 <= model.config.price.of(reply.usage) < 10**9
+    assert 0 <= reply.usage.input_tokens + reply.usage.output_tokens <= 2 * 10**12
+
+
+async def test_a_signature_counts_as_said(autojump_clock: Any) -> None:
+    async with asking("anthropic", attempts=1) as (endpoint, model):
+        begun = ("content_block_start", {"index": 0, "content_block": {"type": "thinking"}})
+        more = ("content_block_delta", {"index": 0, "delta": {"type": "signature_delta", "signature": "x" * (3 << 20)}})
+        endpoint.reply(raw([begun, more, more, more, ("message_stop", {})]))
+        with pytest.raises(Garbled):
+            await model.ask("", said("Hi."))
+
+
+async def test_arguments_that_are_said_at_the_end_alone_count_as_said(autojump_clock: Any) -> None:
+    async with asking("openai-responses", attempts=1) as (endpoint, model):
+        item = {"type": "function_call", "call_id": "a", "name": "read", "arguments": "x" * (3 << 20)}
+        done = [("response.output_item.done", {"output_index": index, "item": item}) for index in range(3)]
+        endpoint.reply(raw([*done, ("response.completed", {"response": {}})]))
+        with pytest.raises(Garbled):
+            await model.ask("", said("Hi."))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_an_error_that_is_nested_for_ever_is_told(shape: str, status: int, autojump_clock: Any) -> None:
+    async with asking(shape, attempts=1) as (endpoint, model):
+        endpoint.reply(Fail(status, body=b"[" * 30_000 + b"]" * 30_000))
+        with pytest.raises(ModelError):
+            await model.ask("", said("Hi."))
 
 
 async def test_an_event_of_endless_length_is_cut_off(autojump_clock: Any, monkeypatch: Any) -> None:
