@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import trio
 
 from actors.processes import linux
 from protocol.specs import PauseMode
+from protocol.wire import ProcessRow
 from tests.agents.cast import Actor
 from tests.agents.stage import ENGINE, PATIENCE_S, Stage, on_stage
 from tests.agents.table import Table
@@ -133,6 +135,16 @@ async def test_a_soft_pause_waits_for_the_tool_boundary(
             assert (stage.workspace / "made").exists()
 
 
+def used(tree: Iterable[ProcessRow]) -> dict[int, int]:
+    """What each process has used of the processors, in ticks; it has to be there."""
+    ticks = {}
+    for row in tree:
+        stat = linux.read(row.pid)
+        assert stat is not None
+        ticks[row.pid] = stat.cpu_ticks
+    return ticks
+
+
 async def test_a_freeze_stops_the_whole_tree(actor: Actor, programs: Path, table: Table, tmp_path: Path) -> None:
     with table.deed(actor.preset, "freeze"):
         async with on_stage(actor, tmp_path) as stage:
@@ -144,12 +156,12 @@ async def test_a_freeze_stops_the_whole_tree(actor: Actor, programs: Path, table
             await stage.decide("allow_once")
             await exists(ticks)
             await stage.house.pause(ENGINE, mode=PauseMode.FREEZE, wait_s=PATIENCE_S)
-            frozen = [linux.read(row.pid) for row in await stage.processes()]
-            assert len(frozen) >= 2
-            assert all(stat is not None and linux.stopped(stat) for stat in frozen)
-            before = ticks.read_text()
+            tree = await stage.processes()
+            assert len(tree) >= 2
+            assert {row.state for row in tree} == {"stopped"}
+            before = ticks.read_text(), used(tree)
             await stage.house.event_page(wait_s=1)
-            assert ticks.read_text() == before, "not a tick"
+            assert (ticks.read_text(), used(tree)) == before, "not a tick"
             await stage.house.resume(ENGINE, wait_s=PATIENCE_S)
             (stage.workspace / "enough").touch()
             done = await stage.ended(run)
