@@ -320,6 +320,17 @@ def test_an_error_is_one_line_for_people_and_json_for_programs(cli: Cli) -> None
 def test_nobody_there_is_69_and_says_what_to_do(cli: Cli, command: str) -> None:
     code, _, err = cli(command, "--url", "http://127.0.0.1:9")
     assert (code, "enginehouse serve" in err) == (69, True)
+    code, _, err = cli(command, "--url", "http://127.0.0.1:9", "--json")
+    assert (code, json.loads(err)["error"]["slug"]) == (69, "unreachable")
+
+
+@pytest.mark.parametrize("command", ["status", "list"])
+def test_a_state_folder_without_a_daemon_is_69_though_another_house_is_up(
+    cli: Cli, tmp_path: Path, command: str
+) -> None:
+    code, out, err = cli(command, "--state-dir", str(tmp_path))
+    assert (code, out) == (69, "")
+    assert err == f"error: No daemon serves {tmp_path}; start one with `enginehouse serve`.\n"
 
 
 def test_an_address_that_is_none_is_78(cli: Cli) -> None:
