@@ -15,40 +15,9 @@ import trio
 
 from supervisor.house import Filter
 from tests.web.conftest import PROGRAM, environment
-from web.cli import main
 from web.client import open_remote
 
 Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(daemon: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """`cli("list")` gives (exit code, stdout, stderr); the daemon is found by its state folder, as on a machine."""
-    for name in (
-        "ENGINEHOUSE_URL",
-        "ENGINEHOUSE_API_KEY",
-        "ENGINEHOUSE_HOST",
-        "ENGINEHOUSE_PORT",
-        "ENGINEHOUSE_CONFIG",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ENGINEHOUSE_STATE_DIR", str(daemon.state))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(list(arguments))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def probe(cli: Cli, request: pytest.FixtureRequest) -> str:
-    """A probe of this test alone."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:60].strip("-")
-    assert cli("spawn", "probe", "--id", name)[:2] == (0, f"{name}\n")
-    return name
 
 
 def test_status_tells_how_the_house_is(cli: Cli, daemon: Any) -> None:
