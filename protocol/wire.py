@@ -345,7 +345,7 @@ class Confinement:
     they can signal nothing but each other.
     """
 
-    limits: dict[str, float]
+    limits: dict[str, int | float]
     control_group: str | None
     controllers: list[str]
     frozen_by: str

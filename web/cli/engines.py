@@ -174,7 +174,9 @@ def start(asked: Asked, engine: Engine, wait: Wait = None) -> None:
 
 
 def stop(asked: Asked, engine: Engine, grace: Grace = None, reason: Reason = "", wait: Wait = None) -> None:
-    """Stop an engine; its queue is kept."""
+    """Stop an engine: the run in hand is cancelled, also one that waits for an answer, and the queue is kept. After a
+    `pause` instead it goes on where it was.
+    """
     from protocol import commands
 
     _send(asked, engine, commands.Stop(grace_s=grace, reason=reason), wait)

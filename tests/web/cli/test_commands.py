@@ -115,6 +115,22 @@ def test_an_engine_is_steered(cli: Cli, probe: str) -> None:
     assert cli("state", probe, "nothing")[0] == 3
 
 
+def test_limits_are_whole_numbers_where_they_are(cli: Cli) -> None:
+    limits = '{"memory_bytes": 3000000000, "files": 64}'
+    cli("spawn", "process", "--id", "bound", "--config", 'argv=["sleep", "1000"]', "--config", "protocol=none",
+        "--config", f"limits={limits}")  # fmt: skip
+    out = cli("processes", "bound")[1]
+    assert ('"memory_bytes": 3000000000,' in out, '"files": 64,' in out) == (True, True)
+    assert json.loads(cli("processes", "bound", "--json")[1])["confinement"]["limits"]["files"] == 64
+    cli("dispose", "bound", "--force")
+
+
+def test_help_tells_what_a_stop_does_to_the_run_in_hand(cli: Cli) -> None:
+    said = " ".join(cli("stop", "--help")[1].split())
+    assert "the run in hand is cancelled, also one that waits for an answer, and the queue is kept" in said
+    assert "After a `pause` instead it goes on where it was." in said
+
+
 def test_a_wrong_mode_or_kind_is_input_that_cannot_be_meant(cli: Cli, probe: str) -> None:
     code, _, err = cli("pause", probe, "--mode", "gently")
     assert (code, err.startswith("error: mode: ")) == (2, True)
@@ -155,7 +171,12 @@ def test_people_answer(cli: Cli, probe: str, daemon: Any) -> None:
         assert cli("reply", request, "--option", "go", "--digest", "0" * 64)[0] == 4
         code, out, _ = cli(verb, request, "--comment", "so be it")
         assert (code, out) == (0, f"{request} is answered ({verb})\n")
-        assert cli("reply", request, "--answer", "late")[0] == 4
+        code, _, err = cli("reply", request, "--answer", "late")
+        assert (code, f": {'go' if verb == 'approve' else 'no'}; the first decision stands." in err) == (4, True)
+    run = cli("submit", probe, "--input", json.dumps(ask))[1].strip()
+    trio.run(asked_in, daemon, run)
+    (asked,) = json.loads(cli("requests", "--engine", probe, "--json")[1])
+    assert cli("reply", asked["id"], "--option", "go")[1] == f"{asked['id']} is answered (go)\n"
     assert cli("reply", "req_nothing", "--option", "go")[0] == 3
     assert cli("reply", "req_nothing")[0] == 2
     assert probe in cli("requests", "--decided")[1]
