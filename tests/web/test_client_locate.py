@@ -69,9 +69,11 @@ def test_a_folder_that_is_named_has_a_daemon_or_nobody_is_asked(state: Path, lef
             pass
     if left != "nothing":
         DAEMON.write(state)
-    for asked in (lambda: locate(env(state)), lambda: locate({"HOME": "/h"}, state=state)):
-        with pytest.raises(Unreachable, match=f"^No daemon serves {state}; start one with `enginehouse serve`.$"):
-            asked()
+    said = f"^No daemon serves {state}; start one with `enginehouse serve`.$"
+    with pytest.raises(Unreachable, match=said):
+        locate(env(state))
+    with pytest.raises(Unreachable, match=said):
+        locate({"HOME": "/h"}, state=state)
     (state / "config.toml").write_text(f'state_dir = "{state}"')
     with pytest.raises(Unreachable):
         locate({"HOME": "/h", "ENGINEHOUSE_CONFIG": str(state / "config.toml"), "ENGINEHOUSE_API_KEY": "mine"})
