@@ -126,8 +126,9 @@ class Request:
 def closed(request: Request) -> AlreadyDecided | RequestClosed:
     """Why a request that is not pending takes no decision."""
     if request.decision is not None:
+        what = request.decision.option or "an answer"
         return AlreadyDecided(
-            f"Request {request.id} was decided by {request.decision.by}; the first decision stands.",
+            f"Request {request.id} was decided by {request.decision.by}: {what}; the first decision stands.",
             decision=as_json(request.decision),
         )
     return RequestClosed(f"Request {request.id} is {request.state}; nobody waits for a decision any more.")

@@ -138,7 +138,9 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandInfo:
-    """`GET /commands/{id}`. `changed`: False when it was already so."""
+    """`GET /commands/{id}`. `changed`: False when it was already so; True for a signal, which is never a repeat:
+    `result`, the engine's answer, says what came of it.
+    """
 
     id: str
     engine_id: str
@@ -343,7 +345,7 @@ class Confinement:
     they can signal nothing but each other.
     """
 
-    limits: dict[str, float]
+    limits: dict[str, int | float]
     control_group: str | None
     controllers: list[str]
     frozen_by: str

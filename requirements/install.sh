@@ -13,6 +13,8 @@ die() {
 
 found "$python" || found uv || die "no $python here: install the package python3 (3.11 or newer)"
 
+printf 'Installing into %s (about a minute)\n' "$venv"
+
 usable() { "$venv/bin/python" -c '' 2>/dev/null && { found uv || "$venv/bin/python" -c 'import pip' 2>/dev/null; }; }
 
 if ! usable; then

@@ -58,6 +58,14 @@ def test_every_entry_point_names_an_object_that_exists(project: dict[str, Any]) 
         assert callable(pkgutil.resolve_name(target)), target
 
 
+def test_an_install_says_that_it_takes_a_while_before_it_is_silent(root: Path, tmp_path: Path) -> None:
+    line = ["/bin/sh", str(root / "requirements/install.sh"), sys.executable, str(tmp_path / "venv")]
+    nothing = {"PATH": str(tmp_path)}  # no program is found there, so it gets no further
+    done = subprocess.run(line, env=nothing, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stdout.splitlines()[0] == f"Installing into {tmp_path / 'venv'} (about a minute)"
+
+
 @pytest.mark.parametrize("lock", ["run", "dev"])
 def test_a_lock_holds_every_declared_dependency_and_hashes_for_all(
     project: dict[str, Any], root: Path, lock: str

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from web.loaded import Loaded
@@ -40,17 +41,27 @@ def prepare(state: Path) -> None:
 def held(state: Path) -> Iterator[bool]:
     """Whether the folder is ours now. The kernel gives the lock back when we die, however we die (flock(2))."""
     with (state / "daemon.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(file):
             yield False
             return
         DaemonFile.remove(state)  # of one that was killed
         yield True
 
 
-def other(loaded: Loaded, state: Path) -> str:
-    """Another daemon holds the folder: its address is the answer, unless another one was asked for. Raises Refused."""
+def _locked(file: IO[str]) -> bool:
+    """Tried a few times: a command that looks whether a daemon is here has it for a moment (`DaemonFile.live`)."""
+    for _ in range(10):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
+
+
+def other(loaded: Loaded, state: Path) -> DaemonFile:
+    """Another daemon holds the folder: it is the answer, unless another address was asked for. Raises Refused."""
     for _ in range(50):
         daemon = DaemonFile.read(state)
         if daemon is not None:
@@ -68,4 +79,4 @@ def other(loaded: Loaded, state: Path) -> str:
         raise Refused(
             f"The daemon of {state} runs at {daemon.url} (pid {daemon.pid}); stop it, or name another state_dir."
         )
-    return daemon.url
+    return daemon

@@ -84,7 +84,9 @@ def run(loaded: Loaded) -> int:
         prepare(state)
         with held(state) as mine:
             if not mine:
-                print(other(loaded, state))  # noqa: T201 - the answer of the command
+                running = other(loaded, state)
+                _say(f"already running, pid {running.pid}")
+                print(running.url)  # noqa: T201 - the answer of the command
                 return OK
             with opened_log(state / "logs", loaded.settings.log_level, screen=sys.stderr):
                 for name in loaded.unknown:

@@ -6,6 +6,7 @@ light enough for a command that only wants to know where the daemon is.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ __all__ = [
     "default_state_directory",
     "house_name",
     "jwt_secret_file",
+    "named_state_directory",
     "read_toml",
     "server_setting",
     "state_directory",
@@ -60,11 +62,16 @@ def read_toml(path: Path, *, must_exist: bool) -> dict[str, Any]:
 
 
 def state_directory(environ: Mapping[str, str]) -> Path:
-    """`ENGINEHOUSE_STATE_DIR`, `state_dir` of the config file, or the one of XDG. Raises Problem."""
+    """The one that is named, or the one of XDG. Raises Problem."""
+    return named_state_directory(environ) or default_state_directory(environ)
+
+
+def named_state_directory(environ: Mapping[str, str]) -> Path | None:
+    """`ENGINEHOUSE_STATE_DIR`, or `state_dir` of the config file. Raises Problem."""
     named = environ.get("ENGINEHOUSE_STATE_DIR")
     if not named:
         named = read_toml(config_file(environ), must_exist=False).get("state_dir")
-    return Path(named).expanduser() if isinstance(named, str) and named else default_state_directory(environ)
+    return Path(named).expanduser() if isinstance(named, str) and named else None
 
 
 def default_state_directory(environ: Mapping[str, str]) -> Path:
@@ -110,6 +117,20 @@ class DaemonFile:
             return cls(**{name: found[name] for name in ("url", "pid", "version", "started_at")})
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    @classmethod
+    def live(cls, state: Path) -> DaemonFile | None:
+        """The same, and None for one that was killed: its address may be somebody else's by now. What holds the folder
+        is a lock, which the kernel takes back (flock(2)), and no pid, which may be another's too.
+        """
+        try:
+            with (state / "daemon.lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return cls.read(state)
+        except OSError:
+            pass
+        return None
 
     def write(self, state: Path) -> None:
         """In one step: a reader sees all of it, or what was there before."""

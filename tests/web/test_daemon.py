@@ -47,6 +47,7 @@ def test_a_folder_that_is_held_answers_with_the_address_of_its_holder(
     daemon = serving(tmp_path)
     second = enginehouse(tmp_path, "serve")
     assert (second.returncode, second.stdout.strip()) == (0, daemon.url)
+    assert second.stderr == f"already running, pid {daemon.process.pid}\n"
     other = enginehouse(tmp_path, "serve", "--port", "4")
     assert other.returncode == 69
     assert daemon.url in other.stderr

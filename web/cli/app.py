@@ -25,8 +25,10 @@ __all__ = ["Commands", "run"]
 PARTS: Final = {
     "house": ("serve", "status", "kinds", "reload", "drain", "shutdown"),
     "engines": (
-        "spawn", "list", "show", "state", "start", "stop", "restart", "pause", "resume", "dispose", "why", "processes",
+        "spawn", "list", "show", "state", "start", "stop", "restart", "pause", "resume", "signal", "dispose",
+        "processes",
     ),
+    "why": ("why",),
     "attach": ("attach",),
     "runs": ("run", "submit", "runs", "cancel", "retry"),
     "events": ("events", "logs"),

@@ -21,7 +21,7 @@ import typer
 
 from web.cli import show
 from web.client.locate import Place, locate
-from web.places import Problem, house_name
+from web.places import Problem, house_name, state_directory
 
 if TYPE_CHECKING:
     from supervisor.house import House
@@ -53,8 +53,13 @@ class Asked:
     embedded: bool = False
 
     def place(self) -> Place:
-        """Raises Problem."""
+        """Raises Problem, and Unreachable when the state folder that was named has no daemon."""
         return locate(os.environ, url=self.url, api_key=self.api_key, state=self.state)
+
+    @property
+    def folder(self) -> Path:
+        """The state folder, whether a daemon is there or not. Raises Problem."""
+        return (self.state or state_directory(os.environ)).expanduser().absolute()
 
     def house(self, do: Callable[[House], Awaitable[T]]) -> T:
         """Run `do` with the house, in a trio program of its own. Raises what it raises, bare."""
@@ -76,7 +81,7 @@ class Asked:
         from supervisor import SqliteStore, open_supervisor
         from web.loaded import load
 
-        state = self.place().state.expanduser().absolute()
+        state = self.folder
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = load(os.environ, command_line={"state_dir": state}).settings
         return open_supervisor(

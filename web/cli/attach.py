@@ -7,12 +7,15 @@ import shlex
 import shutil
 import stat
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from web.cli.asked import Asked, command
 from web.places import Problem
+
+if TYPE_CHECKING:
+    from supervisor.house import House
 
 __all__ = ["add"]
 
@@ -30,8 +33,7 @@ def attach(
     ] = False,
 ) -> None:
     """Attach to the session of a shell on tmux, on this machine; Ctrl-B D leaves it."""
-    told = asked.house(lambda house: house.state(engine)).slices.get("terminal", {}).get("value")
-    socket = _socket(engine, told)
+    socket = asked.house(lambda house: _session(house, engine))
     words = ["tmux", "-S", socket, "attach", "-t", "=main"]
     if asked.json or print_:
         asked.done({"engine": engine, "socket": socket, "command": words}, shlex.join(words))
@@ -43,11 +45,21 @@ def attach(
     os.execve(program, words, {name: value for name, value in os.environ.items() if name != "TMUX"})  # noqa: S606
 
 
-def _socket(engine: str, told: Any) -> str:
-    """The socket's path. Only the path is taken from what the house says, and only where it is our own socket."""
-    path = told.get("socket") if isinstance(told, dict) else None
-    if not isinstance(path, str):
-        raise Problem(f"{engine} has no session to attach to: spawn a shell with config backend=tmux, and start it.")
+async def _session(house: House, engine: str) -> str:
+    """Raises UnsupportedCommand for an engine that never has a session, InvalidState for one that has none now."""
+    from protocol.errors import InvalidState, UnsupportedCommand
+
+    info = await house.get(engine)
+    if info.kind != "shell" or info.config.get("backend") != "tmux":
+        raise UnsupportedCommand(f"{engine} has no session to attach to: that is what a shell has with backend=tmux.")
+    told = (await house.state(engine)).slices.get("terminal", {}).get("value")
+    if not isinstance(told, dict) or not isinstance(told.get("socket"), str):
+        raise InvalidState(f"{engine} has no session to attach to now: start it.", state=info.state)
+    return _socket(engine, told["socket"])
+
+
+def _socket(engine: str, path: str) -> str:
+    """The path. Only the path is taken from what the house says, and only where it is our own socket."""
     try:
         found = Path(path).stat()
     except OSError:

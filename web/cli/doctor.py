@@ -32,7 +32,7 @@ def add(app: typer.Typer) -> None:
 
 def doctor(asked: Asked, names: Names = None) -> None:
     """Tell whether this machine is fit for a house, and which agents are installed and greet us. Exit code 1 when
-    something is wrong, or when something that was named is not there.
+    something is wrong, or when something that was named is not there; 2 for a name that is none.
     """
     wanted = names or []
     findings = []
@@ -43,10 +43,19 @@ def doctor(asked: Asked, names: Names = None) -> None:
     if asked.json:
         show.print_json([asdict(finding) for finding in findings])
     if unknown := sorted(set(wanted) - {finding.name for finding in findings}):
-        raise typer.BadParameter(f"the doctor knows nothing of {', '.join(map(repr, unknown))}")
+        known = ", ".join(_names(asked.state))
+        raise typer.BadParameter(f"the doctor knows nothing of {', '.join(map(repr, unknown))}, but of: {known}")
     bad = ("wrong", "absent") if wanted else ("wrong",)
     if any(finding.status in bad for finding in findings):
         raise typer.Exit(FAILED)
+
+
+def _names(state: Path | None) -> list[str]:
+    """All that can be looked at here, in the order of its lines. No agent is greeted for it."""
+    from actors.engines.acp.presets import PRESETS
+    from web.doctor import house, machine
+
+    return [*(finding.name for finding in (*house(os.environ, state), *machine())), *PRESETS]
 
 
 def _looked(state: Path | None, wanted: list[str]) -> Iterator[Finding]:

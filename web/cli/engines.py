@@ -12,10 +12,10 @@ import typer
 from web.cli import runs, show, texts
 from web.cli.asked import Asked, command
 from web.cli.exits import FAILED
+from web.cli.why import how_it_ended, print_said
 
 if TYPE_CHECKING:
     from protocol.bodies import NewEngine
-    from protocol.view import Why
     from protocol.wire import EngineInfo
     from supervisor.house import House
 
@@ -40,8 +40,9 @@ def add(app: typer.Typer) -> None:
     """Register the commands of this file."""
     for name, function in (
         ("spawn", spawn), ("list", list_engines), ("show", show_one), ("state", state), ("start", start),
-        ("stop", stop), ("restart", restart), ("pause", pause), ("resume", resume), ("dispose", dispose),
-        ("why", why), ("processes", processes),
+        ("stop", stop), ("restart", restart), ("pause", pause), ("resume", resume), ("signal", signal),
+        ("dispose", dispose),
+        ("processes", processes),
     ):  # fmt: skip
         command(app, name)(function)
 
@@ -61,7 +62,9 @@ def spawn(
     start: Annotated[bool, typer.Option(help="Start it at once.")] = True,
     spec: Annotated[str | None, typer.Option(help="Further members of the spec, as a JSON object.")] = None,
 ) -> None:
-    """Spawn an engine and print its id; exit 1 when it could not start."""
+    """Spawn an engine and print its id; exit 1 when it could not start. One that crashed and is tried again is told on
+    stderr.
+    """
     from protocol.bodies import NewEngine
     from protocol.edge import parse
 
@@ -77,9 +80,12 @@ def spawn(
     new = parse(NewEngine, members)
     engine = asked.house(lambda house: _spawned(house, new))
     asked.done(engine, engine.id)
+    error = str((engine.last_exit or {}).get("error"))
     if engine.state == "failed":
-        print(f"{engine.id} failed: {(engine.last_exit or {}).get('error')}", file=sys.stderr)
+        print(f"{engine.id} failed: {show.lines(error)}", file=sys.stderr)
         raise typer.Exit(FAILED)
+    if engine.last_exit is not None and engine.state in ("backing_off", "starting"):
+        print(f"warning: {engine.id} crashed and will be tried again: {show.lines(error)}", file=sys.stderr)
 
 
 async def _spawned(house: House, new: NewEngine) -> EngineInfo:
@@ -135,7 +141,14 @@ def show_one(
         case "cmd":
             asked.record(asked.house(lambda house: house.get_command(id)))
         case _:
-            asked.record(asked.house(lambda house: house.get(id)), *SHOWN)
+            engine, ended = asked.house(lambda house: _ended(house, id, told=not asked.json))
+            asked.record(engine, *SHOWN)
+            print_said(ended)
+
+
+async def _ended(house: House, engine: str, *, told: bool) -> tuple[EngineInfo, list[tuple[str, str]]]:
+    info = await house.get(engine)
+    return info, await how_it_ended(house, info) if told else []
 
 
 def state(
@@ -161,7 +174,9 @@ def start(asked: Asked, engine: Engine, wait: Wait = None) -> None:
 
 
 def stop(asked: Asked, engine: Engine, grace: Grace = None, reason: Reason = "", wait: Wait = None) -> None:
-    """Stop an engine; its queue is kept."""
+    """Stop an engine: the run in hand is cancelled, also one that waits for an answer, and the queue is kept. After a
+    `pause` instead it goes on where it was.
+    """
     from protocol import commands
 
     _send(asked, engine, commands.Stop(grace_s=grace, reason=reason), wait)
@@ -221,6 +236,40 @@ async def _resumed(house: House, engine: str, body: Any, wait_s: float | None) -
         return accepted, reached, []
 
 
+def signal(
+    asked: Asked,
+    engine: Engine,
+    name: Annotated[str, typer.Argument(help="The signal's name, as the kind has it.", show_default=False)],
+    data: Annotated[str | None, typer.Option("--data", help="Its payload, as JSON.")] = None,
+    wait: Wait = 60,
+) -> None:
+    """Send an engine a signal, which it handles also during a run, and print what it answers; exit 1 when that is that
+    nothing was done. What signals there are is the kind's: those of `agent` are steer, compact, checkpoint, rollback
+    and clear.
+    """
+    from protocol import commands
+    from protocol.edge import parse
+
+    members: dict[str, Any] = {"name": name}
+    if data is not None:
+        members["payload"] = texts.json_of(data, "--data")
+    body = parse(commands.Signal, members)
+    accepted, reached = asked.house(lambda house: house.command(engine, body, wait_s=wait))
+    if reached is None or reached.state != "completed":
+        if reached is not None and reached.problem and not asked.json:
+            show.error(str(reached.problem.get("detail")))
+        _tell(asked, engine, body, accepted, reached, wait)
+        raise typer.Exit(FAILED)
+    if asked.json:
+        asked.record(reached)
+    elif reached.result is None:
+        print(f"{engine}: {name} is handled")
+    else:
+        show.print_json(reached.result)
+    if isinstance(reached.result, dict) and reached.result.get("done") is False:
+        raise typer.Exit(FAILED)
+
+
 def dispose(
     asked: Asked,
     engines: Annotated[list[str], typer.Argument(help="Ids of engines.", show_default=False)],
@@ -237,48 +286,6 @@ def dispose(
     asked.table(results, "id", "ok", "state", "problem", empty="")
     if not all(result.ok for result in results):
         raise typer.Exit(FAILED)
-
-
-def why(asked: Asked, engine: Engine) -> None:
-    """Tell what it does or waits for now; and who stopped, paused, restarted or cancelled it last, and why. With --json
-    the latter alone.
-    """
-    found, now = asked.house(lambda house: _why(house, engine, now=not asked.json))
-    if asked.json:
-        asked.record(found)
-        return
-    for what, said in now:
-        print(f"{what:8}  {show.cell(said, wide=True)}")
-    if now and found:
-        print()
-    rows = [{"what": name, "at": last.at, "by": last.by, "reason": last.reason} for name, last in found.items()]
-    show.table(rows, ("what", "at", "by", "reason"), empty="Nobody has stopped, paused, restarted or cancelled it.")
-
-
-async def _why(house: House, engine: str, *, now: bool) -> tuple[dict[str, Why], list[tuple[str, str]]]:
-    found = await house.why(engine)
-    return found, await _now(house, engine) if now else []
-
-
-async def _now(house: House, engine: str) -> list[tuple[str, str]]:
-    """What it does, and all that it waits for; also what engines ask that work for it."""
-    info = await house.get(engine)
-    run = await house.run(info.active_run) if info.active_run else None
-    said = [("state", info.state if run is None else f"{info.state}; its run {run.id} is {run.status}")]
-    said += [("held by", f"{hold.holder} ({hold.reason})" if hold.reason else hold.holder) for hold in info.holds]
-    if info.stalled:
-        said.append(("stalled", "its run shows no progress"))
-    if info.pause_slow:
-        said.append(("pausing", f"waits for {info.pause_slow}"))
-    if info.waiting_for:
-        said.append(("waits", f"for a {info.waiting_for} in its pool"))
-    for request in (await house.requests(pool=info.pool, limit=1000)).items:
-        if request.engine_id == info.id or f"engine:{info.uid}" in request.asked_by:
-            who = "" if request.engine_id == info.id else f" (from {request.engine_id})"
-            said.append(("asks", f"{request.title}{who}: enginehouse show {request.id}"))
-    if info.state in ("failed", "backing_off") and info.last_exit:
-        said.append(("ended", str(info.last_exit.get("error") or info.last_exit.get("cause"))))
-    return said
 
 
 def processes(asked: Asked, engine: Engine) -> None:

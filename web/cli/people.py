@@ -63,7 +63,8 @@ def reply(
         option=option, answer=None if answer is None else texts.value(answer), comment=comment, digest=digest
     )
     decided = _asked_for(asked, request, lambda house: house.reply(request, body))
-    asked.done(decided, f"{decided.id} is {decided.state}")
+    option = (decided.decision or {}).get("option")
+    asked.done(decided, f"{decided.id} is {decided.state}{f' ({option})' if option else ''}")
 
 
 def approve(asked: Asked, request: Request, comment: Comment = None, digest: Digest = None) -> None:

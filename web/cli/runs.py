@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
+import uuid
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -15,6 +17,7 @@ from web.cli.exits import FAILED
 from web.cli.terminal import Tame
 
 if TYPE_CHECKING:
+    from protocol.wire import RunInfo
     from supervisor.house import House
 
 __all__ = ["SHOWN", "add", "print_output", "write_output"]
@@ -32,6 +35,9 @@ SHOWN = (
     "id", "engine_id", "status", "priority", "input", "result", "error", "reason", "cancelled_by", "queue_position",
     "attempts", "retry_of", "usage", "output_bytes", "created_at", "started_at", "finished_at", "elapsed_s", "digest",
 )  # fmt: skip
+
+SHORT_S: Final = 1.0
+"""A run that is over by then is one request."""
 
 
 def add(app: typer.Typer) -> None:
@@ -53,15 +59,27 @@ def run(
     label: Labels = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Print the output while it comes.")] = False,
 ) -> None:
-    """Give an engine a run and wait for its end. Ctrl-C leaves the run alone."""
+    """Give an engine a run and wait for its end; what it asks people is told on stderr. Ctrl-C leaves the run alone."""
     new = _new(text, input, high, timeout, on_busy, label)
 
     async def work(house: House) -> Any:
-        if not follow:
-            return (await house.submit(engine, new, wait_s=math.inf))[0]
-        started, _ = await house.submit(engine, new)
-        await _copy(house, started.id, sys.stderr if asked.json else sys.stdout)
-        return await house.run(started.id)
+        import trio
+
+        from supervisor.house import Caller
+
+        once = Caller(key=str(uuid.uuid4()))  # given again under this key it is the same run, and waited for
+        started, _ = await house.submit(engine, new, once, wait_s=None if follow else SHORT_S)
+        if started.finished_at is not None and not follow:
+            return started
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_tell_what_is_asked, house, started)
+            if follow:
+                await _copy(house, started.id, sys.stderr if asked.json else sys.stdout)
+                done = await house.run(started.id)
+            else:
+                done, _ = await house.submit(engine, new, once, wait_s=math.inf)
+            nursery.cancel_scope.cancel()
+        return done
 
     try:
         done = asked.house(work)
@@ -153,6 +171,26 @@ def _new(
         "labels": texts.pairs(label or [], "--label"),
     }
     return parse(NewRun, members)
+
+
+async def _tell_what_is_asked(house: House, run: RunInfo) -> None:
+    """A line on stderr for each request of the run, once: people may be looking here and not at `requests`."""
+    import trio
+
+    from protocol.errors import EnginehouseError
+    from supervisor.house import Filter
+
+    opened = Filter(run=run.id, types=("request.opened",))
+    try:
+        async with house.events(opened, after="0") as stream:
+            while True:
+                for frame in await stream.receive():
+                    data = json.loads(frame.data).get("data", {})
+                    if "request_id" in data:
+                        said = f"{data['title']} (enginehouse show {data['request_id']})"
+                        print(f"Waiting for an answer: {show.cell(said, wide=True)}", file=sys.stderr, flush=True)
+    except (EnginehouseError, trio.EndOfChannel):
+        return  # such as a key that may not read; the run is waited for all the same
 
 
 async def _copy(house: House, run: str, out: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from web.cli.terminal import escaped
 
-__all__ = ["cell", "error", "json_line", "print_json", "record", "table", "warning"]
+__all__ = ["cell", "error", "json_line", "lines", "print_json", "record", "table", "warning"]
 
 WIDE: Final = 60
 
@@ -72,6 +72,11 @@ def cell(value: Any, *, wide: bool = False) -> str:
         case _:
             text = escaped(json.dumps(value, ensure_ascii=False))
     return text if wide or len(text) <= WIDE else text[: WIDE - 1] + "…"
+
+
+def lines(text: str) -> str:
+    """The same for text that has lines, such as a traceback, which stay lines."""
+    return "\n".join(_plain(line) for line in text.rstrip("\n").split("\n"))
 
 
 def _plain(text: str) -> str:

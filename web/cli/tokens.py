@@ -10,7 +10,7 @@ import typer
 from web.cli import show
 from web.cli.asked import Asked, command
 from web.cli.typed import password, secret
-from web.places import Problem, jwt_secret_file
+from web.places import DaemonFile, Problem, jwt_secret_file
 
 __all__ = ["app"]
 
@@ -60,8 +60,7 @@ def rotate(
     ] = False,
 ) -> None:
     """Sign with a new secret: through the daemon, or in its file when none runs. Tokens that are out stay good."""
-    place = asked.place()
-    if place.daemon is not None or asked.url is not None or os.environ.get("ENGINEHOUSE_URL"):
+    if DaemonFile.live(asked.folder) is not None or asked.url is not None or os.environ.get("ENGINEHOUSE_URL"):
         body = {"at_once": at_once}
         done: Any = asked.remote(lambda house: house.call("POST", "auth", "rotate", body=body))
     else:
@@ -75,7 +74,7 @@ def _rotated_file(asked: Asked, at_once: bool) -> dict[str, Any]:
     from protocol.times import rfc3339
     from web.auth.signing import rotate_signing_keys
 
-    state = asked.place().state.expanduser().absolute()
+    state = asked.folder
     if not state.is_dir():
         raise Problem(f"{state}: there is no such state folder; name one with --state-dir.")
     keys = rotate_signing_keys(jwt_secret_file(os.environ, state), time.time(), at_once=at_once)

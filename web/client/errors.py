@@ -20,7 +20,11 @@ __all__ = ["Unreachable", "error_of", "unreachable"]
 
 
 class Unreachable(Unavailable):
-    """Nobody answers at the house's address, or what answers is not a house."""
+    """Nobody answers at the house's address, or what answers is not a house. Only a client can find that out, so it is
+    in no table of HTTP.
+    """
+
+    slug = "unreachable"
 
 
 def _by_slug(*modules: ModuleType) -> dict[str, type[EnginehouseError]]:

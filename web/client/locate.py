@@ -1,9 +1,10 @@
 """Where the house is, and which key opens it: what a command on the same machine finds by itself.
 
 In this order: what the command line says; `ENGINEHOUSE_URL` and `ENGINEHOUSE_API_KEY`; `ENGINEHOUSE_HOST` and
-`ENGINEHOUSE_PORT`; `daemon.json` in the state directory; the default address. The admin key in the state directory is
-only ever sent to this machine: to the address in `daemon.json`, to loopback, or to a unix socket. `ENGINEHOUSE_CA_FILE`
-names the certificates that are believed there.
+`ENGINEHOUSE_PORT`; `daemon.json` in the state directory, while the daemon that wrote it lives; the default address,
+unless a state directory was named: then it is that house or none. The admin key in the state directory is only ever
+sent to this machine, and there to nobody but its own daemon: to the address in `daemon.json`, or to one that was named
+and is loopback or a unix socket. `ENGINEHOUSE_CA_FILE` names the certificates that are believed there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from web.places import DEFAULT_PORT, DaemonFile, Problem, admin_key_file, server_setting, state_directory
+from web.places import (
+    DEFAULT_PORT,
+    DaemonFile,
+    Problem,
+    admin_key_file,
+    default_state_directory,
+    named_state_directory,
+    server_setting,
+)
 
 __all__ = ["Place", "locate"]
 
@@ -35,21 +44,31 @@ class Place:
 def locate(
     environ: Mapping[str, str], *, url: str | None = None, api_key: str | None = None, state: Path | None = None
 ) -> Place:
-    """See the module. Raises Problem when what was named makes no address."""
-    state = state or state_directory(environ)
-    daemon = None
+    """See the module. Raises Problem when what was named makes no address, Unreachable when the state directory that
+    was named has no daemon.
+    """
+    named = state or named_state_directory(environ)
+    state = named or default_state_directory(environ)
+    daemon, anybody = None, False
     url = url or environ.get("ENGINEHOUSE_URL")
     if not url and (environ.get("ENGINEHOUSE_HOST") or environ.get("ENGINEHOUSE_PORT", "0") != "0"):
         host = environ.get("ENGINEHOUSE_HOST") or "127.0.0.1"
         port = environ.get("ENGINEHOUSE_PORT") or DEFAULT_PORT
         url = f"{_scheme(environ)}://{f'[{host}]' if ':' in host else host}:{port}"
+    if not url and (daemon := DaemonFile.live(state)) is not None:
+        url = daemon.url
     if not url:
-        daemon = DaemonFile.read(state)
-        url = daemon.url if daemon else f"{_scheme(environ)}://127.0.0.1:{DEFAULT_PORT}"
+        if named is not None:
+            from web.client.errors import Unreachable  # light, but not free, and this is rare
+
+            raise Unreachable(f"No daemon serves {state}; start one with `enginehouse serve`.")
+        url, anybody = f"{_scheme(environ)}://127.0.0.1:{DEFAULT_PORT}", True
     _check(url)
     api_key = api_key or environ.get("ENGINEHOUSE_API_KEY")
     if not api_key and (daemon is not None or _is_here(url)):
-        api_key = environ.get("ENGINEHOUSE_SERVER__ADMIN_KEY") or _admin_key(admin_key_file(environ, state))
+        api_key = environ.get("ENGINEHOUSE_SERVER__ADMIN_KEY")
+        if not api_key and not anybody:
+            api_key = _admin_key(admin_key_file(environ, state))
     ca_file = environ.get("ENGINEHOUSE_CA_FILE")
     return Place(url, api_key, state, daemon, Path(ca_file).expanduser() if ca_file else None)
 

@@ -31,7 +31,7 @@ def house(environ: Mapping[str, str], state: Path | None) -> Iterator[Finding]:
     yield state_folder(folder)
     server = settings.server
     if server.enabled:
-        yield port(server.host, server.port, DaemonFile.read(folder), fallback=server.port_fallback)
+        yield port(server.host, server.port, DaemonFile.live(folder), fallback=server.port_fallback)
 
 
 def packages() -> Finding:

@@ -48,7 +48,7 @@ def translate(configuration: Configuration, pool: str) -> tuple[list[Taken], lis
             left.append(Left(section=program.section, why=f"{error}.", program=True))
         else:
             taken[name] = found
-    return list(taken.values()), left
+    return list(taken.values()), [*dict.fromkeys(left)]  # what is said of each process of a section is said once
 
 
 def _taken(program: Program, pool: str, directory: str | None) -> Taken:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -46,23 +45,24 @@ async def test_somebody_attaches_and_types_in_the_engines_shell(tmp_path: Path, 
             person.types("echo typed $((40 + 2))")
             await person.sees("typed 42")
         code, _, err = await enginehouse(state, "attach", "plain")
-        assert code == 78
-        assert "no session to attach to" in err
+        assert (code, "no session to attach to: " in err) == (2, True)
+        assert (await enginehouse(state, "spawn", "probe", "--id", "other"))[0] == 0
+        assert (await enginehouse(state, "attach", "other"))[0] == 2
+        await enginehouse(state, "spawn", "shell", "--id", "down", "--config", "backend=tmux", "--no-start")
+        code, _, err = await enginehouse(state, "attach", "down")
+        assert (code, "no session to attach to now" in err) == (4, True)
         assert (await enginehouse(state, "attach", "nobody"))[0] == 3
         assert (await enginehouse(state, "dispose", "sh", "--force"))[0] == 0
         assert not Path(told["socket"]).exists()  # noqa: ASYNC240 - a moment
 
 
 @pytest.mark.parametrize(
-    "told, says",
+    "path, says",
     [
-        (None, "no session"),
-        ({}, "no session"),
-        ({"socket": 7}, "no session"),
-        ({"socket": "/nowhere/at/all"}, "not on this machine"),
-        ({"socket": "/etc/passwd"}, "not a socket of yours"),
+        ("/nowhere/at/all", "not on this machine"),
+        ("/etc/passwd", "not a socket of yours"),
     ],
 )
-def test_what_is_no_socket_of_ours_is_not_attached_to(told: Any, says: str) -> None:
+def test_what_is_no_socket_of_ours_is_not_attached_to(path: str, says: str) -> None:
     with pytest.raises(Problem, match=says):
-        _socket("sh", told)
+        _socket("sh", path)

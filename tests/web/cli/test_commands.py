@@ -15,40 +15,9 @@ import trio
 
 from supervisor.house import Filter
 from tests.web.conftest import PROGRAM, environment
-from web.cli import main
 from web.client import open_remote
 
 Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(daemon: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """`cli("list")` gives (exit code, stdout, stderr); the daemon is found by its state folder, as on a machine."""
-    for name in (
-        "ENGINEHOUSE_URL",
-        "ENGINEHOUSE_API_KEY",
-        "ENGINEHOUSE_HOST",
-        "ENGINEHOUSE_PORT",
-        "ENGINEHOUSE_CONFIG",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ENGINEHOUSE_STATE_DIR", str(daemon.state))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(list(arguments))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def probe(cli: Cli, request: pytest.FixtureRequest) -> str:
-    """A probe of this test alone."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:60].strip("-")
-    assert cli("spawn", "probe", "--id", name)[:2] == (0, f"{name}\n")
-    return name
 
 
 def test_status_tells_how_the_house_is(cli: Cli, daemon: Any) -> None:
@@ -146,6 +115,22 @@ def test_an_engine_is_steered(cli: Cli, probe: str) -> None:
     assert cli("state", probe, "nothing")[0] == 3
 
 
+def test_limits_are_whole_numbers_where_they_are(cli: Cli) -> None:
+    limits = '{"memory_bytes": 3000000000, "files": 64}'
+    cli("spawn", "process", "--id", "bound", "--config", 'argv=["sleep", "1000"]', "--config", "protocol=none",
+        "--config", f"limits={limits}")  # fmt: skip
+    out = cli("processes", "bound")[1]
+    assert ('"memory_bytes": 3000000000,' in out, '"files": 64,' in out) == (True, True)
+    assert json.loads(cli("processes", "bound", "--json")[1])["confinement"]["limits"]["files"] == 64
+    cli("dispose", "bound", "--force")
+
+
+def test_help_tells_what_a_stop_does_to_the_run_in_hand(cli: Cli) -> None:
+    said = " ".join(cli("stop", "--help")[1].split())
+    assert "the run in hand is cancelled, also one that waits for an answer, and the queue is kept" in said
+    assert "After a `pause` instead it goes on where it was." in said
+
+
 def test_a_wrong_mode_or_kind_is_input_that_cannot_be_meant(cli: Cli, probe: str) -> None:
     code, _, err = cli("pause", probe, "--mode", "gently")
     assert (code, err.startswith("error: mode: ")) == (2, True)
@@ -186,7 +171,12 @@ def test_people_answer(cli: Cli, probe: str, daemon: Any) -> None:
         assert cli("reply", request, "--option", "go", "--digest", "0" * 64)[0] == 4
         code, out, _ = cli(verb, request, "--comment", "so be it")
         assert (code, out) == (0, f"{request} is answered ({verb})\n")
-        assert cli("reply", request, "--answer", "late")[0] == 4
+        code, _, err = cli("reply", request, "--answer", "late")
+        assert (code, f": {'go' if verb == 'approve' else 'no'}; the first decision stands." in err) == (4, True)
+    run = cli("submit", probe, "--input", json.dumps(ask))[1].strip()
+    trio.run(asked_in, daemon, run)
+    (asked,) = json.loads(cli("requests", "--engine", probe, "--json")[1])
+    assert cli("reply", asked["id"], "--option", "go")[1] == f"{asked['id']} is answered (go)\n"
     assert cli("reply", "req_nothing", "--option", "go")[0] == 3
     assert cli("reply", "req_nothing")[0] == 2
     assert probe in cli("requests", "--decided")[1]
@@ -320,6 +310,17 @@ def test_an_error_is_one_line_for_people_and_json_for_programs(cli: Cli) -> None
 def test_nobody_there_is_69_and_says_what_to_do(cli: Cli, command: str) -> None:
     code, _, err = cli(command, "--url", "http://127.0.0.1:9")
     assert (code, "enginehouse serve" in err) == (69, True)
+    code, _, err = cli(command, "--url", "http://127.0.0.1:9", "--json")
+    assert (code, json.loads(err)["error"]["slug"]) == (69, "unreachable")
+
+
+@pytest.mark.parametrize("command", ["status", "list"])
+def test_a_state_folder_without_a_daemon_is_69_though_another_house_is_up(
+    cli: Cli, tmp_path: Path, command: str
+) -> None:
+    code, out, err = cli(command, "--state-dir", str(tmp_path))
+    assert (code, out) == (69, "")
+    assert err == f"error: No daemon serves {tmp_path}; start one with `enginehouse serve`.\n"
 
 
 def test_an_address_that_is_none_is_78(cli: Cli) -> None:

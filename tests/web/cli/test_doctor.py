@@ -1,6 +1,7 @@
 """`enginehouse doctor`."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def test_json_has_all_of_it(doctor: Doctor) -> None:
 def test_a_name_that_is_none_is_wrong_usage(doctor: Doctor) -> None:
     code, _, err = doctor("nobody")
     assert (code, "'nobody'" in err) == (2, True)
+    said = " ".join(re.sub(r"[^\w\s,:']", " ", err).split())
+    assert all(name in said for name in ("of: packages", "settings", "tmux", "claude", "opencode"))
 
 
 def test_what_lies_in_the_folder_runs_only_when_it_is_named(doctor: Doctor, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 import trio
 
 from tests.web.cli.test_commands import Cli
-from tests.web.cli.test_commands import cli as cli  # noqa: PLC0414 - a fixture
 from web.client import open_remote
 
 
@@ -95,6 +94,16 @@ def test_a_program_that_cannot_be_taken_over_is_1_and_a_file_that_cannot_be_read
     code, out, _ = cli("import", str(path), "--pool", "absent")
     assert code == 1
     assert "refused: There is no pool 'absent'" in out
+
+
+def test_what_is_left_is_told_once_however_often_it_is_named(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "x.conf"
+    path.write_text(
+        "[program:x]\ncommand=true\nnumprocs=2\n[group:a]\nprograms=x\n[group:b]\nprograms=x\n"
+        "[program:y]\ncommand=true\nnumprocs=2\nprocess_name=y%(process_num)d\nuser=somebody-else\n"
+    )
+    _, out, _ = cli("import", str(path), "--dry-run")
+    assert (out.count("when numprocs is more than 1"), out.count("user=somebody-else")) == (1, 1)
 
 
 def test_an_imported_program_is_supervised(daemon: Any, conf: Path, tmp_path: Path, cli: Cli) -> None:
