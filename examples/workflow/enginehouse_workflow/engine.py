@@ -17,7 +17,7 @@ from pydantic import Field
 from actors import CannotStart, Config, Context, Engine, RunContext, RunFailed, RunInput
 from actors.children import ResourceLimits
 from actors.engines.programs import Environment, Word
-from enginehouse_workflow import issues, words
+from enginehouse_workflow import issues, words, worktree
 from enginehouse_workflow.issues import Issue
 from enginehouse_workflow.programs import Ended, git, ran
 from protocol.errors import EnginehouseError
@@ -150,38 +150,44 @@ class Workflow(Engine):
     async def branch(self, ctx: RunContext, run: RunInput, issue: Issue) -> dict[str, Any]:
         """A branch and a worktree of this run's own."""
         name = f"{issue.name}-{run.id[-8:]}"
-        branch = self.kept(ctx, "branch", run) or {
+        branch: dict[str, Any] = {
             "run_id": run.id, "name": f"workflow/{name}", "folder": str(Path(self.config.worktrees, name)), "base": "",
-            "failures": [],
-        }  # fmt: skip
+            "noted": [], "failures": [], "passed": False,
+        } | self.kept(ctx, "branch", run)  # fmt: skip
         if not branch["base"]:
             if await trio.Path(branch["folder"]).exists():  # made in an attempt that ended before it could say so
                 await git(ctx, self.config.repository, "worktree", "remove", "--force", branch["folder"])
             base = await git(ctx, self.config.repository, "rev-parse", "--verify", f"{self.config.base}^{{commit}}")
             await git(ctx, self.config.repository, "worktree", "add", "-B", branch["name"], branch["folder"], base)
-            branch = branch | {"base": base}
-            ctx.update("branch", branch)
+            await self.keep(ctx, branch, base=base)
         return branch
 
     async def test(self, ctx: RunContext, issue: Issue, branch: dict[str, Any]) -> int:
-        """Until they pass: the number of the round in which they did. What they said is kept before it is mended, so
-        that another attempt asks for the same.
+        """Until they pass: the number of the round in which they did. What the agent left is noted before each round,
+        and what the tests said is kept, and what they made taken back, before it is mended: so another attempt tests
+        the same, and asks for the same.
         """
-        folder, failures = branch["folder"], list(branch["failures"])
+        folder = branch["folder"]
+        if branch["passed"]:
+            return len(branch["noted"])
         for number in range(1, self.config.repairs + 2):
-            if number > len(failures):
+            if number > len(branch["noted"]):
+                await self.keep(ctx, branch, noted=[*branch["noted"], await worktree.note(ctx, folder)])
+            elif number > len(branch["failures"]):  # tests that were interrupted
+                await worktree.take_back(ctx, folder, branch["name"], branch["noted"][-1])
+            if number > len(branch["failures"]):
                 ended = await self.tested(ctx, issue, folder, number)
                 if ended.code == 0:
+                    await self.keep(ctx, branch, passed=True)
                     return number
                 if number > self.config.repairs:
                     how = "did not end in time" if ended.code is None else f"ended with {ended.code}"
                     raise RunFailed(
                         "tests-failed", f"After {number - 1} repairs the tests {how}; the work is in {folder}."
                     )
-                failures.append(ended.tail)
-                branch["failures"] = failures
-                ctx.update("branch", branch)
-            await self.ask_agent(ctx, words.mend(issue, folder, failures[number - 1]), key=f"mend-{number}")
+                await worktree.take_back(ctx, folder, branch["name"], branch["noted"][-1])
+                await self.keep(ctx, branch, failures=[*branch["failures"], ended.tail])
+            await self.ask_agent(ctx, words.mend(issue, folder, branch["failures"][number - 1]), key=f"mend-{number}")
         raise AssertionError("the last round returns or raises")
 
     async def tested(self, ctx: RunContext, issue: Issue, folder: str, number: int) -> Ended:
@@ -196,17 +202,14 @@ class Workflow(Engine):
         return ended
 
     async def commit(self, ctx: RunContext, issue: Issue, branch: dict[str, Any]) -> str:
-        """What was changed, as one commit on the branch; then the worktree is not needed any more."""
-        folder = branch["folder"]
+        """What the agent changed, as one commit on the branch; then the worktree is not needed any more."""
+        folder, repository, message = branch["folder"], self.config.repository, f"{issue.title}\n\nIssue: {issue.name}"
+        commit: str = await worktree.commit(ctx, repository, branch["name"], branch["noted"][-1], message)
+        if commit == branch["base"]:
+            raise RunFailed("nothing-changed", f"The agent changed nothing in {folder}.")
         if await trio.Path(folder).exists():
-            await git(ctx, folder, "add", "--all")
-            if await git(ctx, folder, "status", "--porcelain"):
-                await git(ctx, folder, "commit", "--quiet", "--message", f"{issue.title}\n\nIssue: {issue.name}")
-            if await git(ctx, folder, "rev-parse", "HEAD") == branch["base"]:
-                raise RunFailed("nothing-changed", f"The agent changed nothing in {folder}.")
-            await git(ctx, self.config.repository, "worktree", "remove", "--force", folder)
-        commit: str = await git(ctx, self.config.repository, "rev-parse", branch["name"])
-        ctx.update("branch", branch | {"commit": commit})
+            await git(ctx, repository, "worktree", "remove", "--force", folder)
+        await self.keep(ctx, branch, commit=commit)
         return commit
 
     async def report(self, ctx: RunContext, issue: Issue, status: str, text: str) -> None:
@@ -232,6 +235,13 @@ class Workflow(Engine):
         """What an earlier attempt of this run left; else nothing."""
         value = ctx.slice(slice)
         return dict(value) if value is not None and value["run_id"] == run.id else {}
+
+    @staticmethod
+    async def keep(ctx: RunContext, branch: dict[str, Any], **reached: Any) -> None:
+        """What was reached on the branch, here and for the next attempt: durable before anything else is done."""
+        branch |= reached
+        ctx.update("branch", dict(branch))
+        await ctx.flush()
 
     @staticmethod
     def count(ctx: RunContext, what: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from enginehouse_workflow import Workflow
+from enginehouse_workflow import Workflow, issues
 
 from protocol.commands import Approve, Cancel, Reject, Skip
 from protocol.specs import OnInterrupt, PauseMode
@@ -28,7 +28,8 @@ def place(tmp_path: Path) -> Path:
     """A repository with one commit, and two issues."""
     for name in ("repository", "issues"):
         (tmp_path / name).mkdir()
-    (tmp_path / "repository/README").write_text("the answer\n")
+    for name in ("README", "old"):
+        (tmp_path / "repository" / name).write_text("the answer\n")
     git(tmp_path, "init", "--quiet", "--initial-branch=main")
     git(tmp_path, "add", ".")
     git(tmp_path, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "-m", "first")
@@ -146,6 +147,88 @@ async def test_what_the_tests_find_is_mended(place: Path) -> None:
         assert done.result["test_rounds"] == 2
         assert b"not 42" in (await house.output(run))[0]
         assert git(place, "show", f"{done.result['branch']}:answer.txt") == "42"
+
+
+LEAVING = """\
+import pathlib, subprocess
+pathlib.Path('made/by').mkdir(parents=True, exist_ok=True)
+pathlib.Path('made/by/tests.pyc').write_text(str(pathlib.Path('README').stat()))
+pathlib.Path('README').write_text('changed by the tests')
+pathlib.Path('old').unlink(missing_ok=True)
+subprocess.run(['git', 'add', '--all'], check=True)
+me = ['-c', 'user.name=t', '-c', 'user.email=t@localhost']
+subprocess.run(['git', *me, 'commit', '--allow-empty', '-qm', 'of the tests'], check=True)
+pathlib.Path('later').mkdir(exist_ok=True)
+pathlib.Path('later/.gitignore').write_text('*.o')
+pathlib.Path('later/hidden.o').touch()
+"""
+
+
+@pytest.mark.parametrize("first", ["A first try fails", "x"])
+async def test_what_only_the_tests_made_or_changed_is_not_committed(first: str, place: Path) -> None:
+    (place / "issues/01-answer.md").write_text(f"# Answer\n\n{first}\n")
+    async with opened(place, test_argv=[sys.executable, "-c", LEAVING + TESTS]) as house:
+        run = await begun(house)
+        await asked(house, run)
+        await house.command("flow", Approve())
+        done = await ended(house, run)
+        assert done.status == "completed", done.error
+        assert git(place, "diff", "--name-status", "main", done.result["branch"]) == "A\tanswer.txt"
+        assert git(place, "log", "--format=%s", f"main..{done.result['branch']}") == "Answer"
+        assert git(place, "show", f"{done.result['branch']}:answer.txt") == "42"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_what_interrupted_tests_left_behind_is_not_committed(number: int, place: Path) -> None:
+    """The house goes away when the tests have made their mess, in this round of them, and hold a lock of Git."""
+    (place / "issues/01-answer.md").write_text("# Answer\n\nA first try fails\n")
+    gate = place / "gate"
+    wait = f"""
+import time
+if pathlib.Path('answer.txt').read_text().strip() == '{40 + number}' and not pathlib.Path({str(gate)!r}).exists():
+    lock = subprocess.run(['git', 'rev-parse', '--git-path', 'index.lock'], capture_output=True, text=True).stdout
+    pathlib.Path(lock.strip()).touch()
+    print('locked', flush=True)
+    time.sleep(60)
+"""
+    config = {"test_argv": [sys.executable, "-c", LEAVING + wait + TESTS]}
+    async with opened(place, **config) as house:
+        run = await begun(house)
+        await asked(house, run)
+        async with house.events(Filter(run=run, types=("run.output",))) as events:
+            await house.command("flow", Approve())
+            with trio.fail_after(60):
+                while all("locked" not in str(frame.data) for frame in await events.receive()):
+                    pass
+    gate.touch()
+    async with opened(place, **config) as house:
+        done = await ended(house, run)
+        assert done.status == "completed", done.error
+        assert done.result["test_rounds"] == 2
+        assert git(place, "diff", "--name-status", "main", done.result["branch"]) == "A\tanswer.txt"
+        assert git(place, "log", "--format=%s", f"main..{done.result['branch']}") == "Answer"
+
+
+async def test_a_report_that_cannot_be_written_is_tried_again_after_the_commit(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worktree is gone by then: nothing is tested again."""
+    closed = issues.close
+
+    def no_space(*args: str) -> None:
+        monkeypatch.setattr(issues, "close", closed)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(issues, "close", no_space)
+    async with opened(place) as house:
+        run = await begun(house)
+        await asked(house, run)
+        await house.command("flow", Approve())
+        done = await ended(house, run)
+        assert done.status == "completed", done.error
+        assert done.attempts == 2
+        assert git(place, "log", "--format=%s", f"main..{done.result['branch']}") == "Find the answer"
+        assert await stats(house) == {"done": 1, "plans": 1, "test_runs": 1}
 
 
 @pytest.mark.parametrize(
