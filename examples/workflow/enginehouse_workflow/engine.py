@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import trio
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from actors import CannotStart, Config, Context, Engine, RunContext, RunFailed, RunInput
 from actors.children import ResourceLimits
 from actors.engines.programs import Environment, Word
+from actors.engines.programs import ended as how_it_ended
 from enginehouse_workflow import issues, words, worktree
 from enginehouse_workflow.issues import Issue
 from enginehouse_workflow.programs import Ended, git, ran
-from protocol.errors import EnginehouseError
+from protocol.errors import EnginehouseError, NotFound
 from protocol.requests import APPROVE, REJECT, Option, OptionKind, RequestKind
 from protocol.specs import OnInterrupt
 
@@ -30,7 +31,15 @@ PLAN_CHARS = 30_000
 """The most of a plan that people are shown; a longer one is refused, for nobody would read it."""
 
 SKIP = Option(id="skip", kind=OptionKind.SKIP, label="Skip this issue")
-Folder = Annotated[str, Field(pattern=r"^/[^\x00]*$", max_length=4096)]
+
+
+def absolute(path: str) -> str:
+    if not path.startswith("/") or "\0" in path:
+        raise ValueError(f"an absolute path is wanted, such as '/srv/repository', not {path!r}")
+    return path
+
+
+Folder = Annotated[str, Field(max_length=4096), AfterValidator(absolute)]
 
 
 class WorkflowConfig(Config):
@@ -64,6 +73,12 @@ class Workflow(Engine):
         for folder in (self.config.issues, self.config.repository):
             if not await trio.Path(folder).is_dir():
                 raise CannotStart(f"There is no folder {folder!r}.")
+        try:
+            await git(ctx, self.config.repository, "rev-parse", "--git-dir")
+        except RunFailed as failed:
+            raise CannotStart(
+                f"{self.config.repository!r} cannot be used as a Git repository: {failed.detail}"
+            ) from None
         await trio.Path(self.config.worktrees).mkdir(parents=True, exist_ok=True)
         if ctx.slice("stats") is None:
             ctx.update("stats", dict.fromkeys(("done", "skipped", "failed", "plans", "rejections", "test_runs"), 0))
@@ -86,8 +101,7 @@ class Workflow(Engine):
         summary = await self.ask_agent(ctx, words.work(issue, agreed, branch["folder"]), key="work")
         rounds = await self.test(ctx, issue, branch)
         commit = await self.commit(ctx, issue, branch)
-        told = f"Branch `{branch['name']}`, commit `{commit}`; the tests passed, in round {rounds}.\n\n{summary}"
-        await self.report(ctx, issue, "done", told)
+        await self.report(ctx, issue, "done", words.report(branch, commit, rounds, summary))
         return {
             "issue": issue.name, "outcome": "done", "branch": branch["name"], "commit": commit, "test_rounds": rounds,
             "summary": summary,
@@ -107,6 +121,12 @@ class Workflow(Engine):
             raise RunFailed("no-issue", f"There is no such issue: {error}.") from None
         if issue is None:
             raise RunFailed("no-issue", f"No issue in {self.config.issues} is open.")
+        if issue.status != "open" and not self.kept(ctx, "issue", run):
+            raise RunFailed(
+                "issue-closed",
+                f"{issue.name} is closed: a line of {Path(self.config.issues, issue.name)}.md says `status: "
+                f"{issue.status}`. To open it again, make that `status: open`.",
+            )
         if not self.kept(ctx, "issue", run):
             ctx.update("issue", {"run_id": run.id, "name": issue.name, "title": issue.title})
             await ctx.emit("workflow.picked", {"issue": issue.name, "title": issue.title})
@@ -152,14 +172,14 @@ class Workflow(Engine):
         name = f"{issue.name}-{run.id[-8:]}"
         branch: dict[str, Any] = {
             "run_id": run.id, "name": f"workflow/{name}", "folder": str(Path(self.config.worktrees, name)), "base": "",
-            "noted": [], "failures": [], "passed": False,
+            "noted": [], "failures": [], "passed": None,
         } | self.kept(ctx, "branch", run)  # fmt: skip
         if not branch["base"]:
             if await trio.Path(branch["folder"]).exists():  # made in an attempt that ended before it could say so
                 await git(ctx, self.config.repository, "worktree", "remove", "--force", branch["folder"])
             base = await git(ctx, self.config.repository, "rev-parse", "--verify", f"{self.config.base}^{{commit}}")
             await git(ctx, self.config.repository, "worktree", "add", "-B", branch["name"], branch["folder"], base)
-            await self.keep(ctx, branch, base=base)
+            self.keep(ctx, branch, base=base)
         return branch
 
     async def test(self, ctx: RunContext, issue: Issue, branch: dict[str, Any]) -> int:
@@ -168,25 +188,22 @@ class Workflow(Engine):
         the same, and asks for the same.
         """
         folder = branch["folder"]
-        if branch["passed"]:
+        if branch["passed"] is not None:
             return len(branch["noted"])
         for number in range(1, self.config.repairs + 2):
             if number > len(branch["noted"]):
-                await self.keep(ctx, branch, noted=[*branch["noted"], await worktree.note(ctx, folder)])
+                self.keep(ctx, branch, noted=[*branch["noted"], await worktree.note(ctx, folder)])
             elif number > len(branch["failures"]):  # tests that were interrupted
                 await worktree.take_back(ctx, folder, branch["name"], branch["noted"][-1])
             if number > len(branch["failures"]):
                 ended = await self.tested(ctx, issue, folder, number)
                 if ended.code == 0:
-                    await self.keep(ctx, branch, passed=True)
+                    self.keep(ctx, branch, passed=ended.last)
                     return number
                 if number > self.config.repairs:
-                    how = "did not end in time" if ended.code is None else f"ended with {ended.code}"
-                    raise RunFailed(
-                        "tests-failed", f"After {number - 1} repairs the tests {how}; the work is in {folder}."
-                    )
+                    raise RunFailed("tests-failed", words.failed(number - 1, self.how(ctx, ended), folder, ended.last))
                 await worktree.take_back(ctx, folder, branch["name"], branch["noted"][-1])
-                await self.keep(ctx, branch, failures=[*branch["failures"], ended.tail])
+                self.keep(ctx, branch, failures=[*branch["failures"], ended.tail])
             await self.ask_agent(ctx, words.mend(issue, folder, branch["failures"][number - 1]), key=f"mend-{number}")
         raise AssertionError("the last round returns or raises")
 
@@ -195,11 +212,16 @@ class Workflow(Engine):
         env = await ctx.environment(self.config.env)
         ended = await ran(
             ctx, self.config.test_argv, folder, env, timeout_s=self.config.test_timeout_s, limits=self.config.limits,
-            shown=True,
+            show=ctx.output,
         )  # fmt: skip
         self.count(ctx, "test_runs")
         await ctx.emit("workflow.tested", {"issue": issue.name, "round": number, "code": ended.code})
         return ended
+
+    def how(self, ctx: RunContext, ended: Ended) -> str:
+        if ended.code is None:
+            return f"did not end within {self.config.test_timeout_s:g} s"
+        return how_it_ended(ended.code, starved=ctx.starved)
 
     async def commit(self, ctx: RunContext, issue: Issue, branch: dict[str, Any]) -> str:
         """What the agent changed, as one commit on the branch; then the worktree is not needed any more."""
@@ -209,7 +231,7 @@ class Workflow(Engine):
             raise RunFailed("nothing-changed", f"The agent changed nothing in {folder}.")
         if await trio.Path(folder).exists():
             await git(ctx, repository, "worktree", "remove", "--force", folder)
-        await self.keep(ctx, branch, commit=commit)
+        self.keep(ctx, branch, commit=commit)
         return commit
 
     async def report(self, ctx: RunContext, issue: Issue, status: str, text: str) -> None:
@@ -222,6 +244,8 @@ class Workflow(Engine):
         """What the agent answers. Raises RunFailed when it does not."""
         try:
             done = await ctx.delegate(self.config.agent, text, key=key)
+        except NotFound:
+            raise RunFailed("agent-refused", words.no_agent(self.config.agent)) from None
         except EnginehouseError as error:
             raise RunFailed("agent-refused", f"The engine {self.config.agent} takes no run: {error.detail}") from None
         said = done.result.get("text") if isinstance(done.result, dict) else done.result
@@ -237,11 +261,10 @@ class Workflow(Engine):
         return dict(value) if value is not None and value["run_id"] == run.id else {}
 
     @staticmethod
-    async def keep(ctx: RunContext, branch: dict[str, Any], **reached: Any) -> None:
-        """What was reached on the branch, here and for the next attempt: durable before anything else is done."""
+    def keep(ctx: RunContext, branch: dict[str, Any], **reached: Any) -> None:
+        """What was reached on the branch, also for the next attempt: durable before a program or the agent begins."""
         branch |= reached
         ctx.update("branch", dict(branch))
-        await ctx.flush()
 
     @staticmethod
     def count(ctx: RunContext, what: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 import trio
 from enginehouse_workflow import Workflow, issues
 
-from protocol.commands import Approve, Cancel, Reject, Skip
+from protocol.commands import Approve, Cancel, Reject, Skip, Stop
 from protocol.specs import OnInterrupt, PauseMode
 from protocol.wire import RunInfo
 from supervisor import EmbeddedHouse, Filter, NewEngine, NewRun, SqliteStore, open_supervisor
@@ -294,6 +294,114 @@ async def test_it_can_be_paused_while_it_waits_for_a_person(mode: PauseMode, pla
         await house.resume("flow", wait_s=20)
         assert (await ended(house, run)).status == "completed"
         assert (await stats(house))["plans"] == 1
+
+
+async def test_stop_gives_the_issue_up_and_the_next_run_begins_anew(place: Path) -> None:
+    config = {"test_argv": [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]}
+    async with opened(place, **config) as house:
+        run = await begun(house)
+        await asked(house, run)
+        await house.command("flow", Stop(), wait_s=20)
+        assert (await ended(house, run)).status == "cancelled"
+        assert (await house.requests()).items == []
+        assert not (place / "worktrees").exists() or list((place / "worktrees").iterdir()) == []
+        await house.start("flow")
+        run = await begun(house)
+        await asked(house, run)
+        async with house.events(Filter(run=run, types=("run.output",))) as events:
+            await house.command("flow", Approve())
+            with trio.fail_after(60):
+                await events.receive()
+        await house.command("flow", Stop(), wait_s=20)
+        assert (await ended(house, run)).status == "cancelled"
+        (folder,) = (place / "worktrees").iterdir()
+        assert (folder / "answer.txt").read_text() == "42\n"
+        assert git(place, "branch", "--list", "workflow/*", "--format=%(refname:short)") == f"workflow/{folder.name}"
+        assert "status:" not in (place / "issues/01-answer.md").read_text()
+
+
+@pytest.mark.parametrize("status", ["done", "skipped", "Later"])
+async def test_a_closed_issue_is_refused_by_name_until_somebody_opens_it(status: str, place: Path) -> None:
+    issue = place / "issues/02-later.md"
+    issue.write_text(f"# Later\n\nstatus: {status}\n")
+    async with opened(place) as house:
+        refused = await ended(house, await begun(house, "02-later"))
+        assert refused.error == {
+            "slug": "issue-closed",
+            "detail": f"02-later is closed: a line of {issue} says `status: {status.lower()}`. To open it again, make "
+            "that `status: open`.",
+        }
+        issue.write_text("# Later\n\nstatus: open\n")
+        run = await begun(house, "02-later")
+        await asked(house, run)
+        await house.command("flow", Skip())
+        assert (await ended(house, run)).status == "completed"
+        assert issue.read_text().startswith("# Later\n\nstatus: skipped\n")
+
+
+@pytest.mark.parametrize(
+    "code, how",
+    [
+        ("print('it is 41'); sys.exit(2)", "ended with exit status 2"),
+        ("print('it is 41', flush=True); os.kill(os.getpid(), 9)", "ended with signal 9 (Killed)"),
+        ("print('it is 41', flush=True); time.sleep(60)", "did not end within 1 s"),
+    ],
+)
+async def test_tests_that_fail_say_how_and_show_the_end_of_their_output(code: str, how: str, place: Path) -> None:
+    argv = [sys.executable, "-c", f"import os, sys, time; {code}"]
+    async with opened(place, test_argv=argv, test_timeout_s=1.0, repairs=0) as house:
+        run = await begun(house)
+        await asked(house, run)
+        await house.command("flow", Approve())
+        error = (await ended(house, run)).error
+        (folder,) = (place / "worktrees").iterdir()
+        assert error == {
+            "slug": "tests-failed",
+            "detail": f"After 0 repairs the tests {how}; the work is in {folder}. The end of their output:\nit is 41",
+        }
+
+
+async def test_a_report_shows_the_end_of_what_the_tests_said(place: Path) -> None:
+    argv = [sys.executable, "-c", "for n in range(100): print('status: line', n)"]
+    async with opened(place, test_argv=argv) as house:
+        run = await begun(house)
+        await asked(house, run)
+        await house.command("flow", Approve())
+        assert (await ended(house, run)).status == "completed"
+        text = (place / "issues/01-answer.md").read_text()
+        assert "\n\nThe end of the tests' output:\n\n    status: line 80\n" in text
+        assert text.endswith("    status: line 99\n")
+
+
+async def test_a_folder_that_is_no_repository_fails_the_engine(place: Path) -> None:
+    (place / "plain").mkdir()
+    async with opened(place, repository=str(place / "plain")) as house:
+        async with house.events(Filter(engine="flow", types=("engine.failed",)), after="0") as events:
+            with trio.fail_after(60):
+                await events.receive()
+        flow = await house.get("flow")
+        assert flow.state == "failed"
+        assert flow.last_exit is not None
+        assert f"{str(place / 'plain')!r} cannot be used as a Git repository: git rev-parse failed" in str(
+            flow.last_exit["error"]
+        )
+
+
+async def test_an_agent_that_is_not_there_is_named_with_what_to_do(place: Path) -> None:
+    async with opened(place, agent="nobody") as house:
+        failed = await ended(house, await begun(house))
+        assert failed.error == {
+            "slug": "agent-refused",
+            "detail": "There is no engine 'nobody' in this pool, which the config names as `agent`: spawn it, or spawn "
+            "this one anew with another.",
+        }
+
+
+@pytest.mark.parametrize("path", ["worktrees", "./x", "~/x", ""])
+def test_a_relative_path_is_refused_in_a_sentence(path: str) -> None:
+    config = {"issues": "/i", "repository": "/r", "worktrees": path, "agent": "a", "test_argv": ["true"]}
+    with pytest.raises(ValueError, match=f"an absolute path is wanted, such as '/srv/repository', not {path!r}"):
+        Workflow.Config.model_validate(config)
 
 
 async def test_a_cancelled_run_leaves_no_question(place: Path) -> None:
