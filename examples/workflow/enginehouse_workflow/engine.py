@@ -7,6 +7,7 @@ goes on where it was: no plan is made twice, nobody is asked twice, and no branc
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -109,9 +110,12 @@ class Workflow(Engine):
 
     # -- the steps, in order -----------------------------------------------------------------------------------------
     async def pick(self, ctx: RunContext, run: RunInput) -> Issue:
-        """The issue that was named, or that this run picked before, or the next open one."""
+        """The issue that was named, or the next open one; in another attempt what this run picked, as it was then,
+        since what the agent and people were asked is found again by the same words.
+        """
         await ctx.pause_point()
-        name = run.input or self.kept(ctx, "issue", run).get("name")
+        picked = self.kept(ctx, "issue", run)
+        name = run.input or picked.get("name")
         try:
             if name is None:
                 issue = await trio.to_thread.run_sync(issues.next_open, self.config.issues)
@@ -121,15 +125,16 @@ class Workflow(Engine):
             raise RunFailed("no-issue", f"There is no such issue: {error}.") from None
         if issue is None:
             raise RunFailed("no-issue", f"No issue in {self.config.issues} is open.")
-        if issue.status != "open" and not self.kept(ctx, "issue", run):
+        if picked:
+            return replace(issue, title=picked["title"], text=picked["text"])
+        if issue.status != "open":
             raise RunFailed(
                 "issue-closed",
                 f"{issue.name} is closed: a line of {Path(self.config.issues, issue.name)}.md says `status: "
                 f"{issue.status}`. To open it again, make that `status: open`.",
             )
-        if not self.kept(ctx, "issue", run):
-            ctx.update("issue", {"run_id": run.id, "name": issue.name, "title": issue.title})
-            await ctx.emit("workflow.picked", {"issue": issue.name, "title": issue.title})
+        ctx.update("issue", {"run_id": run.id, "name": issue.name, "title": issue.title, "text": issue.text})
+        await ctx.emit("workflow.picked", {"issue": issue.name, "title": issue.title})
         return issue
 
     async def agree(self, ctx: RunContext, run: RunInput, issue: Issue) -> str | None:
@@ -172,7 +177,7 @@ class Workflow(Engine):
         name = f"{issue.name}-{run.id[-8:]}"
         branch: dict[str, Any] = {
             "run_id": run.id, "name": f"workflow/{name}", "folder": str(Path(self.config.worktrees, name)), "base": "",
-            "noted": [], "failures": [], "passed": None,
+            "noted": [], "failures": [], "passed": None, "commit": "",
         } | self.kept(ctx, "branch", run)  # fmt: skip
         if not branch["base"]:
             if await trio.Path(branch["folder"]).exists():  # made in an attempt that ended before it could say so
@@ -225,17 +230,20 @@ class Workflow(Engine):
 
     async def commit(self, ctx: RunContext, issue: Issue, branch: dict[str, Any]) -> str:
         """What the agent changed, as one commit on the branch; then the worktree is not needed any more."""
-        folder, repository, message = branch["folder"], self.config.repository, f"{issue.title}\n\nIssue: {issue.name}"
-        commit: str = await worktree.commit(ctx, repository, branch["name"], branch["noted"][-1], message)
-        if commit == branch["base"]:
-            raise RunFailed("nothing-changed", f"The agent changed nothing in {folder}.")
+        folder, repository = branch["folder"], self.config.repository
+        if not branch["commit"]:
+            message = f"{issue.title}\n\nIssue: {issue.name}"
+            commit = await worktree.commit(ctx, repository, branch["name"], branch["noted"][-1], message)
+            if commit == branch["base"]:
+                raise RunFailed("nothing-changed", f"The agent changed nothing in {folder}.")
+            self.keep(ctx, branch, commit=commit)
         if await trio.Path(folder).exists():
             await git(ctx, repository, "worktree", "remove", "--force", folder)
-        self.keep(ctx, branch, commit=commit)
-        return commit
+        return str(branch["commit"])
 
     async def report(self, ctx: RunContext, issue: Issue, status: str, text: str) -> None:
-        await trio.to_thread.run_sync(partial(issues.close, self.config.issues, issue.name, status, text))
+        if issue.status != status:  # else an attempt that ended before it could say so has written it
+            await trio.to_thread.run_sync(partial(issues.close, self.config.issues, issue.name, status, text))
         await ctx.emit("workflow.reported", {"issue": issue.name, "status": status})
         self.count(ctx, status)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import trio
 
@@ -79,8 +80,10 @@ async def ran(
 
 
 async def git(ctx: Context, folder: str, *args: str) -> str:
-    """What Git says, without the last line end. Raises RunFailed, with its words, when it fails."""
-    env = await ctx.environment(QUIET)
+    """What Git says, without the last line end. Raises RunFailed, with its words, when it fails; also in a folder that
+    is only part of a worktree, for what is done to one must not reach another that it lies in.
+    """
+    env = await ctx.environment({**QUIET, "GIT_CEILING_DIRECTORIES": str(Path(folder).parent)})
     ended = await ran(ctx, [*GIT, *args], folder, env, timeout_s=GIT_S)
     if ended.code != 0:
         raise RunFailed("git-failed", f"git {args[0]} failed in {folder}: {ended.tail.strip()[-500:]}")

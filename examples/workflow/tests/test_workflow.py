@@ -209,14 +209,31 @@ if pathlib.Path('answer.txt').read_text().strip() == '{40 + number}' and not pat
         assert git(place, "log", "--format=%s", f"main..{done.result['branch']}") == "Answer"
 
 
-async def test_a_report_that_cannot_be_written_is_tried_again_after_the_commit(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_worktree_that_is_none_any_more_never_means_the_repository_around_it(place: Path) -> None:
+    (place / "repository/precious").touch()
+    argv = [sys.executable, "-c", "import pathlib, sys; pathlib.Path('.git').unlink(); sys.exit(1)"]
+    async with opened(place, test_argv=argv, worktrees=str(place / "repository/worktrees")) as house:
+        run = await begun(house)
+        await asked(house, run)
+        await house.command("flow", Approve())
+        failed = await ended(house, run)
+        assert failed.error is not None
+        assert failed.error["slug"] == "git-failed"
+        assert git(place, "rev-parse", "--abbrev-ref", "HEAD") == "main"
+        assert (place / "repository/precious").exists()
+
+
+@pytest.mark.parametrize("written", [False, True])
+async def test_a_report_that_was_interrupted_is_made_once_and_of_the_same_commit(
+    written: bool, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worktree is gone by then: nothing is tested again."""
-    closed = issues.close
+    close = issues.close
 
     def no_space(*args: str) -> None:
-        monkeypatch.setattr(issues, "close", closed)
+        monkeypatch.setattr(issues, "close", close)
+        if written:
+            close(*args)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(issues, "close", no_space)
@@ -228,6 +245,9 @@ async def test_a_report_that_cannot_be_written_is_tried_again_after_the_commit(
         assert done.status == "completed", done.error
         assert done.attempts == 2
         assert git(place, "log", "--format=%s", f"main..{done.result['branch']}") == "Find the answer"
+        text = (place / "issues/01-answer.md").read_text()
+        assert text.count("## Report") == 1
+        assert f"commit `{done.result['commit']}`" in text
         assert await stats(house) == {"done": 1, "plans": 1, "test_runs": 1}
 
 
@@ -272,10 +292,13 @@ async def test_it_goes_on_in_the_next_house_without_asking_twice(place: Path) ->
         ) as events:
             await events.receive()
     gate.touch()
+    with (place / "issues/01-answer.md").open("a") as file:
+        file.write("\nA remark that somebody adds meanwhile.\n")
     async with opened(place, **config) as house:
         done = await ended(house, run)
         assert done.status == "completed", done.error
         assert done.attempts == 2
+        assert "meanwhile" in (place / "issues/01-answer.md").read_text()
         assert await stats(house) == {"done": 1, "plans": 1, "test_runs": 1}
         rows = await house.event_page(Filter(run=run, types=("request.opened",)), after="0", limit=100)
         assert len(rows.items) == 1
@@ -373,16 +396,17 @@ async def test_a_report_shows_the_end_of_what_the_tests_said(place: Path) -> Non
         assert text.endswith("    status: line 99\n")
 
 
-async def test_a_folder_that_is_no_repository_fails_the_engine(place: Path) -> None:
-    (place / "plain").mkdir()
-    async with opened(place, repository=str(place / "plain")) as house:
+@pytest.mark.parametrize("folder", ["plain", "repository/within"])
+async def test_a_folder_that_is_no_repository_fails_the_engine(folder: str, place: Path) -> None:
+    (place / folder).mkdir()
+    async with opened(place, repository=str(place / folder)) as house:
         async with house.events(Filter(engine="flow", types=("engine.failed",)), after="0") as events:
             with trio.fail_after(60):
                 await events.receive()
         flow = await house.get("flow")
         assert flow.state == "failed"
         assert flow.last_exit is not None
-        assert f"{str(place / 'plain')!r} cannot be used as a Git repository: git rev-parse failed" in str(
+        assert f"{str(place / folder)!r} cannot be used as a Git repository: git rev-parse failed" in str(
             flow.last_exit["error"]
         )
 
