@@ -98,7 +98,7 @@ async def test_an_issue_becomes_a_tested_branch(
             assert closed.startswith("# Know the answer\n\nstatus: done\n")
             assert f"## Report\n\nBranch `{branch['name']}`, commit `{branch['commit']}`" in closed
             issue, plan, stats = [await stage.slice(name, "flow") for name in ("issue", "plan", "stats")]
-            assert issue == {"run_id": run, "name": "01-answer", "title": "Know the answer"}
+            assert issue == {"run_id": run, "name": "01-answer", "title": "Know the answer", "text": ISSUE}
             assert (plan["revision"], plan["status"], plan["feedback"]) == (2, "approved", ["Do not guess."])
             assert "41 != 42" in branch["failures"][0]
             counted = {"done": 1, "skipped": 0, "failed": 0, "plans": 2, "rejections": 1, "test_runs": 2}

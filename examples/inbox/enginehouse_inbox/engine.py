@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import trio
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from actors import CannotStart, Config, Context, Engine, RunContext, RunFailed, RunInput
 from protocol.specs import OnInterrupt
 
 
+def absolute(path: str) -> str:
+    """Checked by a function, since its sentence is what whoever spawns one reads; a pattern would show itself."""
+    if not path.startswith("/") or "\0" in path:
+        raise ValueError(f"an absolute path is wanted, such as '/srv/letters', not {path!r}")
+    return path
+
+
 class InboxConfig(Config):
     """What a spawn may say."""
 
-    folder: Annotated[str, Field(pattern=r"^/[^\x00]*$")]
+    folder: Annotated[str, AfterValidator(absolute)]
     every_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
 
 

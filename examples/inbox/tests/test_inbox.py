@@ -55,3 +55,9 @@ async def test_a_folder_that_is_not_there_fails_the_engine(tmp_path: Path) -> No
 def test_a_config_that_cannot_be_meant_is_refused(config: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         Inbox.Config.model_validate(config)
+
+
+@pytest.mark.parametrize("folder", ["letters", "./letters", "~/letters", "", "/a\0b"])
+def test_a_relative_folder_is_refused_in_a_sentence(folder: str) -> None:
+    with pytest.raises(ValueError, match="an absolute path is wanted, such as '/srv/letters', not "):
+        Inbox.Config.model_validate({"folder": folder})

@@ -7,20 +7,22 @@ goes on where it was: no plan is made twice, nobody is asked twice, and no branc
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import trio
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from actors import CannotStart, Config, Context, Engine, RunContext, RunFailed, RunInput
 from actors.children import ResourceLimits
 from actors.engines.programs import Environment, Word
-from enginehouse_workflow import issues, words
+from actors.engines.programs import ended as how_it_ended
+from enginehouse_workflow import issues, words, worktree
 from enginehouse_workflow.issues import Issue
 from enginehouse_workflow.programs import Ended, git, ran
-from protocol.errors import EnginehouseError
+from protocol.errors import EnginehouseError, NotFound
 from protocol.requests import APPROVE, REJECT, Option, OptionKind, RequestKind
 from protocol.specs import OnInterrupt
 
@@ -30,7 +32,15 @@ PLAN_CHARS = 30_000
 """The most of a plan that people are shown; a longer one is refused, for nobody would read it."""
 
 SKIP = Option(id="skip", kind=OptionKind.SKIP, label="Skip this issue")
-Folder = Annotated[str, Field(pattern=r"^/[^\x00]*$", max_length=4096)]
+
+
+def absolute(path: str) -> str:
+    if not path.startswith("/") or "\0" in path:
+        raise ValueError(f"an absolute path is wanted, such as '/srv/repository', not {path!r}")
+    return path
+
+
+Folder = Annotated[str, Field(max_length=4096), AfterValidator(absolute)]
 
 
 class WorkflowConfig(Config):
@@ -64,6 +74,12 @@ class Workflow(Engine):
         for folder in (self.config.issues, self.config.repository):
             if not await trio.Path(folder).is_dir():
                 raise CannotStart(f"There is no folder {folder!r}.")
+        try:
+            await git(ctx, self.config.repository, "rev-parse", "--git-dir")
+        except RunFailed as failed:
+            raise CannotStart(
+                f"{self.config.repository!r} cannot be used as a Git repository: {failed.detail}"
+            ) from None
         await trio.Path(self.config.worktrees).mkdir(parents=True, exist_ok=True)
         if ctx.slice("stats") is None:
             ctx.update("stats", dict.fromkeys(("done", "skipped", "failed", "plans", "rejections", "test_runs"), 0))
@@ -86,8 +102,7 @@ class Workflow(Engine):
         summary = await self.ask_agent(ctx, words.work(issue, agreed, branch["folder"]), key="work")
         rounds = await self.test(ctx, issue, branch)
         commit = await self.commit(ctx, issue, branch)
-        told = f"Branch `{branch['name']}`, commit `{commit}`; the tests passed, in round {rounds}.\n\n{summary}"
-        await self.report(ctx, issue, "done", told)
+        await self.report(ctx, issue, "done", words.report(branch, commit, rounds, summary))
         return {
             "issue": issue.name, "outcome": "done", "branch": branch["name"], "commit": commit, "test_rounds": rounds,
             "summary": summary,
@@ -95,9 +110,12 @@ class Workflow(Engine):
 
     # -- the steps, in order -----------------------------------------------------------------------------------------
     async def pick(self, ctx: RunContext, run: RunInput) -> Issue:
-        """The issue that was named, or that this run picked before, or the next open one."""
+        """The issue that was named, or the next open one; in another attempt what this run picked, as it was then,
+        since what the agent and people were asked is found again by the same words.
+        """
         await ctx.pause_point()
-        name = run.input or self.kept(ctx, "issue", run).get("name")
+        picked = self.kept(ctx, "issue", run)
+        name = run.input or picked.get("name")
         try:
             if name is None:
                 issue = await trio.to_thread.run_sync(issues.next_open, self.config.issues)
@@ -107,9 +125,16 @@ class Workflow(Engine):
             raise RunFailed("no-issue", f"There is no such issue: {error}.") from None
         if issue is None:
             raise RunFailed("no-issue", f"No issue in {self.config.issues} is open.")
-        if not self.kept(ctx, "issue", run):
-            ctx.update("issue", {"run_id": run.id, "name": issue.name, "title": issue.title})
-            await ctx.emit("workflow.picked", {"issue": issue.name, "title": issue.title})
+        if picked:
+            return replace(issue, title=picked["title"], text=picked["text"])
+        if issue.status != "open":
+            raise RunFailed(
+                "issue-closed",
+                f"{issue.name} is closed: a line of {Path(self.config.issues, issue.name)}.md says `status: "
+                f"{issue.status}`. To open it again, make that `status: open`.",
+            )
+        ctx.update("issue", {"run_id": run.id, "name": issue.name, "title": issue.title, "text": issue.text})
+        await ctx.emit("workflow.picked", {"issue": issue.name, "title": issue.title})
         return issue
 
     async def agree(self, ctx: RunContext, run: RunInput, issue: Issue) -> str | None:
@@ -150,38 +175,41 @@ class Workflow(Engine):
     async def branch(self, ctx: RunContext, run: RunInput, issue: Issue) -> dict[str, Any]:
         """A branch and a worktree of this run's own."""
         name = f"{issue.name}-{run.id[-8:]}"
-        branch = self.kept(ctx, "branch", run) or {
+        branch: dict[str, Any] = {
             "run_id": run.id, "name": f"workflow/{name}", "folder": str(Path(self.config.worktrees, name)), "base": "",
-            "failures": [],
-        }  # fmt: skip
+            "noted": [], "failures": [], "passed": None, "commit": "",
+        } | self.kept(ctx, "branch", run)  # fmt: skip
         if not branch["base"]:
             if await trio.Path(branch["folder"]).exists():  # made in an attempt that ended before it could say so
                 await git(ctx, self.config.repository, "worktree", "remove", "--force", branch["folder"])
             base = await git(ctx, self.config.repository, "rev-parse", "--verify", f"{self.config.base}^{{commit}}")
             await git(ctx, self.config.repository, "worktree", "add", "-B", branch["name"], branch["folder"], base)
-            branch = branch | {"base": base}
-            ctx.update("branch", branch)
+            self.keep(ctx, branch, base=base)
         return branch
 
     async def test(self, ctx: RunContext, issue: Issue, branch: dict[str, Any]) -> int:
-        """Until they pass: the number of the round in which they did. What they said is kept before it is mended, so
-        that another attempt asks for the same.
+        """Until they pass: the number of the round in which they did. What the agent left is noted before each round,
+        and what the tests said is kept, and what they made taken back, before it is mended: so another attempt tests
+        the same, and asks for the same.
         """
-        folder, failures = branch["folder"], list(branch["failures"])
+        folder = branch["folder"]
+        if branch["passed"] is not None:
+            return len(branch["noted"])
         for number in range(1, self.config.repairs + 2):
-            if number > len(failures):
+            if number > len(branch["noted"]):
+                self.keep(ctx, branch, noted=[*branch["noted"], await worktree.note(ctx, folder)])
+            elif number > len(branch["failures"]):  # tests that were interrupted
+                await worktree.take_back(ctx, folder, branch["name"], branch["noted"][-1])
+            if number > len(branch["failures"]):
                 ended = await self.tested(ctx, issue, folder, number)
                 if ended.code == 0:
+                    self.keep(ctx, branch, passed=ended.last)
                     return number
                 if number > self.config.repairs:
-                    how = "did not end in time" if ended.code is None else f"ended with {ended.code}"
-                    raise RunFailed(
-                        "tests-failed", f"After {number - 1} repairs the tests {how}; the work is in {folder}."
-                    )
-                failures.append(ended.tail)
-                branch["failures"] = failures
-                ctx.update("branch", branch)
-            await self.ask_agent(ctx, words.mend(issue, folder, failures[number - 1]), key=f"mend-{number}")
+                    raise RunFailed("tests-failed", words.failed(number - 1, self.how(ctx, ended), folder, ended.last))
+                await worktree.take_back(ctx, folder, branch["name"], branch["noted"][-1])
+                self.keep(ctx, branch, failures=[*branch["failures"], ended.tail])
+            await self.ask_agent(ctx, words.mend(issue, folder, branch["failures"][number - 1]), key=f"mend-{number}")
         raise AssertionError("the last round returns or raises")
 
     async def tested(self, ctx: RunContext, issue: Issue, folder: str, number: int) -> Ended:
@@ -189,28 +217,33 @@ class Workflow(Engine):
         env = await ctx.environment(self.config.env)
         ended = await ran(
             ctx, self.config.test_argv, folder, env, timeout_s=self.config.test_timeout_s, limits=self.config.limits,
-            shown=True,
+            show=ctx.output,
         )  # fmt: skip
         self.count(ctx, "test_runs")
         await ctx.emit("workflow.tested", {"issue": issue.name, "round": number, "code": ended.code})
         return ended
 
+    def how(self, ctx: RunContext, ended: Ended) -> str:
+        if ended.code is None:
+            return f"did not end within {self.config.test_timeout_s:g} s"
+        return how_it_ended(ended.code, starved=ctx.starved)
+
     async def commit(self, ctx: RunContext, issue: Issue, branch: dict[str, Any]) -> str:
-        """What was changed, as one commit on the branch; then the worktree is not needed any more."""
-        folder = branch["folder"]
-        if await trio.Path(folder).exists():
-            await git(ctx, folder, "add", "--all")
-            if await git(ctx, folder, "status", "--porcelain"):
-                await git(ctx, folder, "commit", "--quiet", "--message", f"{issue.title}\n\nIssue: {issue.name}")
-            if await git(ctx, folder, "rev-parse", "HEAD") == branch["base"]:
+        """What the agent changed, as one commit on the branch; then the worktree is not needed any more."""
+        folder, repository = branch["folder"], self.config.repository
+        if not branch["commit"]:
+            message = f"{issue.title}\n\nIssue: {issue.name}"
+            commit = await worktree.commit(ctx, repository, branch["name"], branch["noted"][-1], message)
+            if commit == branch["base"]:
                 raise RunFailed("nothing-changed", f"The agent changed nothing in {folder}.")
-            await git(ctx, self.config.repository, "worktree", "remove", "--force", folder)
-        commit: str = await git(ctx, self.config.repository, "rev-parse", branch["name"])
-        ctx.update("branch", branch | {"commit": commit})
-        return commit
+            self.keep(ctx, branch, commit=commit)
+        if await trio.Path(folder).exists():
+            await git(ctx, repository, "worktree", "remove", "--force", folder)
+        return str(branch["commit"])
 
     async def report(self, ctx: RunContext, issue: Issue, status: str, text: str) -> None:
-        await trio.to_thread.run_sync(partial(issues.close, self.config.issues, issue.name, status, text))
+        if issue.status != status:  # else an attempt that ended before it could say so has written it
+            await trio.to_thread.run_sync(partial(issues.close, self.config.issues, issue.name, status, text))
         await ctx.emit("workflow.reported", {"issue": issue.name, "status": status})
         self.count(ctx, status)
 
@@ -219,6 +252,8 @@ class Workflow(Engine):
         """What the agent answers. Raises RunFailed when it does not."""
         try:
             done = await ctx.delegate(self.config.agent, text, key=key)
+        except NotFound:
+            raise RunFailed("agent-refused", words.no_agent(self.config.agent)) from None
         except EnginehouseError as error:
             raise RunFailed("agent-refused", f"The engine {self.config.agent} takes no run: {error.detail}") from None
         said = done.result.get("text") if isinstance(done.result, dict) else done.result
@@ -232,6 +267,12 @@ class Workflow(Engine):
         """What an earlier attempt of this run left; else nothing."""
         value = ctx.slice(slice)
         return dict(value) if value is not None and value["run_id"] == run.id else {}
+
+    @staticmethod
+    def keep(ctx: RunContext, branch: dict[str, Any], **reached: Any) -> None:
+        """What was reached on the branch, also for the next attempt: durable before a program or the agent begins."""
+        branch |= reached
+        ctx.update("branch", dict(branch))
 
     @staticmethod
     def count(ctx: RunContext, what: str) -> None:

@@ -5,18 +5,20 @@ ends with the incarnation.
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import trio
 
-from actors import RunContext, RunFailed
+from actors import Context, RunFailed
 from actors.children import ResourceLimits
 from actors.processes import SpawnFailed
 
 __all__ = ["Ended", "git", "ran"]
 
 TAIL_BYTES = 8 * 1024
+LAST_LINES, LAST_CHARS = 20, 2000
 GIT_S = 120.0
 # No hook of the repository runs: an agent may have written it. Nobody is asked for a password.
 GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "user.name=enginehouse", "-c", "user.email=enginehouse@localhost")
@@ -30,18 +32,24 @@ class Ended:
     code: int | None
     tail: str
 
+    @property
+    def last(self) -> str:
+        """Of the tail what people are shown: the last lines, with nothing in them that a terminal would obey."""
+        text = "".join(char for char in self.tail if char.isprintable() or char in "\n\t")
+        return "\n".join(text.strip().splitlines()[-LAST_LINES:])[-LAST_CHARS:]
+
 
 async def ran(
-    ctx: RunContext,
+    ctx: Context,
     argv: Sequence[str],
     folder: str,
     env: Mapping[str, str],
     *,
     timeout_s: float,
     limits: ResourceLimits | None = None,
-    shown: bool = False,
+    show: Callable[[bytes], Awaitable[None]] | None = None,
 ) -> Ended:
-    """Run a program to its end. `shown`: its output is the run's too. Raises RunFailed when it cannot be started.
+    """Run a program to its end. `show` takes its output as it comes. Raises RunFailed when it cannot be started.
     Cancelled: it is killed, with its process group.
     """
     try:
@@ -60,8 +68,8 @@ async def ran(
                     break
                 told = masking.feed(bytes(data))
                 tail = (tail + told)[-TAIL_BYTES:]
-                if shown:
-                    await ctx.output(told)
+                if show is not None:
+                    await show(told)
             tail = (tail + masking.rest())[-TAIL_BYTES:]
             await process.wait()
         return Ended(None if time.cancelled_caught else process.returncode, tail.decode("utf-8", "replace"))
@@ -71,9 +79,11 @@ async def ran(
             await process.aclose()
 
 
-async def git(ctx: RunContext, folder: str, *args: str) -> str:
-    """What Git says, without the last line end. Raises RunFailed, with its words, when it fails."""
-    env = await ctx.environment(QUIET)
+async def git(ctx: Context, folder: str, *args: str) -> str:
+    """What Git says, without the last line end. Raises RunFailed, with its words, when it fails; also in a folder that
+    is only part of a worktree, for what is done to one must not reach another that it lies in.
+    """
+    env = await ctx.environment({**QUIET, "GIT_CEILING_DIRECTORIES": str(Path(folder).parent)})
     ended = await ran(ctx, [*GIT, *args], folder, env, timeout_s=GIT_S)
     if ended.code != 0:
         raise RunFailed("git-failed", f"git {args[0]} failed in {folder}: {ended.tail.strip()[-500:]}")
