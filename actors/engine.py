@@ -58,6 +58,12 @@ class CannotStart(Exception):
     """Raised in `on_start`: no retry can mend this (missing program, wrong directory). The engine is failed at once."""
 
 
+class CannotAdopt(CannotStart):
+    """Raised in `on_start` by an engine that cannot get at the process tree which the last house left: the same, and
+    the tree stays, for the next start. Who stops or disposes of the engine ends it.
+    """
+
+
 class Finished(Exception):
     """Raised in any callback: the engine's work is over, and well. Its policy says what follows."""
 

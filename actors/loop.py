@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from actors.context import RunContext
-from actors.engine import CannotStart, Engine, Finished, RunFailed, RunInput
+from actors.engine import CannotAdopt, CannotStart, Engine, Finished, RunFailed, RunInput
 from actors.envelope import Envelope
 from actors.incarnation import Cut, Incarnation, InHand
 from actors.output import Output, in_place, in_thread
@@ -66,13 +66,15 @@ async def live(cell: Cell) -> None:
 
 async def incarnate(cell: Cell, actor: Incarnation) -> Exit:
     """From boot to exit. Whatever goes wrong in here is in the answer."""
-    cause, error = Cause.ENDED, None
+    cause, error, spared = Cause.ENDED, None, False
     try:
         with actor.scope:
             await _inhabit(cell, actor)
     except Exception as raised:  # noqa: BLE001 - whatever an engine raises is its one recorded exit
-        cause, error = _cause(raised, cell.state is State.STARTING)
-    leaks = await _end_processes(cell, actor)
+        booting = cell.state is State.STARTING
+        cause, error = _cause(raised, booting)
+        spared = booting and all(isinstance(leaf, CannotAdopt) for leaf in _leaves(raised))
+    leaks = await _end_processes(cell, actor, spared=spared)
     now = cell.host.now()
     if cell.ending:
         cleanup = error if cause is Cause.CRASHED else None
@@ -277,11 +279,13 @@ def _failure(failed: RunFailed) -> dict[str, Any]:
     return data
 
 
-async def _end_processes(cell: Cell, actor: Incarnation) -> list[dict[str, Any]]:
-    """TERM, then KILL, until the tree is proven empty; what could not be ended is named."""
+async def _end_processes(cell: Cell, actor: Incarnation, *, spared: bool) -> list[dict[str, Any]]:
+    """TERM, then KILL, until the tree is proven empty; what could not be ended is named. `spared`: unless somebody has
+    asked the engine to end, the tree stays for its next start.
+    """
     if not actor.has_processes:
         return []
-    if actor.leaves_processes:
+    if actor.leaves_processes or (spared and not cell.ending):
         await actor.tree.leave()
         return []
     term_s = min(actor.left_s, TREE_TERM_S) if not actor.bounded else min(actor.left_s, cell.spec.grace_s)

@@ -22,7 +22,7 @@ from typing import Any
 import trio
 
 from actors.context import Context
-from actors.engine import RunFailed
+from actors.engine import CannotAdopt, RunFailed
 from actors.engines.job import Job
 from actors.engines.marks import HIDDEN, Marks
 from actors.engines.programs import Bounds
@@ -37,6 +37,7 @@ from actors.engines.tmux.server import (
     Gone,
     attach_command,
     described,
+    found,
     gone,
     is_well,
     outside,
@@ -106,6 +107,7 @@ class TmuxSession:
     async def open(
         cls,
         ctx: Context,
+        program: str,
         shell: str,
         *,
         env: Mapping[str, str],
@@ -129,24 +131,31 @@ class TmuxSession:
         said = ""
         if after is not None:
             with contextlib.suppress(RunFailed):
-                said = await said_by(ctx, respawned(folder, after._kept.pane, pane), outside(bounds), None)  # noqa: SLF001 - ours
+                said = await said_by(ctx, respawned(program, folder, after._kept.pane, pane), outside(bounds), None)  # noqa: SLF001 - ours
         if not said:
-            argv = started(folder, pane, size=size, term=term, shell=shell, title=ctx.engine_id)
+            argv = started(program, folder, pane, size=size, term=term, shell=shell, title=ctx.engine_id)
             said = await said_by(ctx, argv, {**outside(bounds), "sandbox": sandbox}, env)
         if after is not None:
             with trio.move_on_after(ANSWER_S):
                 await after._left.wait()  # noqa: SLF001 - ours
         server, name, holder = said.split()
-        kept = Kept(token, int(server), name, int(holder))
+        kept = Kept(token, int(server), name, int(holder), program)
         kept.save(folder)
         _bind(ctx, kept, bounds)
         return cls(ctx, shell, bounds, kept)
 
     @classmethod
     async def adopt(cls, ctx: Context, shell: str, *, bounds: Bounds) -> TmuxSession | None:
-        """The session that the last house left; None when there is none. `stray` says what is in hand there."""
-        kept = Kept.load(ctx.home) if await ctx.adopt() else None
-        if kept is None or not await is_well(ctx, kept, bounds):
+        """The session in the process tree that was taken over; None when there is none, and the tree is ended. `stray`
+        says what is in hand there. Raises SpawnFailed, and CannotAdopt where there is no tmux to reach it with.
+        """
+        kept = Kept.load(ctx.home)
+        if kept is not None:
+            program = found(kept.program)
+            if program is None:
+                raise CannotAdopt("There is no program tmux in PATH; its session lives on: mend PATH and start it.")
+            kept = replace(kept, program=program)
+        if kept is None or not await is_well(ctx, kept.program, kept, bounds):
             await ctx.discard()
             return None
         _bind(ctx, kept, bounds)
@@ -164,6 +173,11 @@ class TmuxSession:
     @property
     def prepare(self) -> str:
         return self._orders.prepare
+
+    @property
+    def program(self) -> str:
+        """The tmux that it is reached with."""
+        return self._kept.program
 
     @property
     def usable(self) -> bool:
@@ -290,7 +304,7 @@ class TmuxSession:
         """Through one control client after another: anybody who is attached can detach ours."""
         turned_away, last = 0, ""
         while turned_away < ATTACHES:
-            client = self._client = await Client.attach(ctx, self._folder, self._bounds)
+            client = self._client = await Client.attach(ctx, self._kept.program, self._bounds)
             turned_away += 1
             async with contextlib.aclosing(client.events(ctx)) as events:
                 async for event in events:
