@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
+import trio
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.children import ChildPolicy
@@ -123,8 +124,8 @@ class Shell(Engine):
         in_time = await self._console.settled(job, wanted.timeout_s)
         if job.error is not None:
             raise job.error
-        if job.status is None:  # hung up by `on_stop`: in a stopping engine this ends the run as what it is
-            await ctx.pause_point()
+        if job.status is None:  # hung up by `on_stop`, or gone with its server: the end of the incarnation ends the run
+            await (ctx.pause_point() if ctx.stopping else trio.sleep_forever())
         result = {
             "exit_code": job.status,
             "output": job.text,

@@ -280,7 +280,10 @@ class TmuxSession:
 
     # -- the server --------------------------------------------------------------------------------------------------
     async def attend(self, ctx: Context) -> None:
-        """Listen, type, and see to it that the server is well, until the pane is gone. Raises ServerGone."""
+        """Listen, type, and see to it that the server is well, until the pane is gone. Raises ServerGone; then the
+        command in hand has no status, for its end was not its own.
+        """
+        lost = False
         try:
             async with trio.open_nursery(strict_exception_groups=True) as nursery:
                 for task in (self._listen, self._type_orders, self._check, self._watch_server):
@@ -291,9 +294,12 @@ class TmuxSession:
                 if linux.read(self._kept.server) is None:  # it is the server's end, then, that is to be told
                     await trio.sleep_forever()
                 nursery.cancel_scope.cancel()
+        except* ServerGone:
+            lost = True
+            raise
         finally:
             self._ended = True
-            if not self._closed and not ctx.leaving:
+            if not self._closed and not ctx.leaving and not lost:
                 self._finish(HUNG_UP)
             self.close()
             if self._client is not None:
