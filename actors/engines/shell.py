@@ -125,7 +125,9 @@ class Shell(Engine):
         if job.error is not None:
             raise job.error
         if job.status is None:  # hung up by `on_stop`, or gone with its server: the end of the incarnation ends the run
-            await (ctx.pause_point() if ctx.stopping else trio.sleep_forever())
+            if not ctx.stopping:
+                await trio.sleep_forever()
+            await ctx.pause_point()
         result = {
             "exit_code": job.status,
             "output": job.text,
