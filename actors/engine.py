@@ -54,6 +54,10 @@ class RequestExpired(RunFailed):
         super().__init__("request-expired", detail)
 
 
+ANEW = "A retry gives the same input anew, and may repeat what was done."
+"""What every error of a run that was interrupted ends with."""
+
+
 class CannotStart(Exception):
     """Raised in `on_start`: no retry can mend this (missing program, wrong directory). The engine is failed at once."""
 
@@ -104,6 +108,9 @@ class Engine:
     on_interrupt: ClassVar[OnInterrupt] = OnInterrupt.FAIL
     checkpoints: ClassVar[bool] = False
     """Whether a run can go on from a checkpoint (`on_interrupt: resume`)."""
+
+    interrupted: ClassVar[str] = ""
+    """What becomes of what a run was doing when it is interrupted for good, as a sentence for people."""
 
     refuses: ClassVar[bool] = False
     """Whether `refuse` has anything to say."""

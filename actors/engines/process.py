@@ -123,6 +123,7 @@ class ProcessEngine(Engine):
     pause_modes = (PauseMode.FREEZE, PauseMode.SOFT, PauseMode.INTERRUPT)
     pause_mode = PauseMode.FREEZE
     on_interrupt = OnInterrupt.FAIL
+    interrupted = "Its program was ended."
     checkpoints = True
     refuses = True
     config: ProcessConfig

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from actors.children import ChildPolicy
 from actors.context import Context, RunContext
-from actors.engine import CannotAdopt, CannotStart, Engine, RunFailed, RunInput
+from actors.engine import ANEW, CannotAdopt, CannotStart, Engine, RunFailed, RunInput
 from actors.engines.console import Console
 from actors.engines.job import Job
 from actors.engines.programs import ProgramConfig, Text, Word, cannot_start, exceeded, refuse
@@ -76,6 +76,7 @@ class Shell(Engine):
     pause_modes = (PauseMode.FREEZE, PauseMode.SOFT, PauseMode.INTERRUPT)
     pause_mode = PauseMode.FREEZE
     on_interrupt = OnInterrupt.FAIL
+    interrupted = "Its command was ended, or is before anything else runs in its session."
     refuses = True
     config: ShellConfig
 
@@ -170,7 +171,8 @@ class Shell(Engine):
                 await stray.job.join(ctx.output)
                 return stray.job
         elif run.resumed:
-            raise RunFailed("interrupted", "The session in which its command ran is gone.")
+            gone = "It was interrupted, and the session in which its command ran is gone: what came of it is not known."
+            raise RunFailed("interrupted", f"{gone} {ANEW}")
         if isinstance(session, TmuxSession) and session.stray is not None:
             await self._end_stray(ctx, session)
         try:

@@ -138,7 +138,12 @@ async def test_a_command_of_a_failed_run_does_not_go_on(tmp_path: Path, state: P
         await daemon.kill()
         await daemon.start()
         async with daemon.client() as house:
-            assert (await over(house, run)).error["slug"] == "interrupted"
+            error = (await over(house, run)).error
+            assert error["slug"] == "interrupted"
+            assert error["detail"] == (
+                "It was interrupted: the house died. Its command was ended, or is before anything else runs in its "
+                "session. A retry gives the same input anew, and may repeat what was done."
+            )
             await until(house, "running")
             assert await said(house, "echo $X; rm beat; sleep 0.3; ls beat 2>/dev/null; true") == "kept\n"
             await house.dispose("sh", force=True)

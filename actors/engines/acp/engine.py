@@ -15,7 +15,7 @@ import trio
 
 from actors.children import ChildPolicy, Place
 from actors.context import Context, RunContext
-from actors.engine import CannotStart, Engine, RunFailed, RunInput
+from actors.engine import ANEW, CannotStart, Engine, RunFailed, RunInput
 from actors.engines.acp.asking import Asking
 from actors.engines.acp.calls import text_of
 from actors.engines.acp.client import Client
@@ -85,6 +85,7 @@ class Acp(Engine):
     pause_mode = PauseMode.SOFT
     freezes = True
     on_interrupt = OnInterrupt.RESUME
+    interrupted = "Its agent was ended; the slices `conversation` and `tools` tell what it did."
     checkpoints = True
     refuses = True
     config: AcpConfig
@@ -281,7 +282,8 @@ class Acp(Engine):
     def _prompt(self, run: RunInput) -> list[dict[str, Any]]:
         """The content blocks to send. Raises RunFailed for what cannot be sent, or cannot go on."""
         if run.resumed and run.id == self._lost:
-            raise RunFailed("session-lost", "It was interrupted, and the agent's session could not be found again.")
+            lost = f"It was interrupted, and the agent's session could not be found again: {self._session.lost}."
+            raise RunFailed("session-lost", f"{lost} {self._story.told(run.id)} {ANEW}")
         if run.resumed and run.id == self._facts.prompted:
             return [{"type": "text", "text": GO_ON}]
         blocks = [{"type": "text", "text": run.input}] if isinstance(run.input, str) else run.input
