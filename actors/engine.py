@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from actors.told import Told
 from protocol.errors import NotFound
 from protocol.specs import OnInterrupt, PauseMode
 
@@ -58,7 +59,7 @@ ANEW = "A retry gives the same input anew, and may repeat what was done."
 """What every error of a run that was interrupted ends with."""
 
 
-class CannotStart(Exception):
+class CannotStart(Told):
     """Raised in `on_start`: no retry can mend this (missing program, wrong directory). The engine is failed at once."""
 
 

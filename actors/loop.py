@@ -20,6 +20,7 @@ from actors.engine import CannotAdopt, CannotStart, Engine, Finished, RunFailed,
 from actors.envelope import Envelope
 from actors.incarnation import Cut, Incarnation, InHand
 from actors.output import Output, in_place, in_thread
+from actors.told import Told
 from protocol.decide import Cause, Exit
 from protocol.edge import as_json
 from protocol.events import encode
@@ -315,6 +316,8 @@ def _cause(error: Exception, booting: bool) -> tuple[Cause, str | None]:
     if booting and isinstance(worst, CannotStart):
         return Cause.UNMENDABLE, _text(worst)
     text = _text(worst)
+    if isinstance(worst, Told) and text:
+        return Cause.CRASHED, text
     name = type(worst).__name__
     return Cause.CRASHED, f"{name}: {text}" if text else name
 

@@ -42,7 +42,7 @@ from actors.engines.acp.turn import Turn
 from actors.engines.conversing import brief, shortened
 from actors.engines.permitting import Permissions
 from actors.engines.program import Program, ProgramFailed
-from actors.engines.programs import Environment, cannot_start, ended, refuse
+from actors.engines.programs import Environment, cannot_start, command_line, ended, refuse
 from actors.lines import Lines
 from actors.processes import SpawnFailed
 from protocol.specs import OnInterrupt, PauseMode
@@ -125,8 +125,9 @@ class Acp(Engine):
             process = await ctx.spawn_process(preset.argv, env=env, **self.config.bounds)
         except SpawnFailed as error:
             raise cannot_start(error, preset.remedy) from error
+        named = repr(preset.name) if self.config.agent else command_line(ctx, preset.argv)
         self._program = Program(
-            repr(preset.name), process, lines=Lines(LINE_BYTES), heard=self._read,
+            named, process, lines=Lines(LINE_BYTES), heard=self._read,
             noticed=lambda text: ctx.log(text, stream="stderr"),
         )  # fmt: skip
         self._settle(ctx, servers, environment)

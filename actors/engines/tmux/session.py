@@ -46,6 +46,7 @@ from actors.engines.tmux.server import (
     started,
 )
 from actors.processes import linux
+from actors.told import Told
 from protocol.trace import Trace
 
 __all__ = ["HEALTH_S", "ServerGone", "TmuxSession"]
@@ -74,7 +75,7 @@ class Stray:
     job: Job | None
 
 
-class ServerGone(Exception):
+class ServerGone(Told):
     """The tmux server has ended, or hangs: the engine's session went with it."""
 
 
