@@ -98,6 +98,7 @@ class Acp(Engine):
         self._client: Client
         self._terminals: Terminals
         self._facts: Facts
+        self._permissions: Permissions
         self._story: Story
         self._turn: Turn | None = None
         self._outside: Serving  # what it asks when there is no turn
@@ -172,7 +173,7 @@ class Acp(Engine):
             tell=partial(tell, ctx), sentence=self._program.sentence,
         )  # fmt: skip
         files = Files(place.path)
-        permissions = Permissions(ctx, config.permissions, root=place.path)
+        self._permissions = permissions = Permissions(ctx, config.permissions, root=place.path)
         self._terminals = Terminals(ctx, files, env=env, bounds=config.bounds)
         self._client = Client(
             config, facts=self._facts, story=self._story, files=files, terminals=self._terminals,
@@ -333,8 +334,8 @@ class Acp(Engine):
 
     # -- signals -----------------------------------------------------------------------------------------------------
     async def on_signal(self, ctx: Context, name: str, payload: Any) -> dict[str, Any]:
-        """`set_mode`, `set_model` (an id), `set_option` ({id, value}), `list_sessions`, and between turns
-        `new_session`, `load_session` (an id). The answer is `{ok, error?, sessions?}`.
+        """`set_mode`, `set_model` (an id), `set_option` ({id, value}), `list_sessions`, `forget` (a rule), and
+        between turns `new_session`, `load_session` (an id). The answer is `{ok, error?, sessions?, forgotten?}`.
         """
         try:
             with trio.move_on_after(SIGNAL_S) as limit:
@@ -352,6 +353,11 @@ class Acp(Engine):
                 await session.set(name.removeprefix("set_"), value)
             case "set_option", {"id": str(option), "value": str() | bool() as value}:
                 await session.set_option(option, value)
+            case "forget", _:
+                try:
+                    return {"forgotten": self._permissions.forget(payload)}
+                except ValueError as error:
+                    raise Refused(INVALID_PARAMS, str(error)) from None
             case "list_sessions", _:
                 return {"sessions": brief(await session.list(), 1 << 16)}
             case "new_session" | "load_session", _ if turning:
