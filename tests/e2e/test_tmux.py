@@ -414,3 +414,25 @@ async def test_a_session_that_cannot_be_taken_over_lives_on(tmp_path: Path, stat
     finally:
         with trio.CancelScope(shield=True):
             await daemon.end()
+
+
+async def test_a_session_whose_directory_is_away_lives_on(tmp_path: Path, state: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    async with running(state) as daemon:
+        async with daemon.client() as house:
+            await spawn(house, place)
+            await said(house, "export KEEP=precious")
+        await daemon.kill()
+        away = place.rename(tmp_path / "away")
+        await daemon.start()
+        async with daemon.client() as house:
+            await until(house, "failed")
+            error = ((await house.get("sh")).last_exit or {})["error"]
+            assert error.endswith("; its session lives on: mend that and start it.")
+            away.rename(place)
+            await house.start("sh")
+            await until(house, "running")
+            assert await said(house, "echo $KEEP") == "precious\n"
+            await house.dispose("sh", force=True)
+        await gone(state)
