@@ -5,11 +5,12 @@ incarnation ends. How it works inside is told in `cell.py` and `loop.py`.
 """
 
 from actors.context import Context, RunContext
-from actors.engine import CannotStart, Config, Engine, Finished, RequestExpired, RunFailed, RunInput
+from actors.engine import CannotAdopt, CannotStart, Config, Engine, Finished, RequestExpired, RunFailed, RunInput
 from actors.envelope import Undelivered
 from actors.ref import Ref
 
 __all__ = [
+    "CannotAdopt",
     "CannotStart",
     "Config",
     "Context",

@@ -318,7 +318,8 @@ class Cell(Journaling):
         raised = self.aim is None or aim > self.aim
         if raised:
             self.aim, self._stop_by = aim, (by, reason)
-        if self.actor is None and self.state is State.PAUSED and aim is not Aim.PARKED and self._left_processes:
+        resting = self.actor is None and self.state in (State.PAUSED, State.FAILED)
+        if resting and aim is not Aim.PARKED and self._left_processes:
             self.actor = Incarnation(self)  # never booted: it only ends what the last one left
             self.living = True
             self.host.start(partial(live, self), f"engine {self.spec.id}")

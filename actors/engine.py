@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from actors.told import Told
 from protocol.errors import NotFound
 from protocol.specs import OnInterrupt, PauseMode
 
@@ -54,8 +55,18 @@ class RequestExpired(RunFailed):
         super().__init__("request-expired", detail)
 
 
-class CannotStart(Exception):
+ANEW = "A retry gives the same input anew, and may repeat what was done."
+"""What every error of a run that was interrupted ends with."""
+
+
+class CannotStart(Told):
     """Raised in `on_start`: no retry can mend this (missing program, wrong directory). The engine is failed at once."""
+
+
+class CannotAdopt(CannotStart):
+    """Raised in `on_start` by an engine that cannot get at the process tree which the last house left: the same, and
+    the tree stays, for the next start. Who stops or disposes of the engine ends it.
+    """
 
 
 class Finished(Exception):
@@ -98,6 +109,9 @@ class Engine:
     on_interrupt: ClassVar[OnInterrupt] = OnInterrupt.FAIL
     checkpoints: ClassVar[bool] = False
     """Whether a run can go on from a checkpoint (`on_interrupt: resume`)."""
+
+    interrupted: ClassVar[str] = ""
+    """What becomes of what a run was doing when it is interrupted for good, as a sentence for people."""
 
     refuses: ClassVar[bool] = False
     """Whether `refuse` has anything to say."""

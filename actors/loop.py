@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from actors.context import RunContext
-from actors.engine import CannotStart, Engine, Finished, RunFailed, RunInput
+from actors.engine import CannotAdopt, CannotStart, Engine, Finished, RunFailed, RunInput
 from actors.envelope import Envelope
 from actors.incarnation import Cut, Incarnation, InHand
 from actors.output import Output, in_place, in_thread
+from actors.told import Told
 from protocol.decide import Cause, Exit
 from protocol.edge import as_json
 from protocol.events import encode
@@ -66,15 +67,17 @@ async def live(cell: Cell) -> None:
 
 async def incarnate(cell: Cell, actor: Incarnation) -> Exit:
     """From boot to exit. Whatever goes wrong in here is in the answer."""
-    cause, error = Cause.ENDED, None
+    cause, error, spared = Cause.ENDED, None, False
     try:
         with actor.scope:
             await _inhabit(cell, actor)
     except BaseException as raised:  # noqa: ASYNC103 - whatever an engine raises is its one recorded exit
         if any(isinstance(leaf, KeyboardInterrupt) for leaf in _leaves(raised)):  # somebody means the whole program
             raise
-        cause, error = _cause(raised, cell.state is State.STARTING)
-    leaks = await _end_processes(cell, actor)
+        booting = cell.state is State.STARTING
+        cause, error = _cause(raised, booting)
+        spared = booting and all(isinstance(leaf, CannotAdopt) for leaf in _leaves(raised))
+    leaks = await _end_processes(cell, actor, spared=spared)
     now = cell.host.now()
     if cell.ending:
         cleanup = error if cause is Cause.CRASHED else None
@@ -279,11 +282,13 @@ def _failure(failed: RunFailed) -> dict[str, Any]:
     return data
 
 
-async def _end_processes(cell: Cell, actor: Incarnation) -> list[dict[str, Any]]:
-    """TERM, then KILL, until the tree is proven empty; what could not be ended is named."""
+async def _end_processes(cell: Cell, actor: Incarnation, *, spared: bool) -> list[dict[str, Any]]:
+    """TERM, then KILL, until the tree is proven empty; what could not be ended is named. `spared`: unless somebody has
+    asked the engine to end, the tree stays for its next start.
+    """
     if not actor.has_processes:
         return []
-    if actor.leaves_processes:
+    if actor.leaves_processes or (spared and not cell.ending):
         await actor.tree.leave()
         return []
     term_s = min(actor.left_s, TREE_TERM_S) if not actor.bounded else min(actor.left_s, cell.spec.grace_s)
@@ -297,11 +302,13 @@ def _overrides(engine: Engine, *callbacks: str) -> bool:
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
+    waiting = [error]
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, BaseExceptionGroup):
+            waiting += reversed(inner.exceptions)
+        else:
+            yield inner
 
 
 def _cause(error: BaseException, booting: bool) -> tuple[Cause, str | None]:
@@ -313,6 +320,8 @@ def _cause(error: BaseException, booting: bool) -> tuple[Cause, str | None]:
     if booting and isinstance(worst, CannotStart):
         return Cause.UNMENDABLE, _text(worst)
     text = _text(worst)
+    if isinstance(worst, Told) and text:
+        return Cause.CRASHED, text
     name = type(worst).__name__
     return Cause.CRASHED, f"{name}: {text}" if text else name
 

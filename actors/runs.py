@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from actors.digest import Digest
+from actors.engine import ANEW
 from actors.envelope import Envelope, Undelivered
 from actors.host import Timer
 from actors.incarnation import Cut, InHand
@@ -278,7 +279,9 @@ class Runs:
             )
             if policy is OnInterrupt.FAIL or envelope.lost >= cell.spec.max_attempts:
                 tries = f" on each of {envelope.lost} attempts" if envelope.lost > 1 else ""
-                error = {"slug": "interrupted", "detail": f"It was interrupted{tries}: {cause}."}
+                why = cause if cause.endswith(".") else f"{cause}."
+                said = " ".join(filter(None, (why, cell.kind.interrupted, ANEW)))
+                error = {"slug": "interrupted", "detail": f"It was interrupted{tries}: {said}"}
                 self.finish(envelope, "failed", {"error": error})
             else:
                 if cell.stalled:  # the next attempt is watched anew

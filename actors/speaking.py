@@ -81,6 +81,14 @@ class Speaking:
         return self._cell.spec.on_interrupt
 
     @property
+    def signalled_by(self) -> tuple[str, ...]:
+        """The principals that sent the signal in hand, and stand behind it; none where an actor of this process did."""
+        hand = [envelope.command for envelope in self._cell.mailbox.hand if not envelope.is_run]
+        return tuple(
+            name for command in hand if command is not None for name in (command.principal, *command.asked_by) if name
+        )
+
+    @property
     def home(self) -> Path:
         """A directory of this engine's own, for us alone, which is there as long as its process tree: for its sockets,
         so the path is short, and for what is to be known of the tree. Made when it is asked for. Only for kinds whose

@@ -140,6 +140,7 @@ TABLE: dict[State, dict[Trigger, tuple[State, str]]] = {
     _S.FAILED: {
         _T.BOOT: (_S.STARTING, ANY),
         _T.PARK: (_S.PAUSED, ANY),
+        _T.STOP: (_S.STOPPING, ACTOR),
         _T.ENDED: (_S.STOPPED, ANY),
         _T.DISPOSED: (_S.DISPOSED, ANY),
     },

@@ -1,8 +1,8 @@
 """Process trees that outlived the last house and that no engine of this one will take over.
 
 An engine claims its tree when it was up, or parked, at the end of the last house: then it boots again, now or when it
-is released. Of what was stopped, failed, disposed of or about to restart nothing goes on, nor of what this journal does
-not know.
+is released. So does one that failed, for its tree may be what it could not get at (`CannotAdopt`). Of what was stopped,
+disposed of or about to restart nothing goes on, nor of what this journal does not know.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["end_unclaimed"]
 
-CLAIMING = (State.STARTING, State.RUNNING, State.PAUSING, State.PAUSED)
+CLAIMING = (State.STARTING, State.RUNNING, State.PAUSING, State.PAUSED, State.FAILED)
 TERM_S = 0.5
 
 

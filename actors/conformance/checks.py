@@ -61,8 +61,6 @@ async def hello(trial: Trial) -> None:
         greeting = await trial.greeting(partner)
         if partner.heard[0] is not greeting or partner.broken:
             raise Failed(partner.sentence("It said something else before `hello`"))
-        if greeting.protocol != jsonl.PROTOCOL:
-            raise Failed(f"It speaks version {greeting.protocol} of the protocol; this is version {jsonl.PROTOCOL}.")
 
 
 @check(

@@ -63,7 +63,7 @@ class Partner:
             while await self.process.stdout.receive_some(READ_BYTES):
                 pass
         if rest := lines.rest():
-            self.broken.append(f"its last line has no end: {rest[:80]!r}")
+            self.broken.append(f"its last line has no end: {rest[:80].decode(errors='replace')!r}")
 
     async def _read_error(self) -> None:
         assert self.process.stderr is not None

@@ -30,7 +30,7 @@ BEGUN_S = 0.2
 
 
 class Mute(Failed):
-    """It said no `hello`."""
+    """It said no `hello`, or one of another version of the protocol: nothing else can be told of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +97,8 @@ class Trial:
         except Failed as error:
             raise Mute(*error.args) from None
         assert isinstance(hello, jsonl.Hello)
+        if hello.protocol != jsonl.PROTOCOL:
+            raise Mute(f"It speaks version {hello.protocol} of the protocol; this is version {jsonl.PROTOCOL}.")
         return hello
 
     async def done(self, partner: Partner, input: Any = ..., **more: Any) -> str:
@@ -138,8 +140,8 @@ class Trial:
 
 
 async def conform(trial: Trial, checks: Sequence[Check], tell: Callable[[Outcome], object]) -> None:
-    """Run the checks one after the other. Of a program that says no `hello` nothing else can be told, so the checks
-    after that one are skipped. Raises SpawnFailed when there is no such program to run.
+    """Run the checks one after the other. Of a program that says no good `hello` nothing else can be told, so the
+    checks after that one are skipped. Raises SpawnFailed when there is no such program to run.
     """
     mute = False
     async with hold_guardian():
@@ -149,13 +151,13 @@ async def conform(trial: Trial, checks: Sequence[Check], tell: Callable[[Outcome
             detail = ""
             try:
                 if mute:
-                    raise Skipped("It said no `hello`; mend that first.")
+                    raise Skipped("It said no good `hello`; mend that first.")
                 if check.declared is not None and not await _declares(trial, check.declared):
                     raise Skipped(f"It does not declare `{check.declared}`.")
                 await check.does(trial)
             except Failed as error:
                 outcome, detail = "failed", str(error)
-                mute = isinstance(error, Mute)
+                mute = isinstance(error, Mute) or check.name == "hello"
             except Skipped as error:
                 outcome, detail = "skipped", str(error)
             tell(Outcome(check=check.name, outcome=outcome, detail=detail, seconds=trio.current_time() - began))

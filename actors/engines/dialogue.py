@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from actors.context import Context, RunContext
-from actors.engine import RunFailed, RunInput
+from actors.engine import ANEW, RunFailed, RunInput
 from actors.engines import jsonl
 from actors.engines.program import Program
 from protocol.edge import as_json
@@ -142,7 +142,8 @@ class Dialogue:
         if run.resumed:
             assert self._hello is not None
             if not self._hello.resume:
-                raise RunFailed("interrupted", "It was interrupted, and the program does not say that it can resume.")
+                why = "It was interrupted, and the program does not say that it can resume."
+                raise RunFailed("interrupted", f"{why} {ANEW}")
             more |= {"resumed": True, "snapshot": ctx.slice(SNAPSHOT)}
         if self.running:
             await self._let_go()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from actors.context import Context
 from actors.permissions import Act, Rule, Verdict, decide, denied_paths, rule_of
@@ -12,6 +13,9 @@ from protocol.requests import Option, OptionKind
 __all__ = ["ALWAYS", "OPTIONS", "SLICE", "Permissions"]
 
 SLICE = "permissions"
+ENGINE = "engine:"
+"""How principals begin that are engines' own tokens."""
+
 KEPT = 500
 """How many answers are remembered; then the oldest is forgotten."""
 
@@ -54,3 +58,24 @@ class Permissions:
             kept = [known for known in self.kept if known != rule]
             self._ctx.update(SLICE, [as_json(known) for known in (*kept, rule)][-KEPT:])
         return rule
+
+    def forget(self, payload: Any) -> list[Any]:
+        """Take answers back: `{"rule": n}`, counted from 0 as the slice lists them, or `{"rule": "all"}`. The rules
+        that are gone. Raises ValueError with a sentence, also for an engine's own token: it decides nothing, and to
+        take a refusal back is to decide.
+        """
+        if any(name.startswith(ENGINE) for name in self._ctx.signalled_by):
+            raise ValueError("The token of an engine takes nothing back that people have answered.")
+        kept = self.kept
+        match payload:
+            case {"rule": "all"} if len(payload) == 1:
+                gone, kept = kept, []
+            case {"rule": int(number)} if len(payload) == 1 and number is not True and number is not False:
+                if not 0 <= number < len(kept):
+                    known = f"they are counted from 0 to {len(kept) - 1}" if kept else "none is kept"
+                    raise ValueError(f"There is no rule {number}: {known} (slice `{SLICE}`).")
+                gone = [kept.pop(number)]
+            case _:
+                raise ValueError('The payload of forget is {"rule": n} or {"rule": "all"}.')
+        self._ctx.update(SLICE, [as_json(rule) for rule in kept])
+        return [as_json(rule) for rule in gone]

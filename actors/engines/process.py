@@ -26,7 +26,7 @@ from actors.engines import jsonl
 from actors.engines.dialogue import Dialogue
 from actors.engines.logfile import LogFile, Rotating
 from actors.engines.program import LOG_LINE_BYTES, Program, ProgramFailed
-from actors.engines.programs import ProgramConfig, Text, cannot_start, ended, not_allowed, refuse
+from actors.engines.programs import ProgramConfig, Text, cannot_start, command_line, ended, not_allowed, refuse
 from actors.lines import Lines
 from actors.processes import SpawnFailed
 from protocol.errors import NotFound
@@ -136,6 +136,7 @@ class ProcessEngine(Engine):
     pause_modes = (PauseMode.FREEZE, PauseMode.SOFT, PauseMode.INTERRUPT)
     pause_mode = PauseMode.FREEZE
     on_interrupt = OnInterrupt.FAIL
+    interrupted = "Its program was ended."
     checkpoints = True
     refuses = True
     config: ProcessConfig
@@ -188,7 +189,7 @@ class ProcessEngine(Engine):
         kept = await self._open_logs(ctx)
         dialogue = self._dialogue = Dialogue(ctx, self.kind) if config.protocol == "jsonl" else None
         self._program = Program(
-            repr(config.argv[0]),
+            command_line(ctx, config.argv),
             process,
             lines=Lines(jsonl.LINE_BYTES) if dialogue else Lines(LOG_LINE_BYTES, cut=True),
             heard=dialogue.hear if dialogue else partial(self._printed, ctx),
@@ -206,8 +207,10 @@ class ProcessEngine(Engine):
                 await dialogue.begin()
             await self._ready(ctx)
         if limit.cancelled_caught:
-            missed = "was not ready" if dialogue is None or dialogue.greeted else "said no hello"
-            raise ProgramFailed(self._program.sentence(f"{missed} within {round(boot_s, 1):g} s"))
+            mute = dialogue is not None and not dialogue.greeted
+            missed = "said no hello" if mute else "was not ready"
+            awaited = "" if mute else f": {self._awaited()}"
+            raise ProgramFailed(self._program.sentence(f"{missed} within {round(boot_s, 1):g} s{awaited}"))
         self._up = True
 
     async def on_run(self, ctx: RunContext, run: RunInput) -> Any:
@@ -253,6 +256,17 @@ class ProcessEngine(Engine):
             await ctx.sleep(ready.delay_s)
         elif ready.port is not None:
             await _accepts(ready.port)
+
+    def _awaited(self) -> str:
+        """What has not come of what it was to be ready by."""
+        ready = self.config.ready
+        if ready is None or (self._dialogue is not None and not self._dialogue.ready):
+            return "it did not say `ready`"
+        if ready.line is not None:
+            return f"no line matched {ready.line!r}"
+        if ready.port is not None:
+            return f"port {ready.port} accepted no connection"
+        return f"it was to run for {ready.delay_s:g} s first"
 
     async def _attend(self, ctx: Context) -> None:
         """The program's life; how it ends is how the incarnation ends, unless it was asked to."""

@@ -18,6 +18,7 @@ from actors.context import Context
 from actors.engine import CannotStart
 from actors.lines import Lines, LineTooLong
 from actors.processes import Process
+from actors.told import Told
 
 __all__ = ["LOG_LINE_BYTES", "Program", "ProgramFailed"]
 
@@ -33,7 +34,7 @@ DRAIN_S = 0.5
 READ_BYTES = 1 << 16
 
 
-class ProgramFailed(Exception):
+class ProgramFailed(Told):
     """The program is gone, or had to be given up, though nobody asked it to end; the sentence says how."""
 
 
@@ -143,7 +144,7 @@ class Program:
                 await self._hear(rest)
         except LineTooLong as error:
             begins = ctx.masking().feed(error.begins)
-            self.give_up(f"does not speak the protocol: {error}, {begins[:40]!r}...")
+            self.give_up(f"does not speak the protocol: {error}, {begins[:40].decode(errors='replace')!r}...")
             return
         self.half = self._lines.rest()
 

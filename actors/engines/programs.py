@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import signal
+from collections.abc import Sequence
 from typing import Annotated, Self, TypedDict
 
 from pydantic import AfterValidator, Field, model_validator
 
 from actors.beneath import descend
 from actors.children import WORKSPACE_NAME, ChildPolicy, Outside, ResourceLimits, Sandbox
+from actors.context import Context
 from actors.engine import CannotStart, Config
 from actors.processes import SpawnFailed
 from actors.processes.sandbox import lacking, unsafe
@@ -24,11 +27,16 @@ __all__ = [
     "Text",
     "Word",
     "cannot_start",
+    "command_line",
     "ended",
     "exceeded",
     "not_allowed",
     "refuse",
 ]
+
+
+NAMED_CHARS = 80
+"""How much of a command line names a program."""
 
 
 def _without_nul(text: str) -> str:
@@ -139,6 +147,20 @@ def cannot_start(error: SpawnFailed, remedy: str = "") -> Exception:
     if error.reason == "failed":
         return error
     return CannotStart(f"{error}. {remedy}" if remedy and error.reason == "missing-program" else str(error))
+
+
+def command_line(ctx: Context, argv: Sequence[str]) -> str:
+    """What a sentence calls a program: as one would type it, on one line, without secrets, and of what is long the
+    beginning.
+    """
+    text = shlex.join(_masked(ctx, word) for word in argv)  # first: half a secret, or a quoted one, is not known
+    text = "".join(char if char.isprintable() else " " for char in text)
+    return f"`{text if len(text) <= NAMED_CHARS else text[:NAMED_CHARS] + '...'}`"
+
+
+def _masked(ctx: Context, word: str) -> str:
+    masking = ctx.masking()
+    return (masking.feed(word.encode(errors="replace")) + masking.rest()).decode(errors="replace")
 
 
 def ended(code: int, *, starved: bool) -> str:

@@ -14,16 +14,17 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
+import trio
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.children import ChildPolicy
 from actors.context import Context, RunContext
-from actors.engine import CannotStart, Engine, RunFailed, RunInput
+from actors.engine import ANEW, CannotAdopt, CannotStart, Engine, RunFailed, RunInput
 from actors.engines.console import Console
 from actors.engines.job import Job
 from actors.engines.programs import ProgramConfig, Text, Word, cannot_start, exceeded, refuse
 from actors.engines.session import Session
-from actors.engines.tmux import TmuxSession, lacking
+from actors.engines.tmux import TmuxSession, found, lacking
 from actors.processes import SpawnFailed
 from protocol.edge import load
 from protocol.errors import ValidationFailed
@@ -75,6 +76,7 @@ class Shell(Engine):
     pause_modes = (PauseMode.FREEZE, PauseMode.SOFT, PauseMode.INTERRUPT)
     pause_mode = PauseMode.FREEZE
     on_interrupt = OnInterrupt.FAIL
+    interrupted = "Its command was ended, or is before anything else runs in its session."
     refuses = True
     config: ShellConfig
 
@@ -100,14 +102,15 @@ class Shell(Engine):
         return config.backend == "tmux"
 
     async def on_start(self, ctx: Context) -> None:
-        """CannotStart: there is no such directory, shell or secret, or the shell does not take commands."""
-        if shutil.which(self.config.shell) is None:
-            raise CannotStart(f"There is no shell {self.config.shell!r}, or it cannot be executed.")
+        """CannotStart: there is no such directory, shell or secret, or the shell does not take commands. CannotAdopt:
+        the same of a session that lives on.
+        """
         on_tmux = self.config.backend == "tmux"
         opened: Callable[[], Awaitable[AnySession]] = partial(self._open_tmux if on_tmux else self._open, ctx)
         self._console = console = Console(ctx, opened, self.config.shell)
         try:
             if not on_tmux or not await self._adopt(ctx, console):
+                self._look_for_shell()
                 await console.begin()
         except SpawnFailed as error:
             raise cannot_start(error) from error
@@ -122,7 +125,9 @@ class Shell(Engine):
         in_time = await self._console.settled(job, wanted.timeout_s)
         if job.error is not None:
             raise job.error
-        if job.status is None:  # hung up by `on_stop`: in a stopping engine this ends the run as what it is
+        if job.status is None:  # hung up by `on_stop`, or gone with its server: the end of the incarnation ends the run
+            if not ctx.stopping:
+                await trio.sleep_forever()
             await ctx.pause_point()
         result = {
             "exit_code": job.status,
@@ -166,7 +171,8 @@ class Shell(Engine):
                 await stray.job.join(ctx.output)
                 return stray.job
         elif run.resumed:
-            raise RunFailed("interrupted", "The session in which its command ran is gone.")
+            gone = "It was interrupted, and the session in which its command ran is gone: what came of it is not known."
+            raise RunFailed("interrupted", f"{gone} {ANEW}")
         if isinstance(session, TmuxSession) and session.stray is not None:
             await self._end_stray(ctx, session)
         try:
@@ -189,25 +195,41 @@ class Shell(Engine):
         config = self.config
         before = self._console.session if self._console is not None else None
         assert not isinstance(before, Session)
-        if shutil.which("tmux") is None:
+        program = found(before.program if before is not None else "")
+        if program is None:
             raise CannotStart("There is no program tmux in PATH; install it, or use the backend pty.")
         if before is not None:
             before.close()
         env = await ctx.environment(config.env, api=config.api)
         term = config.env.get("TERM")
         session = await TmuxSession.open(
-            ctx, config.shell, env=env, term=term if isinstance(term, str) else None, size=(config.rows, config.cols),
-            bounds=config.bounds, after=before,
+            ctx, program, config.shell, env=env, term=term if isinstance(term, str) else None,
+            size=(config.rows, config.cols), bounds=config.bounds, after=before,
         )  # fmt: skip
         session.set_next(await self._own(ctx, env))  # of a server that was there already they are the older ones
         ctx.update("terminal", session.terminal() | {"rows": config.rows, "cols": config.cols})
         return session
 
+    def _look_for_shell(self) -> None:
+        if shutil.which(self.config.shell) is None:
+            raise CannotStart(f"There is no shell {self.config.shell!r}, or it cannot be executed.")
+
     async def _adopt(self, ctx: Context, console: Console[AnySession]) -> bool:
-        """Whether the session that the last house left goes on."""
+        """Whether the session that the last house left goes on. Raises CannotAdopt for what somebody can mend."""
         config = self.config
-        env = await ctx.environment(config.env, api=config.api)  # and so their secrets are hidden in what it says
-        session = await TmuxSession.adopt(ctx, config.shell, bounds=config.bounds)
+        if not await ctx.adopt():
+            await ctx.discard()
+            return False
+        try:
+            self._look_for_shell()
+            env = await ctx.environment(config.env, api=config.api)  # and so their secrets are hidden in what it says
+            session = await TmuxSession.adopt(ctx, config.shell, bounds=config.bounds)
+        except CannotAdopt:
+            raise
+        except (CannotStart, SpawnFailed) as error:
+            if isinstance(error, SpawnFailed) and error.reason != "wrong-directory":
+                raise
+            raise CannotAdopt(f"{str(error).rstrip('.')}; its session lives on: mend that and start it.") from error
         if session is None:
             return False
         session.set_next(await self._own(ctx, env))

@@ -15,6 +15,7 @@ import trio
 from actors.children import ChildPolicy, Outside, Place, ResourceLimits, Sandbox
 from actors.processes import confine, linux
 from actors.processes.sandbox import Shut, shut
+from actors.told import Told
 
 Reason = Literal["missing-program", "wrong-directory", "not-executable", "no-sandbox", "no-limit", "failed"]
 LATE_S = 0.5
@@ -24,7 +25,7 @@ CPU_MARGIN_S = 1
 """How long after SIGXCPU a process that goes on is killed."""
 
 
-class SpawnFailed(Exception):
+class SpawnFailed(Told):
     """A program could not be started; nothing of it is left. `errno` is what the system answered."""
 
     def __init__(self, sentence: str, *, reason: Reason, errno: int, argv0: str) -> None:

@@ -138,7 +138,12 @@ async def test_a_command_of_a_failed_run_does_not_go_on(tmp_path: Path, state: P
         await daemon.kill()
         await daemon.start()
         async with daemon.client() as house:
-            assert (await over(house, run)).error["slug"] == "interrupted"
+            error = (await over(house, run)).error
+            assert error["slug"] == "interrupted"
+            assert error["detail"] == (
+                "It was interrupted: the house died. Its command was ended, or is before anything else runs in its "
+                "session. A retry gives the same input anew, and may repeat what was done."
+            )
             await until(house, "running")
             assert await said(house, "echo $X; rm beat; sleep 0.3; ls beat 2>/dev/null; true") == "kept\n"
             await house.dispose("sh", force=True)
@@ -343,3 +348,91 @@ async def test_an_engine_that_finds_no_tmux_any_more_says_so(tmp_path: Path, sta
     finally:
         with trio.CancelScope(shield=True):
             await daemon.end()
+
+
+async def test_a_session_is_taken_over_by_a_daemon_that_has_no_tmux_in_path(tmp_path: Path, state: Path) -> None:
+    daemon = Daemon(state)
+    try:
+        await daemon.start()
+        async with daemon.client() as house:
+            await spawn(house, tmp_path)
+            await said(house, "export KEEP=precious")
+        await daemon.stop()
+        daemon._env["PATH"] = str(tmp_path)  # noqa: SLF001 - of this test's own daemon
+        await daemon.start()
+        async with daemon.client() as house:
+            await until(house, "running")
+            assert await said(house, "echo $KEEP") == "precious\n"
+            await house.dispose("sh", force=True)
+        await gone(state)
+    finally:
+        with trio.CancelScope(shield=True):
+            await daemon.end()
+
+
+@pytest.mark.parametrize("then", ["start", "stop", "dispose"])
+async def test_a_session_that_cannot_be_taken_over_lives_on(tmp_path: Path, state: Path, then: str) -> None:
+    tmux = tmp_path / "bin" / "tmux"
+    tmux.parent.mkdir()
+    tmux.symlink_to(shutil.which("tmux") or "")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    daemon = Daemon(state)
+    path = daemon._env.get("PATH", os.environ["PATH"])  # noqa: SLF001 - of this test's own daemon
+    try:
+        daemon._env["PATH"] = f"{tmux.parent}:{path}"  # noqa: SLF001 - as above
+        await daemon.start()
+        async with daemon.client() as house:
+            await spawn(house, tmp_path)
+            await said(house, "export KEEP=precious")
+        await daemon.kill()
+        gone_tmux = tmux.rename(tmux.with_name("elsewhere"))
+        daemon._env["PATH"] = str(empty)  # noqa: SLF001 - as above
+        await daemon.start()
+        async with daemon.client() as house:
+            await until(house, "failed")
+            error = ((await house.get("sh")).last_exit or {})["error"]
+            assert error == "There is no program tmux in PATH; its session lives on: mend PATH and start it."
+            assert processes_with(f"{state}/lasting")
+        await daemon.kill()
+        gone_tmux.rename(tmux)
+        daemon._env["PATH"] = f"{tmux.parent}:{path}"  # noqa: SLF001 - as above
+        await daemon.start()
+        async with daemon.client() as house:
+            assert (await house.get("sh")).state == "failed"
+            if then == "start":
+                await house.start("sh")
+                await until(house, "running")
+                assert await said(house, "echo $KEEP") == "precious\n"
+                await house.dispose("sh", force=True)
+            elif then == "stop":
+                await house.command("sh", Stop(grace_s=1), wait_s=30)
+                await until(house, "stopped")
+            else:
+                await house.dispose("sh", force=True)
+        await gone(state)
+    finally:
+        with trio.CancelScope(shield=True):
+            await daemon.end()
+
+
+async def test_a_session_whose_directory_is_away_lives_on(tmp_path: Path, state: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    async with running(state) as daemon:
+        async with daemon.client() as house:
+            await spawn(house, place)
+            await said(house, "export KEEP=precious")
+        await daemon.kill()
+        away = place.rename(tmp_path / "away")
+        await daemon.start()
+        async with daemon.client() as house:
+            await until(house, "failed")
+            error = ((await house.get("sh")).last_exit or {})["error"]
+            assert error.endswith("; its session lives on: mend that and start it.")
+            away.rename(place)
+            await house.start("sh")
+            await until(house, "running")
+            assert await said(house, "echo $KEEP") == "precious\n"
+            await house.dispose("sh", force=True)
+        await gone(state)

@@ -15,7 +15,7 @@ import trio
 
 from actors.children import ChildPolicy, Place
 from actors.context import Context, RunContext
-from actors.engine import CannotStart, Engine, RunFailed, RunInput
+from actors.engine import ANEW, CannotStart, Engine, RunFailed, RunInput
 from actors.engines.acp.asking import Asking
 from actors.engines.acp.calls import text_of
 from actors.engines.acp.client import Client
@@ -42,7 +42,7 @@ from actors.engines.acp.turn import Turn
 from actors.engines.conversing import brief, shortened
 from actors.engines.permitting import Permissions
 from actors.engines.program import Program, ProgramFailed
-from actors.engines.programs import Environment, cannot_start, ended, refuse
+from actors.engines.programs import Environment, cannot_start, command_line, ended, refuse
 from actors.lines import Lines
 from actors.processes import SpawnFailed
 from protocol.specs import OnInterrupt, PauseMode
@@ -85,6 +85,7 @@ class Acp(Engine):
     pause_mode = PauseMode.SOFT
     freezes = True
     on_interrupt = OnInterrupt.RESUME
+    interrupted = "Its agent was ended; the slices `conversation` and `tools` tell what it did."
     checkpoints = True
     refuses = True
     config: AcpConfig
@@ -97,6 +98,7 @@ class Acp(Engine):
         self._client: Client
         self._terminals: Terminals
         self._facts: Facts
+        self._permissions: Permissions
         self._story: Story
         self._turn: Turn | None = None
         self._outside: Serving  # what it asks when there is no turn
@@ -124,8 +126,9 @@ class Acp(Engine):
             process = await ctx.spawn_process(preset.argv, env=env, **self.config.bounds)
         except SpawnFailed as error:
             raise cannot_start(error, preset.remedy) from error
+        named = repr(preset.name) if self.config.agent else command_line(ctx, preset.argv)
         self._program = Program(
-            repr(preset.name), process, lines=Lines(LINE_BYTES), heard=self._read,
+            named, process, lines=Lines(LINE_BYTES), heard=self._read,
             noticed=lambda text: ctx.log(text, stream="stderr"),
         )  # fmt: skip
         self._settle(ctx, servers, environment)
@@ -170,7 +173,7 @@ class Acp(Engine):
             tell=partial(tell, ctx), sentence=self._program.sentence,
         )  # fmt: skip
         files = Files(place.path)
-        permissions = Permissions(ctx, config.permissions, root=place.path)
+        self._permissions = permissions = Permissions(ctx, config.permissions, root=place.path)
         self._terminals = Terminals(ctx, files, env=env, bounds=config.bounds)
         self._client = Client(
             config, facts=self._facts, story=self._story, files=files, terminals=self._terminals,
@@ -281,7 +284,8 @@ class Acp(Engine):
     def _prompt(self, run: RunInput) -> list[dict[str, Any]]:
         """The content blocks to send. Raises RunFailed for what cannot be sent, or cannot go on."""
         if run.resumed and run.id == self._lost:
-            raise RunFailed("session-lost", "It was interrupted, and the agent's session could not be found again.")
+            lost = f"It was interrupted, and the agent's session could not be found again: {self._session.lost}."
+            raise RunFailed("session-lost", f"{lost} {self._story.told(run.id)} {ANEW}")
         if run.resumed and run.id == self._facts.prompted:
             return [{"type": "text", "text": GO_ON}]
         blocks = [{"type": "text", "text": run.input}] if isinstance(run.input, str) else run.input
@@ -330,8 +334,8 @@ class Acp(Engine):
 
     # -- signals -----------------------------------------------------------------------------------------------------
     async def on_signal(self, ctx: Context, name: str, payload: Any) -> dict[str, Any]:
-        """`set_mode`, `set_model` (an id), `set_option` ({id, value}), `list_sessions`, and between turns
-        `new_session`, `load_session` (an id). The answer is `{ok, error?, sessions?}`.
+        """`set_mode`, `set_model` (an id), `set_option` ({id, value}), `list_sessions`, `forget` (a rule), and
+        between turns `new_session`, `load_session` (an id). The answer is `{ok, error?, sessions?, forgotten?}`.
         """
         try:
             with trio.move_on_after(SIGNAL_S) as limit:
@@ -349,6 +353,11 @@ class Acp(Engine):
                 await session.set(name.removeprefix("set_"), value)
             case "set_option", {"id": str(option), "value": str() | bool() as value}:
                 await session.set_option(option, value)
+            case "forget", _:
+                try:
+                    return {"forgotten": self._permissions.forget(payload)}
+                except ValueError as error:
+                    raise Refused(INVALID_PARAMS, str(error)) from None
             case "list_sessions", _:
                 return {"sessions": brief(await session.list(), 1 << 16)}
             case "new_session" | "load_session", _ if turning:

@@ -52,6 +52,8 @@ class Session:
         """How many updates were told over again; None while none is."""
         self.opening = False
         """A session is about to be there: what is said of one whose id we do not know yet may be about it."""
+        self.lost = ""
+        """Why the session of before could not be found again."""
         self.step = ""
         """The method whose answer is waited for."""
 
@@ -92,6 +94,7 @@ class Session:
         await self.new()
         if kept is None:
             return None
+        self.lost = why
         await self._tell([Event("session", {"how": "lost", "id": kept, "reason": why})])
         return prompted
 

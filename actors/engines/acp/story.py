@@ -127,6 +127,14 @@ class Story:
         self._run_id = ""
         return said
 
+    def told(self, run_id: str) -> str:
+        """What is known of what a turn did, as a sentence."""
+        calls = [tool for tool in self._tools.value if tool["run_id"] == run_id]
+        if not calls:
+            return "No tool call of its is known."
+        completed = sum(tool["status"] == "completed" for tool in calls)
+        return f"It had made {len(calls)} tool calls, of which {completed} completed (slice `tools`)."
+
     def spent(self, found: object) -> tuple[dict[str, Any], list[Said]]:
         """The turn's usage, as a result shows it, from what the prompt's answer says."""
         usage: dict[str, Any] = {"cost_usd": self.cost_usd} if self.cost_usd else {}

@@ -131,11 +131,16 @@ class Agent(Engine):
                 await ctx.emit("agent.cleared", {})
                 self.desk.showing.back(ctx, {})
                 return {"done": True}
+            case "forget":
+                try:
+                    return {"done": True, "forgotten": self.desk.permissions.forget(payload)}
+                except ValueError as error:
+                    return _no(str(error))
             case "checkpoint":
                 return await self._checkpoint(ctx)
             case "rollback":
                 return await self._rollback(ctx, payload)
-        return _no(f"There is no signal {name!r}; there are steer, compact, clear, checkpoint and rollback.")
+        return _no(f"There is no signal {name!r}; there are steer, compact, forget, clear, checkpoint and rollback.")
 
     async def on_pause(self, ctx: Context) -> None:
         self.desk.console.held()

@@ -140,8 +140,8 @@ class Upstream:
         after = retry_after_s(headers.get("retry-after", ""), self._wall())
         again = {"true": True, "false": False}.get(headers.get("x-should-retry", ""))
         return answered(
-            status, bytes(body[:ERROR_BYTES]), retry_after_s=None if after is None else min(after, LONGEST_AFTER_S),
-            again=again, secret=self._key,
+            self._url, status, bytes(body[:ERROR_BYTES]),
+            retry_after_s=None if after is None else min(after, LONGEST_AFTER_S), again=again, secret=self._key,
         )  # fmt: skip
 
     def _garbled(self, error: Exception) -> NoReturn:

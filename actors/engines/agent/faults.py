@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 from actors.secrets import MASK
 
@@ -62,6 +62,12 @@ class Unavailable(ModelError):
         super().__init__(detail, status=status)
         self.retry_after_s = retry_after_s
 
+    def after(self, attempts: int) -> Self:
+        """The same, and it says how often it was asked, if more than once."""
+        if attempts > 1:
+            self.args = (f"{self} (asked {attempts} times)",)
+        return self
+
 
 class RateLimited(Unavailable):
     slug = "model-rate-limited"
@@ -101,10 +107,14 @@ _OF_STATUS: Final[dict[int, type[Unavailable]]] = {
 }  # fmt: skip
 
 
-def answered(status: int, body: bytes, *, retry_after_s: float | None, again: bool | None, secret: str) -> ModelError:
-    """The error that an answer other than 200 is. `again`: what the upstream itself says about trying again."""
+def answered(
+    url: str, status: int, body: bytes, *, retry_after_s: float | None, again: bool | None, secret: str
+) -> ModelError:
+    """The error that an answer other than 200 is. `url`: what was asked; `again`: what the upstream itself says about
+    trying again.
+    """
     kind, said = _said(body)
-    detail = f"The model's API answered {status}: {words(said, secret)}"
+    detail = f"The model's API at {url} answered {status}: {words(said, secret)}"
     busy = _OF_STATUS.get(status, Failed if status >= 500 else None)
     if busy is not None and again is not False:
         return busy(detail, status=status, retry_after_s=retry_after_s)

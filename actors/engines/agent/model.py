@@ -215,7 +215,7 @@ class Model:
         if last is None or scope.cancelled_caught:
             why = f"; before that: {last}" if last is not None else "."
             raise Silent(f"The model gave no whole answer within {config.deadline_s:g} s{why}")
-        raise last
+        raise last.after(config.attempts)
 
     async def aclose(self) -> None:
         """Close what connections there are."""
@@ -226,7 +226,7 @@ class Model:
         delay_s = min(MAX_S, MIN_S * 2.0 ** (failures - 1)) * (0.5 + self._rng.random() / 2)
         delay_s = max(delay_s, error.retry_after_s or 0.0)
         if trio.current_time() + delay_s >= deadline:
-            raise error
+            raise error.after(failures)
         if on_retry is not None:
             await on_retry(error, delay_s)
         await trio.sleep(delay_s)

@@ -14,14 +14,16 @@ FILE = "session.json"
 @dataclass(frozen=True, slots=True)
 class Kept:
     """`token`: of its marks. `server`, `holder`: the pids of the tmux server, and of what holds the pane open around
-    the shell. `serial`: the number of the last command, and `run_id` the run that it was of; `open`: it is in hand,
-    else it has ended with `status`; `before`: (pid, start) of who was in the process tree when it was told to begin.
+    the shell; `program`: the tmux that made them, by its absolute path. `serial`: the number of the last command, and
+    `run_id` the run that it was of; `open`: it is in hand, else it has ended with `status`; `before`: (pid, start) of
+    who was in the process tree when it was told to begin.
     """
 
     token: str
     server: int
     pane: str
     holder: int
+    program: str = ""
     serial: int = 0
     open: bool = False
     run_id: str | None = None

@@ -33,6 +33,7 @@ __all__ = [
     "Gone",
     "attach_command",
     "described",
+    "found",
     "gone",
     "is_well",
     "lacking",
@@ -98,9 +99,15 @@ def lacking(folder: str | None) -> str | None:
     return None
 
 
-def called(folder: Path, *words: str) -> list[str]:
+def found(remembered: str = "") -> str | None:
+    """The absolute path of a tmux: the one that is remembered while it is there, else what is in PATH."""
+    there = shutil.which(remembered) or shutil.which("tmux")
+    return there and os.path.abspath(there)  # noqa: PTH100 - without a look at links
+
+
+def called(program: str, folder: Path, *words: str) -> list[str]:
     """A tmux command for the server in that folder."""
-    return [shutil.which("tmux") or "tmux", "-S", str(folder / SOCKET), "-f", "/dev/null", *words]
+    return [program, "-S", str(folder / SOCKET), "-f", "/dev/null", *words]
 
 
 def attach_command(folder: Path) -> list[str]:
@@ -108,14 +115,14 @@ def attach_command(folder: Path) -> list[str]:
     return ["tmux", "-S", str(folder / SOCKET), "attach", "-t", f"={SESSION}"]
 
 
-def respawned(folder: Path, name: str, pane: Sequence[str]) -> list[str]:
+def respawned(program: str, folder: Path, name: str, pane: Sequence[str]) -> list[str]:
     """The command that puts another program in a pane; it prints the same as `started`."""
     words = ["respawn-pane", "-k", "-t", name, "-c", "/proc/self/cwd", *pane, ";"]
-    return called(folder, *words, "display-message", "-p", "-t", name, PLACED)
+    return called(program, folder, *words, "display-message", "-p", "-t", name, PLACED)
 
 
 def started(
-    folder: Path, pane: Sequence[str], *, size: tuple[int, int], term: str, shell: str, title: str
+    program: str, folder: Path, pane: Sequence[str], *, size: tuple[int, int], term: str, shell: str, title: str
 ) -> list[str]:
     """The command that starts a server, unless there is one, with the session in it; it prints `PLACED`."""
     rows, cols = size
@@ -128,7 +135,7 @@ def started(
     # The server stands where the engine's config says, however that was reached: its directory, not its path.
     words += ["-x", str(cols), "-y", str(rows), "-c", "/proc/self/cwd", *pane, ";"]
     # After it whoever attaches changes nothing of the size. Set as an option before, it ends tmux 3.3a.
-    return called(folder, *words, "resize-window", "-t", f"={SESSION}:", "-x", str(cols), "-y", str(rows))
+    return called(program, folder, *words, "resize-window", "-t", f"={SESSION}:", "-x", str(cols), "-y", str(rows))
 
 
 class Client:
@@ -142,9 +149,9 @@ class Client:
         self._sending = trio.Lock()
 
     @classmethod
-    async def attach(cls, ctx: Context, folder: Path, bounds: Bounds) -> Client:
+    async def attach(cls, ctx: Context, program: str, bounds: Bounds) -> Client:
         """Raises SpawnFailed. That it is not let in shows as the end of its events."""
-        argv = called(folder, "-C", "attach", "-t", f"={SESSION}:")
+        argv = called(program, ctx.home, "-C", "attach", "-t", f"={SESSION}:")
         return cls(await ctx.spawn_process(argv, merge_stderr=True, **outside(bounds)))
 
     async def events(self, ctx: Context) -> AsyncGenerator[Output | Notice, None]:
@@ -207,9 +214,10 @@ class Client:
             return b""
 
 
-async def is_well(ctx: Context, kept: Kept, bounds: Bounds) -> bool:
+async def is_well(ctx: Context, program: str, kept: Kept, bounds: Bounds) -> bool:
     """Whether the session is there as it was left, and had got as far as to take commands."""
-    where = called(ctx.home, "display-message", "-p", "-t", kept.pane, "#{pid} #{pane_id} #{pane_pid} #{pane_dead}")
+    asked = "#{pid} #{pane_id} #{pane_pid} #{pane_dead}"
+    where = called(program, ctx.home, "display-message", "-p", "-t", kept.pane, asked)
     try:
         said = await said_by(ctx, where, outside(bounds), None)
     except RunFailed:

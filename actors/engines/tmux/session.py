@@ -22,7 +22,7 @@ from typing import Any
 import trio
 
 from actors.context import Context
-from actors.engine import RunFailed
+from actors.engine import CannotAdopt, RunFailed
 from actors.engines.job import Job
 from actors.engines.marks import HIDDEN, Marks
 from actors.engines.programs import Bounds
@@ -37,6 +37,7 @@ from actors.engines.tmux.server import (
     Gone,
     attach_command,
     described,
+    found,
     gone,
     is_well,
     outside,
@@ -45,6 +46,7 @@ from actors.engines.tmux.server import (
     started,
 )
 from actors.processes import linux
+from actors.told import Told
 from protocol.trace import Trace
 
 __all__ = ["HEALTH_S", "ServerGone", "TmuxSession"]
@@ -73,7 +75,7 @@ class Stray:
     job: Job | None
 
 
-class ServerGone(Exception):
+class ServerGone(Told):
     """The tmux server has ended, or hangs: the engine's session went with it."""
 
 
@@ -106,6 +108,7 @@ class TmuxSession:
     async def open(
         cls,
         ctx: Context,
+        program: str,
         shell: str,
         *,
         env: Mapping[str, str],
@@ -129,24 +132,31 @@ class TmuxSession:
         said = ""
         if after is not None:
             with contextlib.suppress(RunFailed):
-                said = await said_by(ctx, respawned(folder, after._kept.pane, pane), outside(bounds), None)  # noqa: SLF001 - ours
+                said = await said_by(ctx, respawned(program, folder, after._kept.pane, pane), outside(bounds), None)  # noqa: SLF001 - ours
         if not said:
-            argv = started(folder, pane, size=size, term=term, shell=shell, title=ctx.engine_id)
+            argv = started(program, folder, pane, size=size, term=term, shell=shell, title=ctx.engine_id)
             said = await said_by(ctx, argv, {**outside(bounds), "sandbox": sandbox}, env)
         if after is not None:
             with trio.move_on_after(ANSWER_S):
                 await after._left.wait()  # noqa: SLF001 - ours
         server, name, holder = said.split()
-        kept = Kept(token, int(server), name, int(holder))
+        kept = Kept(token, int(server), name, int(holder), program)
         kept.save(folder)
         _bind(ctx, kept, bounds)
         return cls(ctx, shell, bounds, kept)
 
     @classmethod
     async def adopt(cls, ctx: Context, shell: str, *, bounds: Bounds) -> TmuxSession | None:
-        """The session that the last house left; None when there is none. `stray` says what is in hand there."""
-        kept = Kept.load(ctx.home) if await ctx.adopt() else None
-        if kept is None or not await is_well(ctx, kept, bounds):
+        """The session in the process tree that was taken over; None when there is none, and the tree is ended. `stray`
+        says what is in hand there. Raises SpawnFailed, and CannotAdopt where there is no tmux to reach it with.
+        """
+        kept = Kept.load(ctx.home)
+        if kept is not None:
+            program = found(kept.program)
+            if program is None:
+                raise CannotAdopt("There is no program tmux in PATH; its session lives on: mend PATH and start it.")
+            kept = replace(kept, program=program)
+        if kept is None or not await is_well(ctx, kept.program, kept, bounds):
             await ctx.discard()
             return None
         _bind(ctx, kept, bounds)
@@ -164,6 +174,11 @@ class TmuxSession:
     @property
     def prepare(self) -> str:
         return self._orders.prepare
+
+    @property
+    def program(self) -> str:
+        """The tmux that it is reached with."""
+        return self._kept.program
 
     @property
     def usable(self) -> bool:
@@ -266,7 +281,10 @@ class TmuxSession:
 
     # -- the server --------------------------------------------------------------------------------------------------
     async def attend(self, ctx: Context) -> None:
-        """Listen, type, and see to it that the server is well, until the pane is gone. Raises ServerGone."""
+        """Listen, type, and see to it that the server is well, until the pane is gone. Raises ServerGone; then the
+        command in hand has no status, for its end was not its own.
+        """
+        lost = False
         try:
             async with trio.open_nursery(strict_exception_groups=True) as nursery:
                 for task in (self._listen, self._type_orders, self._check, self._watch_server):
@@ -277,9 +295,12 @@ class TmuxSession:
                 if linux.read(self._kept.server) is None:  # it is the server's end, then, that is to be told
                     await trio.sleep_forever()
                 nursery.cancel_scope.cancel()
+        except* ServerGone:
+            lost = True
+            raise
         finally:
             self._ended = True
-            if not self._closed and not ctx.leaving:
+            if not self._closed and not ctx.leaving and not lost:
                 self._finish(HUNG_UP)
             self.close()
             if self._client is not None:
@@ -290,7 +311,7 @@ class TmuxSession:
         """Through one control client after another: anybody who is attached can detach ours."""
         turned_away, last = 0, ""
         while turned_away < ATTACHES:
-            client = self._client = await Client.attach(ctx, self._folder, self._bounds)
+            client = self._client = await Client.attach(ctx, self._kept.program, self._bounds)
             turned_away += 1
             async with contextlib.aclosing(client.events(ctx)) as events:
                 async for event in events:

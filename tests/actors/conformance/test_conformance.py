@@ -106,8 +106,12 @@ def test_what_cannot_be_told_is_skipped() -> None:
 
 def test_another_version_is_named() -> None:
     says = 'print(\'{"type":"hello","protocol":2}\', flush=True); input()'
-    outcome = tried([sys.executable, "-c", says], CHECKS[:1])[0]
-    assert (outcome.outcome, "version 2" in outcome.detail) == ("failed", True)
+    outcomes = tried([sys.executable, "-c", says], CHECKS)
+    assert (outcomes[0].outcome, "version 2" in outcomes[0].detail) == ("failed", True)
+    assert {(o.outcome, o.detail) for o in outcomes[1:]} == {("skipped", "It said no good `hello`; mend that first.")}
+    outcomes = tried([sys.executable, "-c", says], CHECKS[1:])
+    assert [o.outcome for o in outcomes].count("failed") == 1
+    assert "version 2" in outcomes[0].detail
 
 
 def test_a_line_that_never_ends_fails_the_check_and_is_not_kept() -> None:
@@ -119,7 +123,7 @@ def test_a_line_that_never_ends_fails_the_check_and_is_not_kept() -> None:
 def test_of_a_program_that_says_no_hello_nothing_else_is_tried() -> None:
     outcomes = tried([sys.executable, "-c", "raise SystemExit('not today')"], CHECKS)
     assert (outcomes[0].outcome, "not today" in outcomes[0].detail) == ("failed", True)
-    assert {(o.outcome, o.detail) for o in outcomes[1:]} == {("skipped", "It said no `hello`; mend that first.")}
+    assert {(o.outcome, o.detail) for o in outcomes[1:]} == {("skipped", "It said no good `hello`; mend that first.")}
 
 
 def test_a_missing_program_is_no_outcome() -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any, cast
 
+import pytest
+
 from actors.context import Context
 from actors.engines import permitting
 from actors.engines.permitting import ALWAYS, OPTIONS, Permissions
@@ -16,6 +18,7 @@ class Slices:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+        self.signalled_by: tuple[str, ...] = ()
 
     def slice(self, name: str) -> Any:
         return self.values.get(name)
@@ -68,3 +71,45 @@ def test_the_four_options_are_named_by_their_kinds() -> None:
     assert {kind: verdict.value for kind, verdict in ALWAYS.items()} == {
         OptionKind.ALLOW_ALWAYS: "allow", OptionKind.REJECT_ALWAYS: "deny",
     }  # fmt: skip
+
+
+def test_an_answer_can_be_taken_back() -> None:
+    slices = Slices()
+    kept = permissions(slices)
+    for command in ("a", "b", "c"):
+        kept.keep(Act(tool="execute", command=command), Verdict.ALLOW)
+    assert [rule["command"] for rule in kept.forget({"rule": 1})] == ["b"]
+    assert [rule.command for rule in kept.kept] == ["a", "c"]
+    assert kept.decide(Act(tool="execute", command="b")) is Verdict.ASK
+    assert [rule["command"] for rule in kept.forget({"rule": "all"})] == ["a", "c"]
+    assert slices.values == {"permissions": []}
+
+
+@pytest.mark.parametrize(
+    "payload, says",
+    [
+        ({"rule": 1}, "There is no rule 1: they are counted from 0 to 0"),
+        ({"rule": -1}, "There is no rule -1"),
+        ({"rule": True}, "The payload of forget"),
+        ({"rule": "a"}, "The payload of forget"),
+        ({"rule": 0, "x": 0}, "The payload of forget"),
+        (None, "The payload of forget"),
+    ],
+)
+def test_what_is_no_rule_cannot_be_taken_back(payload: Any, says: str) -> None:
+    kept = permissions(Slices())
+    kept.keep(MAKE, Verdict.ALLOW)
+    with pytest.raises(ValueError, match=says):
+        kept.forget(payload)
+    assert len(kept.kept) == 1
+
+
+def test_an_engine_takes_nothing_back_that_people_said() -> None:
+    slices = Slices()
+    kept = permissions(slices)
+    kept.keep(MAKE, Verdict.DENY)
+    slices.signalled_by = ("engine:eng_1",)
+    with pytest.raises(ValueError, match="token of an engine"):
+        kept.forget({"rule": "all"})
+    slices.signalled_by = ("user:alice",)
+    assert len(kept.forget({"rule": "all"})) == 1

@@ -309,7 +309,7 @@ async def test_exit_status_0_is_the_good_end_and_another_is_a_crash(drive: Any) 
     ended = await drive.last_exit("process", plain("echo oh no >&2; exit 3"))
     assert (ended["cause"], ended["error"]) == (
         "crashed",
-        "ProgramFailed: 'sh' ended with exit status 3. Its last lines on standard error:\noh no",
+        "`sh -c 'echo oh no >&2; exit 3'` ended with exit status 3. Its last lines on standard error:\noh no",
     )
 
 
@@ -363,9 +363,28 @@ async def test_a_port_that_accepts_is_readiness(drive: Any) -> None:
     await stream.aclose()
 
 
-async def test_what_is_never_ready_is_a_crash(drive: Any) -> None:
-    ended = await drive.last_exit("process", plain("echo no; exec sleep 9", ready={"line": "yes"}), boot_s=0.5)
-    assert "was not ready within 0.5 s" in ended["error"]
+@pytest.mark.parametrize(
+    "ready, missed",
+    [
+        ({"line": "yes"}, "no line matched 'yes'"),
+        ({"port": 1}, "port 1 accepted no connection"),
+        ({"delay_s": 9}, "it was to run for 9 s first"),
+    ],
+)
+async def test_what_is_never_ready_is_a_crash(drive: Any, ready: dict[str, Any], missed: str) -> None:
+    ended = await drive.last_exit("process", plain("echo no; exec sleep 9", ready=ready), boot_s=0.5)
+    assert f"was not ready within 0.5 s: {missed}." in ended["error"]
+
+
+async def test_a_program_is_named_by_its_command_line_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANARY", "canary-5f0a2b91")
+    policy = ChildPolicy(secrets=Sources(env=frozenset({"CANARY"})))
+    argv = ["sh", "-c", "exit 7", "canary-5f0a2b91", "x\n\x1b[1m", "y" * 100]
+    config = {"argv": argv, "protocol": "none", "env": {"KEY": {"env": "CANARY"}}}
+    async with open_supervisor(grace_s=1, children=policy) as house:
+        ended = await Driver(house).last_exit("process", config)
+    named = "`sh -c 'exit 7' '***' 'x  [1m' "
+    assert ended["error"] == f"{named}{'y' * (81 - len(named))}...` ended with exit status 7."
 
 
 async def test_it_is_stopped_with_its_own_signal(drive: Any, tmp_path: Path) -> None:

@@ -228,6 +228,20 @@ async def test_a_session_that_somebody_ends_ends_the_run_and_the_next_has_anothe
     assert (await house.get(shell)).incarnation == 1
 
 
+async def test_the_end_of_the_server_is_not_blamed_on_the_command(
+    drive: Driver, house: EmbeddedHouse, shell: str
+) -> None:
+    async with drive.seen(shell, "run.output", holding="begun"):
+        run = await drive.submit(shell, "echo begun; sleep 1000")
+    async with drive.seen(shell, "run.failed"):
+        tmux((await terminal(house, shell))["socket"], "kill-server")
+    info = await house.run(run)
+    assert info.error is not None
+    assert info.error["slug"] == "interrupted"
+    assert "the tmux server, pid " in info.error["detail"]
+    assert "has ended" in info.error["detail"]
+
+
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
 async def test_a_server_that_ends_or_hangs_is_a_crash_that_is_told_and_restarted(
     drive: Driver, house: EmbeddedHouse, monkeypatch: pytest.MonkeyPatch, signum: int

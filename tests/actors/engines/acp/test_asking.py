@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from protocol.bodies import ReplyBody
-from protocol.commands import Reject
+from protocol.commands import Reject, Signal
 from protocol.specs import PauseMode
+from supervisor import Caller
 
 Odd = Callable[..., dict[str, Any]]
 Told = Callable[..., list[dict[str, Any]]]
@@ -73,6 +74,17 @@ async def test_always_is_a_rule_that_outlives_the_actor(drive: Any, odd: Odd) ->
         await drive.house.restart(engine)
     assert "o-allow_once" in (await drive.run(engine, "x")).result["text"]
     assert [row["verdict"] for row in await drive.said(engine, "acp.permission")] == ["allow", "allow"]
+
+
+async def test_always_can_be_taken_back_but_not_by_the_engine(drive: Any, odd: Odd) -> None:
+    engine = await drive.spawn("acp", odd(script("allow_once", "reject_once")))
+    await answered(drive, engine, option="allow_always")
+    forget = Signal(name="forget", payload={"rule": 0})
+    for caller, ok in ((Caller(principal="engine:eng_1"), False), (Caller(principal="user:a"), True)):
+        _, done = await drive.house.command(engine, forget, caller, wait_s=10)
+        assert done.result["ok"] is ok
+    assert (await drive.house.slice(engine, "permissions")).value == []
+    await asked(drive, engine)
 
 
 async def test_never_is_a_rule_too(drive: Any, odd: Odd) -> None:

@@ -68,8 +68,14 @@ async def test_what_a_load_says_of_the_session_is_kept(drive: Any, odd: Odd) -> 
 
 
 async def test_a_lost_session_is_said_and_its_turn_does_not_begin_again(drive: Any, odd: Odd) -> None:
-    engine, run = await crashed(drive, odd(FORGETS))
-    assert run.error["slug"] == "session-lost"
+    script = FORGETS.replace('say("begun")', 'call("c1", title="A", status="completed"); call("c2", title="B")')
+    engine, run = await crashed(drive, odd(script))
+    assert run.error == {
+        "slug": "session-lost",
+        "detail": "It was interrupted, and the agent's session could not be found again: the agent can neither resume nor "
+        "load a session. It had made 2 tool calls, of which 1 completed (slice `tools`). A retry gives the same input anew, "
+        "and may repeat what was done.",
+    }
     new, lost = (await drive.said(engine, "acp.session"))[1:]
     assert (new["how"], lost["how"]) == ("new", "lost")
     assert lost["reason"] == "the agent can neither resume nor load a session"

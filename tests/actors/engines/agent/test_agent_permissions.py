@@ -59,6 +59,22 @@ async def test_always_is_a_rule_that_survives_a_restart(agents: Any) -> None:
     assert (agents.place / "a.txt").exists()
 
 
+async def test_always_can_be_taken_back(agents: Any) -> None:
+    agents.endpoint.reply(Say(WRITE), Say("one"), Say(WRITE), Say("two"))
+    engine = await agents.spawn()
+    run = await agents.submit(engine)
+    await agents.decide(engine, "allow_always")
+    await agents.ended(run)
+    assert (await agents.signal(engine, "forget", {"rule": 1}))["done"] is False
+    told = await agents.signal(engine, "forget", {"rule": 0})
+    assert (told["done"], told["forgotten"][0]["tool"]) == (True, "write")
+    assert await agents.slice(engine, "permissions") == []
+    (agents.place / "a.txt").write_text("old\n")
+    run = await agents.submit(engine)
+    await agents.decide(engine, "reject_once")
+    await agents.ended(run)
+
+
 async def test_always_no_is_a_rule_too(agents: Any) -> None:
     command = Call("shell", {"command": "touch x"})
     agents.endpoint.reply(Say(command), Say("one"), Say(command), Say("two"))

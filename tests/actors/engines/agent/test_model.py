@@ -62,6 +62,13 @@ async def asking(shape: Any, **config: Any) -> AsyncIterator[tuple[Endpoint, Mod
             await model.aclose()
 
 
+URLS = {
+    "anthropic": "http://localhost/v1/messages",
+    "openai-chat": "http://localhost/v1/chat/completions",
+    "openai-responses": "http://localhost/v1/responses",
+}
+
+
 class Heard:
     """What a question's callbacks were told."""
 
@@ -194,7 +201,9 @@ async def test_what_is_refused_is_not_asked_again(
     assert caught.value.status == status
     assert KEY not in str(caught.value)
     if status != 301:
-        assert str(caught.value) == f"The model's API answered {status}: Your key *** is not [31m known."
+        assert (
+            str(caught.value) == f"The model's API at {URLS[shape]} answered {status}: Your key *** is not [31m known."
+        )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -212,7 +221,7 @@ async def test_what_may_pass_is_asked_again_and_then_told_apart(
         first, second = (seconds for _, seconds in heard.retries)
         assert 0.25 <= first <= 0.5 <= second <= 1.0
         endpoint.reply(*3 * [Fail(status, "Later.")])
-        with pytest.raises(error, match=f"^The model's API answered {status}: Later.$"):
+        with pytest.raises(error, match=rf"^The model's API at \S+ answered {status}: Later\. \(asked 3 times\)$"):
             await model.ask("", said("Hi."))
         assert len(endpoint.asked) == 6
 
@@ -247,7 +256,7 @@ async def test_a_retry_after_beyond_the_deadline_is_not_waited_for(autojump_cloc
 
 def test_an_upstream_that_says_not_again_is_not_asked_again() -> None:
     body = b'{"error": {"code": "insufficient_quota", "message": "Pay first."}}'
-    error = answered(429, body, retry_after_s=None, again=False, secret="")
+    error = answered("http://x/v1", 429, body, retry_after_s=None, again=False, secret="")
     assert type(error) is Refused
 
 
@@ -442,8 +451,8 @@ async def test_something_else_than_an_api_is_told(autojump_clock: Any) -> None:
 
 
 async def test_nobody_there_is_told() -> None:
-    model = Model(ModelConfig(shape="anthropic", model="m", base_url="http://127.0.0.1:9", attempts=1))
-    with pytest.raises(Unreachable, match=r"Nobody answers at http://127.0.0.1:9/v1/messages"):
+    model = Model(ModelConfig(shape="anthropic", model="m", base_url="http://127.0.0.1:9", attempts=2))
+    with pytest.raises(Unreachable, match=r"Nobody answers at http://127.0.0.1:9/v1/messages: .* \(asked 2 times\)$"):
         await model.ask("", said("Hi."))
     await model.aclose()
 
