@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 import trio
 
+from actors.children import Sandbox
+from actors.processes.sandbox import lacking
 from protocol.commands import Dispose, Pause, Resume, Start, Stop
 from protocol.errors import EngineDisposed, ValidationFailed
 from protocol.specs import OnInterrupt
@@ -126,6 +129,37 @@ async def test_a_session_that_goes_on_has_the_access_of_its_new_incarnation(tmp_
             await until(house, "running")
             assert await said(house, ask) == "200"
             assert await said(house, "echo $ENGINEHOUSE_API_KEY") == "***\n"
+            await house.dispose("sh", force=True)
+        await gone(state)
+
+
+async def test_what_a_sandboxed_session_leaves_for_the_next_daemon_stays_in_its_sandbox(
+    tmp_path: Path, state: Path
+) -> None:
+    """Its folder is its own to write: what is remembered of it, and the socket, are its words."""
+    if problem := lacking(Sandbox(by="landlock", network=True)):
+        pytest.skip(problem)
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (tmp_path / "outside").write_text("secret")
+    evil = f"cat {tmp_path}/outside >{inside}/stolen; echo >{inside}/tried"
+    async with running(state) as daemon:
+        async with daemon.client() as house:
+            sandbox = {"by": "landlock", "network": True}
+            config = {"backend": "tmux", "cwd": str(inside), "sandbox": sandbox}
+            await house.spawn(NewEngine(kind="shell", id="sh", config=config))
+            await house.command("sh", Start(), wait_s=30)
+            folder = Path((await house.slice("sh", "terminal")).value["socket"]).parent
+            await said(house, f"cd {folder} && printf '#!/bin/sh\n{evil}\n' >tmux.new && chmod +x tmux.new")
+        await daemon.kill()
+        kept = json.loads((folder / "session.json").read_bytes())
+        (folder / "session.json").write_text(json.dumps(kept | {"program": str(folder / "tmux.new")}))
+        await daemon.start()
+        with trio.fail_after(20):
+            while not (inside / "tried").exists():  # noqa: ASYNC110 - another process makes it
+                await trio.sleep(0.05)
+        assert (inside / "stolen").read_text() == ""
+        async with daemon.client() as house:
             await house.dispose("sh", force=True)
         await gone(state)
 

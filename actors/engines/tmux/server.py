@@ -72,10 +72,16 @@ OPTIONS = (
 )
 
 
-def outside(bounds: Bounds) -> Bounds:
-    """Where a client of ours starts: what the engine is shut into is not for it, but what bounds the whole tree is."""
+def outside(bounds: Bounds, folder: Path) -> Bounds:
+    """Where tmux itself starts, the server and our clients: the limits of the engine's shell are not for it, but what
+    bounds the whole tree is, and its sandbox, with the folder in it. Also the clients: whoever is in the session can
+    be their server, and a server can have a client run commands, read files and write them.
+    """
     of_tree = {name: getattr(bounds["limits"], name) for name in CONTROLLER_OF}
-    return {**bounds, "limits": replace(UNBOUND, **of_tree), "sandbox": None}
+    sandbox = bounds["sandbox"]
+    if sandbox is not None:
+        sandbox = replace(sandbox, write=(*sandbox.write, str(folder)))
+    return {**bounds, "limits": replace(UNBOUND, **of_tree), "sandbox": sandbox}
 
 
 class Gone(Exception):
@@ -152,7 +158,7 @@ class Client:
     async def attach(cls, ctx: Context, program: str, bounds: Bounds) -> Client:
         """Raises SpawnFailed. That it is not let in shows as the end of its events."""
         argv = called(program, ctx.home, "-C", "attach", "-t", f"={SESSION}:")
-        return cls(await ctx.spawn_process(argv, merge_stderr=True, **outside(bounds)))
+        return cls(await ctx.spawn_process(argv, merge_stderr=True, **outside(bounds, ctx.home)))
 
     async def events(self, ctx: Context) -> AsyncGenerator[Output | Notice, None]:
         """What it hears, until it ends."""
@@ -219,7 +225,7 @@ async def is_well(ctx: Context, program: str, kept: Kept, bounds: Bounds) -> boo
     asked = "#{pid} #{pane_id} #{pane_pid} #{pane_dead}"
     where = called(program, ctx.home, "display-message", "-p", "-t", kept.pane, asked)
     try:
-        said = await said_by(ctx, where, outside(bounds), None)
+        said = await said_by(ctx, where, outside(bounds, ctx.home), None)
     except RunFailed:
         return False
     return said.split() == [str(kept.server), kept.pane, str(kept.holder), "0"] and (

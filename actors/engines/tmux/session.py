@@ -122,9 +122,6 @@ class TmuxSession:
         shell works shows with its first command, which is to be `prepare`.
         """
         folder, token = ctx.home, secrets.token_hex(16)
-        sandbox = bounds["sandbox"]
-        if sandbox is not None:
-            sandbox = replace(sandbox, write=(*sandbox.write, str(folder)))
         term = term or next(filter(described, TERMS), TERMS[-1])
         orders = Orders(folder, shell, Marks(token, HIDDEN).printf)
         orders.begin()
@@ -132,10 +129,11 @@ class TmuxSession:
         said = ""
         if after is not None:
             with contextlib.suppress(RunFailed):
-                said = await said_by(ctx, respawned(program, folder, after._kept.pane, pane), outside(bounds), None)  # noqa: SLF001 - ours
+                argv = respawned(program, folder, after._kept.pane, pane)  # noqa: SLF001 - ours
+                said = await said_by(ctx, argv, outside(bounds, folder), None)
         if not said:
             argv = started(program, folder, pane, size=size, term=term, shell=shell, title=ctx.engine_id)
-            said = await said_by(ctx, argv, {**outside(bounds), "sandbox": sandbox}, env)
+            said = await said_by(ctx, argv, outside(bounds, folder), env)
         if after is not None:
             with trio.move_on_after(ANSWER_S):
                 await after._left.wait()  # noqa: SLF001 - ours

@@ -182,7 +182,7 @@ async def test_the_processes_answer_tells_the_limits_of_the_shell(drive: Driver,
 
 def test_what_bounds_the_whole_tree_is_said_with_every_program_of_it() -> None:
     limits = ResourceLimits(cpu_s=7, tree_memory_bytes=1 << 30, tree_cpus=1.5)
-    of_clients = outside({"cwd": ".", "workspace": None, "limits": limits, "sandbox": None})["limits"]
+    of_clients = outside({"cwd": ".", "workspace": None, "limits": limits, "sandbox": None}, Path("/home"))["limits"]
     assert (of_clients.tree_memory_bytes, of_clients.tree_cpus, of_clients.tree_processes) == (1 << 30, 1.5, None)
     assert of_clients.cpu_s != 7
 
