@@ -95,7 +95,7 @@ class Speaking:
         trees may last (`Engine.lasts`); what the engine keeps is in `folder`. Raises OSError.
         """
         self._cell.home.make()
-        return self._cell.home.path
+        return self._cell.home.own
 
     @property
     def held(self) -> PauseMode | None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from actors.removal import remove
 from protocol.states import State
-from supervisor.removal import remove
 
 if TYPE_CHECKING:
     from supervisor.supervisor import Supervisor

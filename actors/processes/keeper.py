@@ -45,6 +45,7 @@ from actors.processes.station import Leave, Station, tell
 
 OWN_DESCRIPTORS = 32  # where those of ours are while a program gets its own
 FORSAKEN_S = 5.0  # how soon a keeper that nobody has hold of sees that nobody can ever find it again
+KEY_S = 0.5  # how long whoever calls has to say the key
 PATIENCE_S = 0.5  # how long keepers have for their trees before the guardian kills them
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -86,9 +87,10 @@ class Keeper(Station):
 class LastingKeeper(Keeper):
     """A keeper that waits, when its daemon has gone, for the next one: on descriptor 0 is then where that calls.
 
-    Whoever calls is told (our pid, that of the guardian above us or 0, the highest number of a program so far, the
-    control group), with the last list of the frozen as a descriptor, if there is one. It leaves when it has nothing to
-    keep any more, or the folder of its socket is gone, so that nobody could ever call.
+    Whoever calls says the key in our folder, or is not heard: the tree's own programs can call too, and a sandbox does
+    not let them read that. Then he is told (our pid, that of the guardian above us or 0, the highest number of a
+    program so far, the control group), with the last list of the frozen as a descriptor, if there is one. It leaves
+    when it has nothing to keep any more, or the folder of its socket is gone, so that nobody could ever call.
     """
 
     def __init__(self, folder: str) -> None:
@@ -96,6 +98,8 @@ class LastingKeeper(Keeper):
         self.frozen: int | None = None
         self.serials = 0
         self._folder = folder
+        with open(f"{folder}/key", "rb") as file:  # noqa: PTH123 - pathlib is too heavy for the helper
+            self._key = file.read()
         self._guardian = os.getppid()
         self._door = self.socket
         self._called = False
@@ -120,10 +124,13 @@ class LastingKeeper(Keeper):
             self.socket = self._door
         else:  # reading from where they call says that somebody does
             try:
-                self.socket, _ = self._door.accept()
+                caller, _ = self._door.accept()
             except OSError:
                 return False
-            self._called = True
+            if not self._knows(caller):
+                caller.close()
+                return False
+            self.socket, self._called = caller, True
         os.dup2(self.socket.fileno(), 0)
         if self.socket is not self._door:
             guardian = self._guardian if os.getppid() == self._guardian else 0
@@ -131,6 +138,16 @@ class LastingKeeper(Keeper):
             with contextlib.suppress(OSError):
                 socket.send_fds(self.socket, [hello], [] if self.frozen is None else [self.frozen])
         return False
+
+    def _knows(self, caller: socket.socket) -> bool:
+        """Whether it says our key."""
+        caller.settimeout(KEY_S)
+        try:
+            return caller.recv(64) == self._key
+        except OSError:
+            return False
+        finally:
+            caller.settimeout(None)
 
     def forsaken(self, *, alone: bool) -> bool:
         if self.socket is not self._door:

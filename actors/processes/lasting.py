@@ -2,7 +2,8 @@
 
 An ordinary keeper kills its tree when the daemon dies. One that lasts is a program of its own, in no tree of ours, with
 a socket in a folder that only we may enter: the tree's home. The daemon that has hold of it is the one that is
-connected; when that dies the keeper waits for the next. Nothing else differs: it is the subreaper of all below it, it
+connected and has said its key, which whoever is shut into a sandbox cannot read; when that daemon dies the keeper waits
+for the next. Nothing else differs: it is the subreaper of all below it, it
 starts and signals, there is a guardian above it, and its last word proves that nothing is left. Where the house has
 control groups the tree has one, which outlives the house as well; the keeper knows which it is.
 
@@ -15,20 +16,24 @@ from __future__ import annotations
 import array
 import marshal
 import os
-import shutil
+import secrets
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from actors.processes.guardian import PROGRAM, ROOT
+from actors.removal import remove
 
 __all__ = ["NAME_LENGTH", "Held", "Home", "homes", "standing"]
 
 CALL_S = 2.0
 """A keeper that says nothing for this long is as good as dead."""
+
+KEY_BYTES = 32
 
 NAME_LENGTH = 12
 """How much of a uid names a home: its random end. A path to a socket may have 107 bytes (unix(7))."""
@@ -51,8 +56,9 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The folder of one tree: `keeper` is its keeper's socket, the rest is its engine's. `lasts`: whether the tree is
-    to outlive us; if not, it is a folder like another, removed with the tree.
+    """The folder of one tree: `keeper` is its keeper's socket, `key` the word for it, and `own` a folder of its
+    engine's, also for programs in its sandbox. `lasts`: whether the tree is to outlive us; if not, it is a folder like
+    another, removed with the tree.
     """
 
     path: Path
@@ -61,6 +67,10 @@ class Home:
     @classmethod
     def of(cls, folder: Path, uid: str, *, lasts: bool) -> Home:
         return cls(folder / uid[-NAME_LENGTH:], lasts)
+
+    @property
+    def own(self) -> Path:
+        return self.path / "own"
 
     @property
     def occupied(self) -> bool:
@@ -75,9 +85,12 @@ class Home:
         """Raises OSError."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.mkdir(mode=0o700, exist_ok=True)
+        self.own.mkdir(mode=0o700, exist_ok=True)
 
     def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        """What cannot be removed stays for the next house."""
+        with suppress(OSError):
+            remove(self.path)
 
     async def call(self) -> Held | None:
         """Take hold of the keeper here; None when there is none that answers."""
@@ -85,6 +98,7 @@ class Home:
         try:
             ours.setblocking(False)
             ours.connect(str(self.path / "keeper"))
+            ours.send((self.path / "key").read_bytes())
             with trio.fail_after(CALL_S):
                 await trio.lowlevel.wait_readable(ours)
             hello, given, _, _ = socket.recv_fds(ours, 4096, 1)
@@ -100,8 +114,11 @@ class Home:
     async def settle(self) -> Held:
         """Start a keeper here and take hold of it. Raises OSError."""
         self.make()
-        where = self.path / "keeper"
-        where.unlink(missing_ok=True)
+        where, key = self.path / "keeper", self.path / "key"
+        for file in (where, key):
+            file.unlink(missing_ok=True)
+        key.touch(mode=0o600)
+        key.write_bytes(secrets.token_bytes(KEY_BYTES))
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
             door.bind(str(where))
             door.listen(1)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,45 @@ async def test_a_session_that_goes_on_has_the_access_of_its_new_incarnation(tmp_
         await gone(state)
 
 
+CALL = """
+import socket, sys, time
+told, end = b"", time.monotonic() + 5
+while not told and time.monotonic() < end:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as keeper:
+        keeper.settimeout(1)
+        try:
+            keeper.connect(sys.argv[1])
+            keeper.send(b"")
+            told = keeper.recv(4096)
+        except OSError:
+            time.sleep(0.05)
+with open("called", "w") as file:
+    file.write("obeyed" if told else "refused")
+"""
+
+
+async def test_a_program_of_the_session_gets_no_hold_of_its_keeper(tmp_path: Path, state: Path) -> None:
+    """While no daemon has: the keeper starts what it is told to, and in no sandbox unless that is said."""
+    (tmp_path / "call.py").write_text(CALL)
+    async with running(state) as daemon:
+        async with daemon.client() as house:
+            await spawn(house, tmp_path)
+            keeper = Path((await house.slice("sh", "terminal")).value["socket"]).parent.parent / "keeper"
+            assert keeper.is_socket()
+            await said(house, f"{sys.executable} call.py {keeper} </dev/null >/dev/null 2>&1 & X=kept")
+        await daemon.kill()
+        with trio.fail_after(20):
+            while not (called := tmp_path / "called").exists() or not called.read_text():  # noqa: ASYNC110 - as above
+                await trio.sleep(0.05)
+        assert called.read_text() == "refused"
+        await daemon.start()
+        async with daemon.client() as house:
+            await until(house, "running")
+            assert await said(house, "echo $X") == "kept\n"
+            await house.dispose("sh", force=True)
+        await gone(state)
+
+
 async def test_what_a_sandboxed_session_leaves_for_the_next_daemon_stays_in_its_sandbox(
     tmp_path: Path, state: Path
 ) -> None:
@@ -150,6 +190,7 @@ async def test_what_a_sandboxed_session_leaves_for_the_next_daemon_stays_in_its_
             await house.spawn(NewEngine(kind="shell", id="sh", config=config))
             await house.command("sh", Start(), wait_s=30)
             folder = Path((await house.slice("sh", "terminal")).value["socket"]).parent
+            assert await said(house, f"cat {folder.parent}/key 2>&1 | grep -c 'Permission denied'") == "1\n"
             await said(house, f"cd {folder} && printf '#!/bin/sh\n{evil}\n' >tmux.new && chmod +x tmux.new")
         await daemon.kill()
         kept = json.loads((folder / "session.json").read_bytes())

@@ -49,7 +49,7 @@ SOCKET = "tmux"
 ANSWER_S = 5.0
 """A server that answers nothing for this long hangs."""
 
-PATH_BYTES = 100
+PATH_BYTES = 96
 """How long the path of an engine's folder may be: a socket's has at most 107 bytes (unix(7))."""
 
 LEAVE_S = 0.5

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from actors.engines.agent.snapshot import Contents, Item, TooLarge, go_back, take
-from supervisor.removal import remove
+from actors.removal import remove
 
 
 class Folder:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.removal import remove
+from actors.removal import remove
 
 NOBODY = 65534
 
