@@ -48,6 +48,9 @@ FORSAKEN_S = 5.0  # how soon a keeper that nobody has hold of sees that nobody c
 KEY_S = 0.5  # how long whoever calls has to say the key
 PATIENCE_S = 0.5  # how long keepers have for their trees before the guardian kills them
 
+# What we ignore ourselves, and what a shell ignores for those that it starts in the background.
+DEFAULT = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _prctl = ctypes.CDLL(None).prctl
 
@@ -276,7 +279,7 @@ def fork_program(program: dict[str, Any], reply: int, stdio: list[int]) -> int:
             fcntl.ioctl(stdio[0], termios.TIOCSCTTY, 0)
         for number, descriptor in enumerate(stdio):
             os.dup2(descriptor, number)
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        for signum in DEFAULT:
             signal.signal(signum, signal.SIG_DFL)
         if program["group"]:
             stage = b"group"

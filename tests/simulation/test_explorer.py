@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.states import TABLE
+from protocol.states import TABLE, State, Trigger
 from tests.simulation.explorer import Report, explore
 
 SEEDS, BLOCK = 200, 20
@@ -28,6 +28,9 @@ TYPES = {
 }  # fmt: skip
 """Every type that can be written here; `run.output_chunk` waits for a real thread, which no clock of ours sees."""
 
+WITH_PROCESSES = {(State.FAILED, Trigger.STOP)}
+"""Cells of engines whose process tree outlives them; none here has one, and `tests/e2e/test_tmux.py` reaches them."""
+
 explored = cache(explore)
 
 
@@ -39,7 +42,7 @@ def test_every_promise_holds_in_every_schedule(first: int) -> None:
 
 def test_the_schedules_reach_every_cell_of_the_lifecycle_and_every_type_of_event() -> None:
     reports: list[Report] = [explored(seed) for seed in range(SEEDS)]
-    cells = {(state, trigger) for state, row in TABLE.items() for trigger in row}
+    cells = {(state, trigger) for state, row in TABLE.items() for trigger in row} - WITH_PROCESSES
     assert cells == set().union(*(report.cells for report in reports))
     assert set().union(*(report.types for report in reports)) == TYPES
 
