@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -90,7 +90,17 @@ async def test_without_one_it_gets_no_variable_that_could_hold_a_secret(
     assert "PATH=" in said
 
 
-async def test_it_leads_a_session_with_three_descriptors_and_default_signals(tree: Tree, tmp_path: Path) -> None:
+@pytest.fixture
+def in_the_background() -> Iterator[None]:
+    """As a shell without job control starts what it does not wait for."""
+    before = signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGQUIT, before)
+
+
+async def test_it_leads_a_session_with_three_descriptors_and_default_signals(
+    in_the_background: None, tree: Tree, tmp_path: Path
+) -> None:
     leaked = os.open(os.devnull, os.O_RDONLY)
     os.set_inheritable(leaked, True)
     look = (
