@@ -265,7 +265,7 @@ def _output(cell: Cell, actor: Incarnation, run: RunInput) -> Output:
 
 def _result(value: Any) -> dict[str, Any]:
     result = as_json(value)
-    size = len(encode(result))
+    size = len(encode(result, within=2))  # the envelope and the data of the row
     if size > RESULT_BYTES:
         raise RunFailed("result-too-large", f"The result has {size} bytes; the limit is {RESULT_BYTES}.")
     return {"result": result}
