@@ -33,7 +33,7 @@ async def test_a_tree_that_does_not_last_is_ended_in_order_whatever_its_engine_s
         info, _ = await house.spawn(NewEngine(kind="mistaken"))
         with trio.fail_after(20):
             await house.supervisor.watch(info.uid, lambda view: view.state is State.FAILED)
-        assert (tmp_path / "ended").exists()  # noqa: ASYNC240 - a moment
+        assert (tmp_path / "ended").exists()
 
 
 async def test_a_stop_that_ends_a_left_tree_takes_back_the_wish_for_a_place(
