@@ -13,8 +13,10 @@ from actors.children import ChildPolicy
 from actors.processes import Leak, Tree
 from protocol.bodies import NewEngine, NewPool
 from protocol.commands import Start, Stop
+from protocol.specs import Policy, Restart
 from protocol.states import State
 from supervisor import open_supervisor
+from supervisor.store.memory import Journal
 from tests.actors.stage import ANN, OpenStage
 
 TRAP = "trap 'echo >ended; exit' TERM; echo up; while :; do sleep 0.01; done"
@@ -67,3 +69,24 @@ async def test_a_stop_that_ends_a_left_tree_takes_back_the_wish_for_a_place(
             await on.house.stop(other, ANN)
         await on.until(10)
         assert await on.state() == "stopped"
+
+
+@pytest.mark.parametrize("error", [CannotAdopt("Not now."), RuntimeError("no")], ids=["spared", "crashed"])
+async def test_the_next_house_spares_the_tree_of_an_engine_that_could_not_get_at_it_alone(
+    stage: OpenStage, autojump_clock: MockClock, tmp_path: Path, error: Exception
+) -> None:
+    class Lasting(Engine):
+        kind = "lasting"
+
+        async def on_start(self, ctx: Context) -> None:
+            raise error
+
+    journal, policy = Journal(), ChildPolicy(lasting=str(tmp_path / "lasting"))
+    async with stage(Lasting, journal=journal, children=policy) as on:
+        await on.spawn(Lasting, restart=Restart(policy=Policy.TEMPORARY))
+        assert await on.state() == "failed"
+        home = on.house.supervisor.cell("e").home
+        home.path.mkdir(parents=True)  # of the other, what could not be ended
+    async with stage(Lasting, journal=journal, children=policy) as on:
+        assert await on.state() == "failed"
+        assert home.occupied is isinstance(error, CannotAdopt)
