@@ -320,6 +320,7 @@ class Cell(Journaling):
             self.aim, self._stop_by = aim, (by, reason)
         resting = self.actor is None and self.state in (State.PAUSED, State.FAILED)
         if resting and aim is not Aim.PARKED and self._left_processes:
+            self.settle_waiting(changed=False)  # or a place that becomes free meanwhile would boot it
             self.actor = Incarnation(self)  # never booted: it only ends what the last one left
             self.living = True
             self.host.start(partial(live, self), f"engine {self.spec.id}")

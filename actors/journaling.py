@@ -21,6 +21,9 @@ from protocol.specs import Spec
 
 __all__ = ["Journaling"]
 
+PATCH_LEVELS = 4
+"""What there is around a slice's value in the row of its patch: the envelope, the data, the patch, the operation."""
+
 LOG_ROWS, LOG_WINDOW_S = 200, 1.0
 """How many `log.line` rows an engine may write per window; the rest is counted in one `log.dropped`."""
 
@@ -127,7 +130,7 @@ class Journaling:
     def update(self, name: str, value: Any, run_id: str | None) -> None:
         """Set a slice. Raises ValueError or TypeError for what is not JSON: now, since others may write its patch."""
         value = self.secrets.masked(value)
-        encode({name: value})
+        encode({name: value}, within=PATCH_LEVELS - 1)
         self.slices.set(name, value, run_id)
         if self._done == self._sent and not self._turns:
             self.slices.flush()

@@ -265,7 +265,7 @@ def _output(cell: Cell, actor: Incarnation, run: RunInput) -> Output:
 
 def _result(value: Any) -> dict[str, Any]:
     result = as_json(value)
-    size = len(encode(result))
+    size = len(encode(result, within=2))  # the envelope and the data of the row
     if size > RESULT_BYTES:
         raise RunFailed("result-too-large", f"The result has {size} bytes; the limit is {RESULT_BYTES}.")
     return {"result": result}
@@ -283,12 +283,12 @@ def _failure(failed: RunFailed) -> dict[str, Any]:
 
 
 async def _end_processes(cell: Cell, actor: Incarnation, *, spared: bool) -> list[dict[str, Any]]:
-    """TERM, then KILL, until the tree is proven empty; what could not be ended is named. `spared`: unless somebody has
-    asked the engine to end, the tree stays for its next start.
+    """TERM, then KILL, until the tree is proven empty; what could not be ended is named. `spared`: one that lasts
+    stays for the engine's next start, unless somebody has asked it to end.
     """
     if not actor.has_processes:
         return []
-    if actor.leaves_processes or (spared and not cell.ending):
+    if actor.leaves_processes or (spared and actor.tree.lasts and not cell.ending):
         await actor.tree.leave()
         return []
     term_s = min(actor.left_s, TREE_TERM_S) if not actor.bounded else min(actor.left_s, cell.spec.grace_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +24,14 @@ def remove(folder: Path) -> None:
 
     Blocks. Raises the first OSError after the removal of all else; what is left is in the new folder.
     """
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}."))
+    try:
+        beside = _beside(folder)
+    except OSError:  # a full disk has no room for it, and is to get some
+        with suppress(RecursionError):
+            shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
+            return
+        beside = _beside(folder)
     try:
         with _Opened(beside) as room, _Opened(folder.parent) as above:
             removal = _Removal(room)
@@ -32,6 +40,10 @@ def remove(folder: Path) -> None:
     finally:
         with suppress(OSError):  # it is not empty, and why has been told
             beside.rmdir()
+
+
+def _beside(folder: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}."))
 
 
 class _Opened:

@@ -181,7 +181,7 @@ class Speaking:
         cell = self._speaking()
         self._progressed()
         shown = dict(data or {})
-        encode(shown)
+        encode(shown, within=1)  # the envelope
         cell.transient("run.progress", shown, run_id=self._run_id)
 
     def delta(self, text: str, *, type: str = "text", message: int = 0) -> None:

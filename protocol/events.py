@@ -53,27 +53,27 @@ LEVELS = 190
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
-def encode(value: object) -> bytes:
+def encode(value: object, *, within: int = 0) -> bytes:
     """Compact UTF-8 JSON. Raises ValueError for NaN, infinities, lone surrogates and what is nested too deeply,
-    TypeError for what is not JSON.
+    TypeError for what is not JSON. `within`: how many levels there will be around it in its row.
     """
     try:
         raw = _encode(value).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if raw.count(b"[") + raw.count(b"{") > LEVELS:
-        check_depth(value)
+    if raw.count(b"[") + raw.count(b"{") > LEVELS - within:
+        check_depth(value, within=within)
     return raw
 
 
-def check_depth(value: object) -> None:
-    """Raises ValueError when it is nested in more than `LEVELS`."""
-    level = [value]
-    for _ in range(LEVELS):
+def check_depth(value: object, *, within: int = 0) -> None:
+    """Raises ValueError when it is nested in more than `LEVELS`, with those that it will be `within`."""
+    levels, level = LEVELS - within, [value]
+    for _ in range(levels):
         level = [member for outer in level for member in _members(outer) if isinstance(member, dict | list | tuple)]
         if not level:
             return
-    raise ValueError(f"it is nested in more than {LEVELS} levels")
+    raise ValueError(f"it is nested in more than {levels} levels")
 
 
 def _members(value: object) -> Iterable[object]:

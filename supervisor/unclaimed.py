@@ -1,8 +1,8 @@
 """Process trees that outlived the last house and that no engine of this one will take over.
 
 An engine claims its tree when it was up, or parked, at the end of the last house: then it boots again, now or when it
-is released. So does one that failed, for its tree may be what it could not get at (`CannotAdopt`). Of what was stopped,
-disposed of or about to restart nothing goes on, nor of what this journal does not know.
+is released. So does one that cannot start, for its tree may be what it could not get at (`CannotAdopt`). Of what was
+stopped, disposed of, about to restart or crashed too often nothing goes on, nor of what this journal does not know.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from actors.processes import Home, Tree, homes
+from protocol.decide import Cause
 from protocol.states import Aim, State
 from protocol.view import View
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["end_unclaimed"]
 
-CLAIMING = (State.STARTING, State.RUNNING, State.PAUSING, State.PAUSED, State.FAILED)
+CLAIMING = (State.STARTING, State.RUNNING, State.PAUSING, State.PAUSED)
 TERM_S = 0.5
 
 
@@ -39,4 +40,6 @@ async def end_unclaimed(house: Supervisor, views: Iterable[View]) -> None:
 
 
 def _claims(view: View) -> bool:
+    if view.state is State.FAILED:
+        return view.last_exit is not None and view.last_exit["cause"] == Cause.UNMENDABLE
     return view.state in CLAIMING or (view.state is State.STOPPING and view.aim is Aim.PARKED)

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -45,7 +45,8 @@ class LogFile:
         """Whole lines, from any thread. A full disk loses lines of the log and never a promise of the house."""
         with self._lock:
             if self._size_bytes >= self._limit_bytes:
-                self._turn()
+                with suppress(OSError):  # such as no descriptors: the old one is written on
+                    self._turn()
             if self._torn:
                 lines = b"\n" + lines  # what write(2) did not finish stays a line of its own
             try:
@@ -65,13 +66,15 @@ class LogFile:
         return io.FileIO(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "a")
 
     def _turn(self) -> None:
+        if self.path.exists():  # else the last turn has come no further
+            for age in range(KEPT - 1, 0, -1):
+                older = self.path.with_suffix(f".jsonl.{age}")
+                if older.exists():
+                    older.replace(self.path.with_suffix(f".jsonl.{age + 1}"))
+            self.path.replace(self.path.with_suffix(".jsonl.1"))
+        opened = self._opened()
         self._file.close()
-        for age in range(KEPT - 1, 0, -1):
-            older = self.path.with_suffix(f".jsonl.{age}")
-            if older.exists():
-                older.replace(self.path.with_suffix(f".jsonl.{age + 1}"))
-        self.path.replace(self.path.with_suffix(".jsonl.1"))
-        self._file, self._size_bytes, self._torn = self._opened(), 0, False
+        self._file, self._size_bytes, self._torn = opened, 0, False
 
 
 class Together:

@@ -171,6 +171,11 @@ class Tree:
             return home is not None and await self._take_over(home)
 
     @property
+    def lasts(self) -> bool:
+        """Whether it outlives us, unless it is ended."""
+        return self._lasting is not None
+
+    @property
     def _lasting(self) -> Home | None:
         return self.home if self.home is not None and self.home.lasts else None
 

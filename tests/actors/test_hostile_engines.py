@@ -110,6 +110,9 @@ DEEDS: dict[str, Deed] = {
     "slice that is as deep as may be": ahead(lambda ctx: ctx.update("s", nested(184))),
     "event that is as deep as may be": emitting({"x": [nested(185), 2**60]}),
     "result that is as deep as may be": doing(lambda ctx: nested(186)),
+    "slice just too deep": ahead(lambda ctx: ctx.update("s", nested(187))),
+    "result that is too deep with its row": doing(lambda ctx: nested(189)),
+    "progress that is too deep with its row": doing(lambda ctx: ctx.progress({"x": nested(189)})),
     "slice deep": ahead(lambda ctx: ctx.update("s", nested(198))),
     "slice deeper": ahead(lambda ctx: ctx.update("s", nested(254))),
     "event deep": emitting({"x": nested(250)}),
@@ -240,3 +243,16 @@ async def test_an_error_that_no_row_can_hold_is_shown_as_far_as_it_can(
         await on.spawn(kind)
         await on.run(1)
         assert ((await on.house.get("e")).last_exit or {})["error"] == "OSError: caf?"
+
+
+async def test_what_is_sent_is_refused_when_no_dead_letter_could_hold_it(
+    stage: OpenStage, autojump_clock: MockClock
+) -> None:
+    async with stage(kind := kind_of(raising(ValueError("no")), "on_signal")) as on:
+        await on.spawn(kind)
+        await on.house.command("e", Signal(name="x", payload=nested(187)))
+        with suppress(ValueError):
+            await on.house.command("e", Signal(name="x", payload=nested(188)))
+        await on.until(20)
+        assert len((await on.house.dead_letters()).items) == 1
+        assert await on.state() == "running"

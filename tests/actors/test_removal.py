@@ -1,5 +1,6 @@
 """Whatever an engine left in its folder can be removed."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +34,20 @@ def test_files_folders_links_pipes_and_odd_names(root: Path) -> None:
     remove(root / "eng")
     assert list(root.iterdir()) == []
     assert (outside / "kept").read_text() == "x"
+
+
+def test_a_full_disk_gets_room(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = tempfile.mkdtemp
+
+    def full(**where: str) -> str:
+        if (root / "eng" / "home" / "large").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return make(**where)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    (root / "eng" / "home" / "large").write_text("x")
+    remove(root / "eng")
+    assert list(root.iterdir()) == []
 
 
 def test_no_depth_is_too_deep(root: Path) -> None:

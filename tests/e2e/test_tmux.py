@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +205,35 @@ async def test_what_a_sandboxed_session_leaves_for_the_next_daemon_stays_in_its_
         async with daemon.client() as house:
             await house.dispose("sh", force=True)
         await gone(state)
+
+
+async def test_a_session_cannot_name_a_process_of_somebody_else_as_its_own(tmp_path: Path, state: Path) -> None:
+    """What it says of itself is its own to write, and whom it names is limited, signalled and killed."""
+    with subprocess.Popen(["sleep", "1000"]) as stranger:  # noqa: ASYNC220 - it is only started
+        try:
+            async with running(state) as daemon:
+                async with daemon.client() as house:
+                    config = {"backend": "tmux", "cwd": str(tmp_path), "limits": {"files": 77}}
+                    await house.spawn(NewEngine(kind="shell", id="sh", config=config))
+                    await house.command("sh", Start(), wait_s=30)
+                    folder = Path((await house.slice("sh", "terminal")).value["socket"]).parent
+                await daemon.kill()
+                kept = json.loads((folder / "session.json").read_bytes()) | {"holder": stranger.pid}
+                answer = f"{kept['server']} {kept['pane']} {kept['holder']} 0"
+                program = tmp_path / "tmux"
+                program.write_text(f'#!/bin/sh\ncase "$*" in *pane_dead*) echo "{answer}";; *) exec tmux "$@";; esac\n')
+                program.chmod(0o755)
+                (folder / "session.json").write_text(json.dumps(kept | {"program": str(program)}))
+                await daemon.start()
+                async with daemon.client() as house:
+                    await until(house, "running")
+                    assert resource.prlimit(stranger.pid, resource.RLIMIT_NOFILE)[0] != 77
+                    assert await said(house, "ulimit -n") == "77\n"
+                    await house.dispose("sh", force=True)
+                await gone(state)
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 async def test_a_command_of_a_failed_run_does_not_go_on(tmp_path: Path, state: Path) -> None:

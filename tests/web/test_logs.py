@@ -1,13 +1,16 @@
 """The daemon's log: one object per line, nothing that could repaint a terminal, and a size."""
 
+import errno
 import io
 import json
 import logging
+import os
 import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog
 import trio.testing
 
@@ -141,3 +144,22 @@ def test_outside_of_trio_nothing_is_held(tmp_path: Path) -> None:
     with opened_log(tmp_path, "info") as file:
         HotLog("enginehouse.access")().info("request")
         assert [line["event"] for line in lines(file.path)] == ["request"]
+
+
+def test_a_log_that_cannot_be_turned_is_written_on_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = LogFile(tmp_path, limit_bytes=10)
+    file.write(b"the first line\n")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as without_descriptors:
+        without_descriptors.setattr(os, "open", full)
+        for n in range(3):
+            file.write(b"%d\n" % n)
+    file.write(b"the last\n")
+    assert (tmp_path / "enginehouse.jsonl.1").read_bytes() == b"the first line\n0\n1\n2\n"
+    assert file.path.read_bytes() == b"the last\n"
+    file.close()

@@ -244,8 +244,8 @@ def signal(
     wait: Wait = 60,
 ) -> None:
     """Send an engine a signal, which it handles also during a run, and print what it answers; exit 1 when that is that
-    nothing was done. What signals there are is the kind's: those of `agent` are steer, compact, checkpoint, rollback
-    and clear.
+    nothing was done (`done` or `ok` is false). What signals there are is the kind's: those of `agent` are steer,
+    compact, forget, checkpoint, rollback and clear.
     """
     from protocol import commands
     from protocol.edge import parse
@@ -266,7 +266,7 @@ def signal(
         print(f"{engine}: {name} is handled")
     else:
         show.print_json(reached.result)
-    if isinstance(reached.result, dict) and reached.result.get("done") is False:
+    if isinstance(reached.result, dict) and any(reached.result.get(name) is False for name in ("done", "ok")):
         raise typer.Exit(FAILED)
 
 

@@ -60,7 +60,7 @@ async def _given_up(house: House, info: EngineInfo) -> str:
     again = f"`enginehouse start {info.id}` tries again"
     restart = info.restart
     if (info.last_exit or {}).get("cause") == "unmendable":
-        return f"no retry mends it: mend the config or the machine, then {again}"
+        return f"no retry mends it: mend the machine, then {again}; or dispose of it, and spawn it with another config"
     if restart.policy == "temporary":
         return f"its restart policy is temporary, so nothing restarts it; {again}"
     pool = await house.pool(info.pool)

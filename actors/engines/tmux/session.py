@@ -139,6 +139,8 @@ class TmuxSession:
                 await after._left.wait()  # noqa: SLF001 - ours
         server, name, holder = said.split()
         kept = Kept(token, int(server), name, int(holder), program)
+        if not _ours(ctx, kept):
+            raise RunFailed("cannot-start", "tmux cannot be used: it names processes that are none of the engine's.")
         kept.save(folder)
         _bind(ctx, kept, bounds)
         return cls(ctx, shell, bounds, kept)
@@ -154,7 +156,7 @@ class TmuxSession:
             if program is None:
                 raise CannotAdopt("There is no program tmux in PATH; its session lives on: mend PATH and start it.")
             kept = replace(kept, program=program)
-        if kept is None or not await is_well(ctx, kept.program, kept, bounds):
+        if kept is None or not await is_well(ctx, kept.program, kept, bounds) or not _ours(ctx, kept):
             await ctx.discard()
             return None
         _bind(ctx, kept, bounds)
@@ -455,6 +457,13 @@ class TmuxSession:
             job.status = status
             job.done.set()
             job.settled.set()
+
+
+def _ours(ctx: Context, kept: Kept) -> bool:
+    """Whether the server and the holder are in the engine's process tree. They are the words of who is in the session,
+    perhaps in a sandbox, and we signal and limit them, in none.
+    """
+    return {kept.server, kept.holder} <= {pid for pid, _ in ctx.alive()}
 
 
 def _bind(ctx: Context, kept: Kept, bounds: Bounds) -> None:

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable
 
+import pytest
+
 Cli = Callable[..., tuple[int, str, str]]
 
 
@@ -14,9 +16,10 @@ def test_the_answer_of_a_signal_is_printed(cli: Cli, probe: str) -> None:
     assert (code, json.loads(out)["type"], json.loads(out)["result"]) == (0, "signal", 2)
 
 
-def test_an_answer_that_nothing_was_done_is_exit_code_1(cli: Cli, probe: str) -> None:
+@pytest.mark.parametrize("said", ["done", "ok"], ids=["agent", "acp"])
+def test_an_answer_that_nothing_was_done_is_exit_code_1(cli: Cli, probe: str, said: str) -> None:
     for form in ((), ("--json",)):
-        code, out, _ = cli("signal", probe, "echo", "--data", '{"done": false, "detail": "There is none."}', *form)
+        code, out, _ = cli("signal", probe, "echo", "--data", f'{{"{said}": false, "why": "There is none."}}', *form)
         assert (code, "There is none." in out) == (1, True)
 
 

@@ -54,7 +54,10 @@ def test_the_window_of_the_pool_is_told_beside_its_own(cli: Cli, daemon: Any) ->
 def test_what_no_retry_mends_says_so_and_a_policy_that_does_not_restart(cli: Cli, daemon: Any) -> None:
     assert cli("spawn", "process", "--id", "absent", "--config", 'argv=["no-such-program"]')[0] == 1
     out = cli("why", "absent")[1]
-    told = "gave up   no retry mends it: mend the config or the machine, then `enginehouse start absent` tries again\n"
+    told = (
+        "gave up   no retry mends it: mend the machine, then `enginehouse start absent` tries again; "
+        "or dispose of it, and spawn it with another config\n"
+    )
     assert told in out
     assert re.search(r"^ended +unmendable: there is no program", out, re.MULTILINE)
     cli(*DIES, "--id", "once", "--spec", '{"restart": {"policy": "temporary"}}')
