@@ -128,12 +128,14 @@ async def open_supervisor(
                             await house.close(house.grace_s)  # noqa: ASYNC102 - in a shielded scope with a deadline
                 finally:  # also when a bug keeps it from closing in order: engines shield themselves, and would live on
                     house.abandon()
-                    with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_MARGIN_S):
-                        await store.close()
-                        await house.written.wait()
-                    house.ended()
-                    writer.cancel()
-                    nursery.cancel_scope.cancel()
+                    try:
+                        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_MARGIN_S):
+                            await store.close()
+                            await house.written.wait()
+                    finally:
+                        house.ended()
+                        writer.cancel()
+                        nursery.cancel_scope.cancel()
         if house.failed is not None and (raised is None or _is_ours(raised, house.failed)):
             raise house.failure()
         if raised is not None:

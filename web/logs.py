@@ -39,7 +39,7 @@ class LogFile:
         self._file = self._opened()
         self._size_bytes = os.fstat(self._file.fileno()).st_size
         self._torn = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may log, too
 
     def write(self, lines: bytes) -> None:
         """Whole lines, from any thread. A full disk loses lines of the log and never a promise of the house."""

@@ -227,8 +227,6 @@ class Shell(Engine):
         except CannotAdopt:
             raise
         except (CannotStart, SpawnFailed) as error:
-            if isinstance(error, SpawnFailed) and error.reason != "wrong-directory":
-                raise
             raise CannotAdopt(f"{str(error).rstrip('.')}; its session lives on: mend that and start it.") from error
         if session is None:
             return False

@@ -522,6 +522,40 @@ async def test_a_session_that_cannot_be_taken_over_lives_on(tmp_path: Path, stat
             await daemon.end()
 
 
+FULL = """
+from actors.engines.tmux import session
+from actors.processes import SpawnFailed
+
+async def full(*_):
+    raise SpawnFailed("cannot start 'tmux' (no more processes)", reason="failed", errno=11, argv0="tmux")
+
+session.is_well = full
+"""
+
+
+async def test_a_session_lives_on_when_the_machine_is_full(tmp_path: Path, state: Path) -> None:
+    async with running(state) as daemon:
+        async with daemon.client() as house:
+            await spawn(house, tmp_path)
+            await said(house, "export KEEP=precious")
+        await daemon.kill()
+        as_usual, daemon.program = daemon.program, FULL + daemon.program
+        await daemon.start()
+        async with daemon.client() as house:
+            await until(house, "failed")
+            error = ((await house.get("sh")).last_exit or {})["error"]
+            assert error.endswith("(no more processes); its session lives on: mend that and start it.")
+        await daemon.kill()
+        daemon.program = as_usual
+        await daemon.start()
+        async with daemon.client() as house:
+            await house.start("sh")
+            await until(house, "running")
+            assert await said(house, "echo $KEEP") == "precious\n"
+            await house.dispose("sh", force=True)
+        await gone(state)
+
+
 async def test_a_session_whose_directory_is_away_lives_on(tmp_path: Path, state: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()

@@ -412,3 +412,21 @@ async def test_a_bug_of_the_house_ends_it_and_does_not_hang(
         except* StoreUnavailable:  # what closing it in order came to
             pass
     assert bugs
+
+
+async def test_a_store_that_cannot_be_closed_ends_the_house_all_the_same(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Stuck(MemoryStore):
+        async def close(self) -> None:
+            await super().close()
+            raise ZeroDivisionError
+
+    caught = False
+    with trio.fail_after(100):
+        try:
+            async with a_house(store=Stuck(Journal()), kinds=KINDS) as house:
+                await spawn(house, "a")
+        except* ZeroDivisionError:
+            caught = True
+    assert caught
