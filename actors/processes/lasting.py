@@ -19,6 +19,7 @@ import os
 import secrets
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ import trio
 from actors.processes.guardian import PROGRAM, ROOT
 from actors.removal import remove
 
-__all__ = ["NAME_LENGTH", "Held", "Home", "homes", "standing"]
+__all__ = ["NAME_LENGTH", "Held", "Home", "homes", "standing", "tell_frozen"]
 
 CALL_S = 2.0
 """A keeper that says nothing for this long is as good as dead."""
@@ -143,13 +144,17 @@ class Home:
         return held
 
 
-def frozen_list(identities: list[tuple[int, int]]) -> int:
-    """A descriptor that holds it; the caller closes it."""
+def tell_frozen(keeper: socket.socket, identities: Sequence[tuple[int, int]]) -> None:
+    """Have a keeper know what its tree has stopped, for the next house. One that is gone is told nothing: the end of
+    the tree deals with that.
+    """
     descriptor = os.memfd_create("frozen", os.MFD_CLOEXEC)
     flat = array.array("q", [number for identity in identities for number in identity])
-    with open(descriptor, "wb", closefd=False) as file:
+    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
         file.write(flat.tobytes())
-    return descriptor
+        file.flush()
+        with suppress(OSError):
+            socket.send_fds(keeper, [marshal.dumps(("frozen",))], [descriptor])
 
 
 def _listed(descriptors: list[int]) -> tuple[tuple[int, int], ...]:

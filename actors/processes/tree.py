@@ -29,7 +29,7 @@ from actors.children import CONTROLLER_OF, ChildPolicy, ResourceLimits, Sandbox
 from actors.processes import cgroup, linux
 from actors.processes.confined import Confined
 from actors.processes.guardian import guardian
-from actors.processes.lasting import Held, Home, frozen_list
+from actors.processes.lasting import Held, Home, tell_frozen
 from actors.processes.leftovers import reap_leftovers
 from actors.processes.listing import KILL_S, Leak, Listing, Meter, ProcessInfo, cpu_s, info, leak
 from actors.processes.newer import Newer
@@ -466,14 +466,9 @@ class Tree:
             cgroup.bound(group, limits.tree_memory_bytes, limits.tree_cpus, limits.tree_processes)
 
     def _tell_frozen(self) -> None:
-        """Who takes a lasting tree over is told what to wake: before it is stopped. Of what the kernel froze it tells
-        itself.
-        """
-        if self._socket is not None and self._lasting is not None:
-            listed = frozen_list(self._standstill.stopped)
-            with contextlib.suppress(OSError):  # the tree's end will deal with that
-                socket.send_fds(self._socket, [marshal.dumps(("frozen",))], [listed])
-            os.close(listed)
+        """Who takes a lasting tree over is told what to wake, before it stops. What the kernel froze tells itself."""
+        if self._socket is not None and self.lasts:
+            tell_frozen(self._socket, self._standstill.stopped)
 
     def _wake(self) -> None:
         self._standstill.end(self._group)
