@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from actors.children import Sandbox
+from actors.processes.sandbox import lacking
+
 # No deadline: on a shared machine it measures the neighbours. In CI the examples are the same each time.
 settings.register_profile("house", deadline=None, derandomize=os.environ.get("CI") == "true", print_blob=True)
 settings.load_profile("house")
@@ -30,3 +33,14 @@ def program() -> Callable[[str], str]:
         return path or pytest.skip(f"{name} is not installed")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def landlock() -> Sandbox:
+    """A sandbox by the kernel, with the network open. Without Landlock the test is skipped, or fails where CI=true."""
+    sandbox = Sandbox(by="landlock", network=True)
+    if problem := lacking(sandbox):
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI may not skip what needs a sandbox: {problem}", pytrace=False)
+        pytest.skip(problem)
+    return sandbox

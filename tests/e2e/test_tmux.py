@@ -17,7 +17,6 @@ import pytest
 import trio
 
 from actors.children import Sandbox
-from actors.processes.sandbox import lacking
 from protocol.commands import Dispose, Pause, Resume, Start, Stop
 from protocol.errors import EngineDisposed, ValidationFailed
 from protocol.specs import OnInterrupt
@@ -176,18 +175,16 @@ async def test_a_program_of_the_session_gets_no_hold_of_its_keeper(tmp_path: Pat
 
 
 async def test_what_a_sandboxed_session_leaves_for_the_next_daemon_stays_in_its_sandbox(
-    tmp_path: Path, state: Path
+    tmp_path: Path, state: Path, landlock: Sandbox
 ) -> None:
     """Its folder is its own to write: what is remembered of it, and the socket, are its words."""
-    if problem := lacking(Sandbox(by="landlock", network=True)):
-        pytest.skip(problem)
     inside = tmp_path / "inside"
     inside.mkdir()
     (tmp_path / "outside").write_text("secret")
     evil = f"cat {tmp_path}/outside >{inside}/stolen; echo >{inside}/tried"
     async with running(state) as daemon:
         async with daemon.client() as house:
-            sandbox = {"by": "landlock", "network": True}
+            sandbox = {"by": landlock.by, "network": landlock.network}
             config = {"backend": "tmux", "cwd": str(inside), "sandbox": sandbox}
             await house.spawn(NewEngine(kind="shell", id="sh", config=config))
             await house.command("sh", Start(), wait_s=30)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors.children import ChildPolicy, ResourceLimits
+from actors.children import ChildPolicy, ResourceLimits, Sandbox
 from actors.context import Context
 from actors.engines.tmux.server import outside
 from actors.processes import linux
@@ -335,16 +335,13 @@ async def test_limits_hold_for_the_shell_and_not_for_the_server(drive: Driver, h
     assert " 77 " not in Path(f"/proc/{await server_pid(house, shell)}/limits").read_text()  # noqa: ASYNC240 - as above
 
 
-async def test_a_sandbox_is_around_all_that_is_in_there(drive: Driver, house: EmbeddedHouse, tmp_path: Path) -> None:
-    from actors.children import Sandbox
-    from actors.processes.sandbox import lacking
-
-    if problem := lacking(Sandbox(by="landlock", network=True)):
-        pytest.skip(problem)
+async def test_a_sandbox_is_around_all_that_is_in_there(
+    drive: Driver, house: EmbeddedHouse, tmp_path: Path, landlock: Sandbox
+) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     (tmp_path / "outside").write_text("secret")
-    sandbox = {"by": "landlock", "network": True}
+    sandbox = {"by": landlock.by, "network": landlock.network}
     shell = await drive.spawn("shell", {"cwd": str(inside), "backend": "tmux", "sandbox": sandbox})
     assert (await drive.run(shell, "cat ../outside")).status == "failed"
     assert await said(drive, shell, "echo x >file; cat file") == "x\n"

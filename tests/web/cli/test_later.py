@@ -6,15 +6,11 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from web.cli import main
-
-Cli = Callable[..., tuple[int, str, str]]
-
+from tests.web.cli.conftest import Cli
 
 LONGER = threading.Event()
 """Never set: what waits for it waits longer than the daemon does."""
@@ -47,34 +43,16 @@ def port() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def state(serving: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, port: int) -> Path:
+def daemon(serving: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, port: int) -> Any:
     """A daemon that may send to the receiver, once and for a second, and keeps two schedules and webhooks at most."""
-    home = tmp_path_factory.mktemp("home")
-    daemon = serving(
-        home,
+    return serving(
+        tmp_path_factory.mktemp("home"),
         ENGINEHOUSE_WEBHOOKS__ALLOW=f"127.0.0.1:{port}",
         ENGINEHOUSE_WEBHOOKS__MAX="2",
         ENGINEHOUSE_WEBHOOKS__MAX_ATTEMPTS="1",
         ENGINEHOUSE_WEBHOOKS__TIMEOUT_S="1",
         ENGINEHOUSE_SCHEDULES__MAX="2",
     )
-    path: Path = daemon.state
-    return path
-
-
-@pytest.fixture
-def cli(state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    for name in ("ENGINEHOUSE_URL", "ENGINEHOUSE_API_KEY", "ENGINEHOUSE_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ENGINEHOUSE_STATE_DIR", str(state))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(list(arguments))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_a_schedule_is_created_listed_shown_run_changed_and_deleted(cli: Cli) -> None:
