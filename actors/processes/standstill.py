@@ -9,13 +9,14 @@ what was stopped here: a job that its user had suspended stays so.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import trio
 
 from actors.processes import cgroup, linux
 
 LOOK_S = (0.0005, 0.02)  # how soon a process that was told to stop is looked at again: first, and at most
+CHASE = 20  # how often at most one list of children is read again for who is new, while nobody else gets a turn
 
 Identity = tuple[int, int]
 
@@ -65,27 +66,40 @@ class Standstill:
 
     def _round(self, keeper: int | None, group: str | None) -> tuple[bool, set[Identity]]:
         """Tell to stop who is not, and go down below who is. Returns whether all were stopped, and who all is."""
-        quiet, known, moving = True, len(self._stopped), []
+        quiet = True
         seen: set[Identity] = set()
         frozen = cgroup.members(group) if group is not None else set()
         queue = [keeper] if keeper else []
         for parent in queue:
-            for stat in map(linux.read, linux.children(parent)):
+            for stat in map(linux.read, _newest_first(parent)):
                 if stat is None or not stat.alive:
                     continue
                 seen.add(stat.identity)
                 if stat.pid in frozen or linux.stopped(stat):
                     queue.append(stat.pid)
-                    continue
-                quiet = False
-                if all(stat.identity != one.identity for one in self._stopped):
-                    self._stopped.append(stat)
-                moving.append(stat)
-        if len(self._stopped) > known:
-            self._tell()
-        for stat in moving:
-            linux.send(stat, signal.SIGSTOP)
+                else:
+                    quiet = False
+                    self._stop(stat)
         return quiet, seen
+
+    def _stop(self, stat: linux.Stat) -> None:
+        if all(stat.identity != one.identity for one in self._stopped):
+            self._stopped.append(stat)
+            self._tell()
+        linux.send(stat, signal.SIGSTOP)
+
+
+def _newest_first(parent: int) -> Iterator[int]:
+    """Its children, and who came while the caller looked at one: who forks and ends in one breath is caught only by
+    whoever has nobody else to look at first.
+    """
+    looked: set[int] = set()
+    for _ in range(CHASE):
+        new = [pid for pid in linux.children(parent) if pid not in looked]
+        if not new:
+            return
+        looked.update(new)
+        yield from reversed(new)
 
 
 async def _kernel_froze(group: str, check: Callable[[], None]) -> None:

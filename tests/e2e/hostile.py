@@ -36,8 +36,18 @@ def argv(name: str) -> list[str]:
 
 
 def survivors(mark: int) -> list[int]:
-    """The pids of whoever was started with this `file_bytes`, or descends from it; zombies too."""
-    return sorted(_marked(str(mark).encode()))
+    """The pids of whoever was started with this `file_bytes`, or descends from it; zombies too, but for those that only
+    init has to bury: some look around every two seconds.
+    """
+    return sorted(pid for pid in _marked(str(mark).encode()) if not _buried_by_init(pid))
+
+
+def _buried_by_init(pid: int) -> bool:
+    try:
+        state, parent, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return True  # it was meanwhile
+    return state == "Z" and parent == "1"
 
 
 def _marked(mark: bytes) -> Iterator[int]:

@@ -29,10 +29,11 @@ async def begin(tree: Tree, name: str, mark: int, cwd: Path) -> Process:
     return process
 
 
-async def gone(mark: int) -> None:
-    with trio.fail_after(GONE_S):
+async def gone(name: str, mark: int) -> None:
+    with trio.move_on_after(GONE_S):
         while hostile.survivors(mark):  # noqa: ASYNC110 - the kernel tells nobody when somebody else's child ends
             await trio.sleep(0.02)
+    assert hostile.survivors(mark) == [], name
 
 
 @pytest.mark.parametrize("wall", [True, False], ids=["walled", "unwalled"])
@@ -56,7 +57,7 @@ async def test_no_hostile_program_outlives_the_end_of_its_tree(
             others.set()
         with trio.fail_after(0.5 + GONE_S):
             assert await tree.end(0.5) == [], name
-        await gone(mark)
+        await gone(name, mark)
         assert groups is None or not cgroup.has(groups.path(tree.marker), "cgroup.procs"), name
         await process.aclose()
 
