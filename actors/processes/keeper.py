@@ -45,7 +45,7 @@ from actors.processes.station import Leave, Station, tell
 
 OWN_DESCRIPTORS = 32  # where those of ours are while a program gets its own
 FORSAKEN_S = 5.0  # how soon a keeper that nobody has hold of sees that nobody can ever find it again
-KEY_S = 0.5  # how long whoever calls has to say the key
+KEY_S = 0.2  # how long whoever calls has to say the key
 PATIENCE_S = 0.5  # how long keepers have for their trees before the guardian kills them
 
 # What we ignore ourselves, and what a shell ignores for those that it starts in the background.

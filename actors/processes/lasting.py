@@ -31,8 +31,13 @@ from actors.removal import remove
 
 __all__ = ["NAME_LENGTH", "Held", "Home", "homes", "standing", "tell_frozen"]
 
-CALL_S = 2.0
+CALL_S = 5.0
 """A keeper that says nothing for this long is as good as dead."""
+
+CALL_AGAIN_S = 0.02
+
+CALLERS = 16
+"""How many may wait at a keeper's socket. What it keeps can call as well, and is heard for `keeper.KEY_S` each."""
 
 KEY_BYTES = 32
 
@@ -95,17 +100,28 @@ class Home:
 
     async def call(self) -> Held | None:
         """Take hold of the keeper here; None when there is none that answers."""
+        with trio.move_on_after(CALL_S):
+            try:
+                while (held := await self._called()) is None:  # noqa: ASYNC110 - it does not tell when it has time
+                    await trio.sleep(CALL_AGAIN_S)
+            except (OSError, ValueError, TypeError):
+                return None
+            return held
+        return None
+
+    async def _called(self) -> Held | None:
+        """None when it was too busy to hear us. Raises OSError where there is no keeper."""
         ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             ours.setblocking(False)
             ours.connect(str(self.path / "keeper"))
             ours.send((self.path / "key").read_bytes())
-            with trio.fail_after(CALL_S):
-                await trio.lowlevel.wait_readable(ours)
+            await trio.lowlevel.wait_readable(ours)
             hello, given, _, _ = socket.recv_fds(ours, 4096, 1)
             keeper, guardian, serial, group = marshal.loads(hello)  # noqa: S302 - written by our own program
             return Held(ours, keeper, guardian, serial, group, _listed(given))
-        except (OSError, EOFError, ValueError, TypeError, trio.TooSlowError):
+        except (BlockingIOError, EOFError, ConnectionResetError, BrokenPipeError):
+            # Too many call (connect(2)), or we were slow to say the key.
             ours.close()
             return None
         except BaseException:
@@ -122,7 +138,7 @@ class Home:
         key.write_bytes(secrets.token_bytes(KEY_BYTES))
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
             door.bind(str(where))
-            door.listen(1)
+            door.listen(CALLERS)
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             try:
                 os.posix_spawn(  # noqa: ASYNC221 - it is only started

@@ -330,7 +330,7 @@ class Tree:
                 if self._socket is not None:
                     leaks = await self._end(self._socket, term_s)
                 if self.home is not None and not leaks:
-                    self.home.remove()
+                    await trio.to_thread.run_sync(self.home.remove)
         return leaks
 
     async def _take_over_to_end(self, home: Home) -> list[Leak]:

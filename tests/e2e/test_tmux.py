@@ -553,6 +553,26 @@ async def test_a_session_lives_on_when_the_machine_is_full(tmp_path: Path, state
         await gone(state)
 
 
+async def test_a_session_whose_server_is_slow_at_the_take_over_lives_on(tmp_path: Path, state: Path) -> None:
+    async with running(state) as daemon:
+        async with daemon.client() as house:
+            await spawn(house, tmp_path)
+            await said(house, "export KEEP=precious")
+            (server,) = {row.pid for row in await house.processes("sh") if row.name == "tmux: server"}
+        await daemon.kill()
+        os.kill(server, signal.SIGSTOP)
+        daemon.program = "from actors.engines.tmux import server; server.ANSWER_S = 0.1\n" + daemon.program
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(daemon.start)
+            await trio.sleep(3)
+            os.kill(server, signal.SIGCONT)
+        async with daemon.client() as house:
+            await until(house, "running")
+            assert await said(house, "echo $KEEP") == "precious\n"
+            await house.dispose("sh", force=True)
+        await gone(state)
+
+
 async def test_a_session_whose_directory_is_away_lives_on(tmp_path: Path, state: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()

@@ -49,6 +49,9 @@ SOCKET = "tmux"
 ANSWER_S = 5.0
 """A server that answers nothing for this long hangs."""
 
+ADOPT_S = 20.0
+"""A machine that has just come up, with all its engines at once, may be slow: whoever gives up ends a session."""
+
 PATH_BYTES = 96
 """How long the path of an engine's folder may be: a socket's has at most 107 bytes (unix(7))."""
 
@@ -225,7 +228,7 @@ async def is_well(ctx: Context, program: str, kept: Kept, bounds: Bounds) -> boo
     asked = "#{pid} #{pane_id} #{pane_pid} #{pane_dead}"
     where = called(program, ctx.home, "display-message", "-p", "-t", kept.pane, asked)
     try:
-        said = await said_by(ctx, where, outside(bounds, ctx.home), None)
+        said = await said_by(ctx, where, outside(bounds, ctx.home), None, within_s=ADOPT_S)
     except RunFailed:
         return False
     return said.split() == [str(kept.server), kept.pane, str(kept.holder), "0"] and (
@@ -246,11 +249,13 @@ async def gone(ctx: Context, pid: int) -> None:
         os.close(pidfd)
 
 
-async def said_by(ctx: Context, argv: list[str], bounds: Bounds, env: Mapping[str, str] | None) -> str:
+async def said_by(
+    ctx: Context, argv: list[str], bounds: Bounds, env: Mapping[str, str] | None, *, within_s: float = ANSWER_S
+) -> str:
     """What a tmux command prints. Raises SpawnFailed, and RunFailed with what it says when it fails or hangs."""
     process = await ctx.spawn_process(argv, env=env, merge_stderr=True, **bounds)
     said = b""
-    with trio.move_on_after(ANSWER_S) as limit:
+    with trio.move_on_after(within_s) as limit:
         try:
             while data := await process.stdout.receive_some(4096):
                 said = (said + data)[:4096]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -79,7 +80,9 @@ async def test_frozen_stays_frozen_and_what_somebody_had_stopped_is_not_woken(
         return state(pid) == "T" if groups is None else cgroup.is_frozen(groups.path(home.marker(house)))
 
     first = following()
-    process = await first.spawn(["sh", "-c", "sleep 1000 & kill -STOP $!; echo $$ $!; exec sleep 1000"])
+    seen = "until grep -q '^State:.T' /proc/$!/status; do :; done"
+    script = f"sleep 1000 & kill -STOP $!; {seen}; echo $$ $!; exec sleep 1000"
+    process = await first.spawn(["sh", "-c", script])
     pid, stopped = map(int, await words(process, 2))
     await first.freeze()
     await first.leave()
@@ -185,6 +188,23 @@ async def test_a_keeper_that_was_killed_leaves_nothing_that_is_not_found(
     os.kill(held.keeper, signal.SIGKILL)
     assert await following().end(term_s=0) == []
     assert state(orphan) is None
+
+
+async def test_strangers_at_its_door_do_not_keep_the_next_house_out(home: Home, following: Next, words: Words) -> None:
+    first = following()
+    process = await first.spawn(["sh", "-c", "echo $$; exec sleep 1000"])
+    (pid,) = map(int, await words(process, 1))
+    await first.leave()
+    with contextlib.ExitStack() as strangers:
+        for _ in range(40):
+            stranger = strangers.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            stranger.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                stranger.connect(str(home.path / "keeper"))
+        second = following()
+        assert await second.adopt()
+    assert [row.pid for row in second.processes()] == [pid]
+    assert await second.end(term_s=1) == []
 
 
 async def test_a_home_that_is_removed_ends_its_tree(
