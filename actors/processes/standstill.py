@@ -26,12 +26,12 @@ class Standstill:
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self._tell = tell
-        self._stopped: list[linux.Stat] = []  # by us, parents first
+        self._stopped: dict[Identity, linux.Stat] = {}  # by us, parents first
 
     @property
     def stopped(self) -> list[Identity]:
         """Who was stopped by signals, parents first."""
-        return [stat.identity for stat in self._stopped]
+        return list(self._stopped)
 
     async def begin(self, keeper: int | None, group: str | None, check: Callable[[], None]) -> None:
         """Stop all that is below the keeper; return when every thread was seen stopped. `check` raises to give up.
@@ -40,6 +40,7 @@ class Standstill:
         """
         if group is not None and cgroup.freeze(group, frozen=True):
             await _kernel_froze(group, check)
+        self._foresee(keeper, group)
         look_s = LOOK_S[0]
         before: set[Identity] | None = None
         while True:
@@ -54,7 +55,7 @@ class Standstill:
 
     def end(self, group: str | None) -> None:
         """Let run on what was stopped."""
-        for stat in reversed(self._stopped):
+        for stat in reversed(self._stopped.values()):
             linux.send(stat, signal.SIGCONT)
         self._stopped.clear()
         if group is not None:
@@ -63,6 +64,14 @@ class Standstill:
     def forget(self) -> None:
         """Somebody else lets them run."""
         self._stopped.clear()
+
+    def _foresee(self, keeper: int | None, group: str | None) -> None:
+        """Tell of all that are there at once: in a large tree each for himself would be more than can be told."""
+        frozen = cgroup.members(group) if group is not None else set()
+        for stat in linux.descendants(keeper) if keeper else ():
+            if stat.alive and stat.pid not in frozen and not linux.stopped(stat):
+                self._stopped[stat.identity] = stat
+        self._tell()
 
     def _round(self, keeper: int | None, group: str | None) -> tuple[bool, set[Identity]]:
         """Tell to stop who is not, and go down below who is. Returns whether all were stopped, and who all is."""
@@ -83,8 +92,8 @@ class Standstill:
         return quiet, seen
 
     def _stop(self, stat: linux.Stat) -> None:
-        if all(stat.identity != one.identity for one in self._stopped):
-            self._stopped.append(stat)
+        if stat.identity not in self._stopped:
+            self._stopped[stat.identity] = stat
             self._tell()
         linux.send(stat, signal.SIGSTOP)
 
