@@ -217,16 +217,16 @@ class Shell(Engine):
     async def _adopt(self, ctx: Context, console: Console[AnySession]) -> bool:
         """Whether the session that the last house left goes on. Raises CannotAdopt for what somebody can mend."""
         config = self.config
-        if not await ctx.adopt():
-            await ctx.discard()
-            return False
         try:
+            if not await ctx.adopt():
+                await ctx.discard()
+                return False
             self._look_for_shell()
             env = await ctx.environment(config.env, api=config.api)  # and so their secrets are hidden in what it says
             session = await TmuxSession.adopt(ctx, config.shell, bounds=config.bounds)
         except CannotAdopt:
             raise
-        except (CannotStart, SpawnFailed) as error:
+        except (CannotStart, SpawnFailed, OSError) as error:
             raise CannotAdopt(f"{str(error).rstrip('.')}; its session lives on: mend that and start it.") from error
         if session is None:
             return False

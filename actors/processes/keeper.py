@@ -36,6 +36,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import termios
 from collections.abc import Callable
@@ -143,9 +144,11 @@ class LastingKeeper(Keeper):
         return False
 
     def _knows(self, caller: socket.socket) -> bool:
-        """Whether it says our key."""
-        caller.settimeout(KEY_S)
+        """Whether it says our key. Our own have no time for it: they could keep everybody else waiting."""
         try:
+            pid, _, _ = struct.unpack("3i", caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            line = linux.lineage(pid)
+            caller.settimeout(0 if os.getpid() in line or not line else KEY_S)
             return caller.recv(64) == self._key
         except OSError:
             return False

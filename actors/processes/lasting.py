@@ -35,9 +35,12 @@ CALL_S = 5.0
 """A keeper that says nothing for this long is as good as dead."""
 
 CALL_AGAIN_S = 0.02
+"""How soon one that had no time is called again."""
 
 CALLERS = 16
-"""How many may wait at a keeper's socket. What it keeps can call as well, and is heard for `keeper.KEY_S` each."""
+"""How many may wait at a keeper's socket. Each that says nothing costs `keeper.KEY_S`: all of them less than `CALL_S`.
+What it keeps can call too, and is not waited for.
+"""
 
 KEY_BYTES = 32
 
@@ -98,28 +101,44 @@ class Home:
         with suppress(OSError):
             remove(self.path)
 
+    async def vacate(self) -> None:
+        """Remove it in a thread, which may take as long as it holds much. Where no thread can be had it stays, too."""
+        with suppress(RuntimeError):
+            await trio.to_thread.run_sync(self.remove, limiter=trio.CapacityLimiter(1))
+
     async def call(self) -> Held | None:
-        """Take hold of the keeper here; None when there is none that answers."""
+        """Take hold of the keeper here; None when there is none that answers. Raises OSError when that cannot be known,
+        for example without a free descriptor.
+        """
         with trio.move_on_after(CALL_S):
             try:
-                while (held := await self._called()) is None:  # noqa: ASYNC110 - it does not tell when it has time
+                key = (self.path / "key").read_bytes()
+                while (held := await self._called(key)) is None:  # noqa: ASYNC110 - it does not tell when it has time
                     await trio.sleep(CALL_AGAIN_S)
-            except (OSError, ValueError, TypeError):
+            except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError, ValueError, TypeError):
                 return None
             return held
         return None
 
-    async def _called(self) -> Held | None:
-        """None when it was too busy to hear us. Raises OSError where there is no keeper."""
+    async def reach(self) -> Held | None:
+        """The same, where what cannot be known is as good as nothing."""
+        try:
+            return await self.call()
+        except OSError:
+            return None
+
+    async def _called(self, key: bytes) -> Held | None:
+        """None when it was too busy to hear us. ValueError, TypeError: it answers what is no answer."""
         ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             ours.setblocking(False)
             ours.connect(str(self.path / "keeper"))
-            ours.send((self.path / "key").read_bytes())
+            ours.send(key)
             await trio.lowlevel.wait_readable(ours)
             hello, given, _, _ = socket.recv_fds(ours, 4096, 1)
+            frozen = _listed(given)
             keeper, guardian, serial, group = marshal.loads(hello)  # noqa: S302 - written by our own program
-            return Held(ours, keeper, guardian, serial, group, _listed(given))
+            return Held(ours, keeper, guardian, serial, group, frozen)
         except (BlockingIOError, EOFError, ConnectionResetError, BrokenPipeError):
             # Too many call (connect(2)), or we were slow to say the key.
             ours.close()
@@ -132,45 +151,46 @@ class Home:
         """Start a keeper here and take hold of it. Raises OSError."""
         self.make()
         where, key = self.path / "keeper", self.path / "key"
-        for file in (where, key):
-            file.unlink(missing_ok=True)
-        key.touch(mode=0o600)
-        key.write_bytes(secrets.token_bytes(KEY_BYTES))
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door, open(os.devnull, "r+b", 0) as null:  # noqa: ASYNC230, PTH123 - at once
+            for file in (where, key):
+                file.unlink(missing_ok=True)
+            key.touch(mode=0o600)
+            key.write_bytes(secrets.token_bytes(KEY_BYTES))
             door.bind(str(where))
             door.listen(CALLERS)
-            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                os.posix_spawn(  # noqa: ASYNC221 - it is only started
-                    sys.executable,
-                    [sys.executable, "-I", "-S", "-c", PROGRAM, ROOT, "last", str(self.path)],
-                    {},
-                    file_actions=[
-                        (os.POSIX_SPAWN_DUP2, door.fileno(), 0),
-                        (os.POSIX_SPAWN_DUP2, null, 1),
-                        (os.POSIX_SPAWN_DUP2, null, 2),
-                    ],
-                    setsid=True,
-                )
-            finally:
-                os.close(null)
+            os.posix_spawn(  # noqa: ASYNC221 - it is only started
+                sys.executable,
+                [sys.executable, "-I", "-S", "-c", PROGRAM, ROOT, "last", str(self.path)],
+                {},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, door.fileno(), 0),
+                    (os.POSIX_SPAWN_DUP2, null.fileno(), 1),
+                    (os.POSIX_SPAWN_DUP2, null.fileno(), 2),
+                ],
+                setsid=True,
+            )
         held = await self.call()
         if held is None:
             raise TimeoutError("the keeper of the process tree did not start")
         return held
 
 
-def tell_frozen(keeper: socket.socket, identities: Sequence[tuple[int, int]]) -> None:
-    """Have a keeper know what its tree has stopped, for the next house. One that is gone is told nothing: the end of
-    the tree deals with that.
+def tell_frozen(keeper: socket.socket, identities: Sequence[tuple[int, int]]) -> bool:
+    """Have a keeper know what its tree has stopped, for the next house. False: it has not read what it was told before.
+    One that is gone is told nothing: the end of the tree deals with that.
     """
     descriptor = os.memfd_create("frozen", os.MFD_CLOEXEC)
     flat = array.array("q", [number for identity in identities for number in identity])
     with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
         file.write(flat.tobytes())
         file.flush()
-        with suppress(OSError):
+        try:
             socket.send_fds(keeper, [marshal.dumps(("frozen",))], [descriptor])
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def _listed(descriptors: list[int]) -> tuple[tuple[int, int], ...]:

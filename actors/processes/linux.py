@@ -169,6 +169,15 @@ def marked(markers: Iterable[str], *, keep: Iterable[str] = ()) -> list[Stat]:
     return [everyone[pid] for pid in sorted(found - spared) if everyone[pid].alive]
 
 
+def lineage(pid: int) -> list[int]:
+    """The process and all it descends from, the nearest first; empty when there is none."""
+    line: list[int] = []
+    while (stat := read(pid)) is not None and pid not in line:
+        line.append(pid)
+        pid = stat.ppid
+    return line
+
+
 def command(pid: int, most: int) -> tuple[str, ...]:
     """Its command line, as it says itself, cut after so many bytes; empty for a zombie, or one that wiped it."""
     line = _read(f"/proc/{pid}/cmdline")[:most].rstrip(b"\0")

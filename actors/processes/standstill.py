@@ -22,9 +22,9 @@ Identity = tuple[int, int]
 
 
 class Standstill:
-    """`tell` is called when it is known who will be stopped next, before anybody is."""
+    """`tell` is called when it is known who will be stopped next, before anybody is. False: it cannot be told now."""
 
-    def __init__(self, tell: Callable[[], None]) -> None:
+    def __init__(self, tell: Callable[[], bool]) -> None:
         self._tell = tell
         self._stopped: dict[Identity, linux.Stat] = {}  # by us, parents first
 
@@ -40,7 +40,6 @@ class Standstill:
         """
         if group is not None and cgroup.freeze(group, frozen=True):
             await _kernel_froze(group, check)
-        self._foresee(keeper, group)
         look_s = LOOK_S[0]
         before: set[Identity] | None = None
         while True:
@@ -65,14 +64,6 @@ class Standstill:
         """Somebody else lets them run."""
         self._stopped.clear()
 
-    def _foresee(self, keeper: int | None, group: str | None) -> None:
-        """Tell of all that are there at once: in a large tree each for himself would be more than can be told."""
-        frozen = cgroup.members(group) if group is not None else set()
-        for stat in linux.descendants(keeper) if keeper else ():
-            if stat.alive and stat.pid not in frozen and not linux.stopped(stat):
-                self._stopped[stat.identity] = stat
-        self._tell()
-
     def _round(self, keeper: int | None, group: str | None) -> tuple[bool, set[Identity]]:
         """Tell to stop who is not, and go down below who is. Returns whether all were stopped, and who all is."""
         quiet = True
@@ -80,35 +71,38 @@ class Standstill:
         frozen = cgroup.members(group) if group is not None else set()
         queue = [keeper] if keeper else []
         for parent in queue:
-            for stat in map(linux.read, _newest_first(parent)):
-                if stat is None or not stat.alive:
-                    continue
-                seen.add(stat.identity)
-                if stat.pid in frozen or linux.stopped(stat):
-                    queue.append(stat.pid)
-                else:
+            for brothers in _children(parent):
+                alive = [stat for stat in map(linux.read, brothers) if stat is not None and stat.alive]
+                still = {stat.pid for stat in alive if stat.pid in frozen or linux.stopped(stat)}
+                seen.update(stat.identity for stat in alive)
+                queue += still
+                if moving := [stat for stat in alive if stat.pid not in still]:
                     quiet = False
-                    self._stop(stat)
+                    self._stop(moving)
         return quiet, seen
 
-    def _stop(self, stat: linux.Stat) -> None:
-        if stat.identity not in self._stopped:
-            self._stopped[stat.identity] = stat
-            self._tell()
-        linux.send(stat, signal.SIGSTOP)
+    def _stop(self, moving: list[linux.Stat]) -> None:
+        new = {stat.identity: stat for stat in moving if stat.identity not in self._stopped}
+        self._stopped |= new
+        if new and not self._tell():
+            for identity in new:  # who is not told of is not stopped either: the next round comes back to it
+                del self._stopped[identity]
+            return
+        for stat in moving:
+            linux.send(stat, signal.SIGSTOP)
 
 
-def _newest_first(parent: int) -> Iterator[int]:
-    """Its children, and who came while the caller looked at one: who forks and ends in one breath is caught only by
+def _children(parent: int) -> Iterator[list[int]]:
+    """Its children, then those that came meanwhile, and so on: who forks and ends in one breath is caught only by
     whoever has nobody else to look at first.
     """
-    looked: set[int] = set()
+    known: set[int] = set()
     for _ in range(CHASE):
-        new = [pid for pid in linux.children(parent) if pid not in looked]
+        new = [pid for pid in linux.children(parent) if pid not in known]
         if not new:
             return
-        looked.update(new)
-        yield from reversed(new)
+        known.update(new)
+        yield new
 
 
 async def _kernel_froze(group: str, check: Callable[[], None]) -> None:

@@ -165,7 +165,9 @@ class Tree:
             return process
 
     async def adopt(self) -> bool:
-        """Take over what an earlier house left in our home, thawed. False: nothing that could be taken over."""
+        """Take over what an earlier house left in our home, thawed. False: nothing that could be taken over. Raises
+        OSError when that cannot be known, for example without a free descriptor.
+        """
         async with self._gate:
             home = self._lasting
             return home is not None and await self._take_over(home)
@@ -182,7 +184,7 @@ class Tree:
     async def look(self) -> bool:
         """Know what an earlier house left, for `listing` alone, and leave it as it is. False: nothing that answers."""
         home = self._lasting
-        held = await home.call() if home is not None and home.occupied else None
+        held = await home.reach() if home is not None and home.occupied else None
         if held is None:
             return False
         self._hold(held)
@@ -330,14 +332,14 @@ class Tree:
                 if self._socket is not None:
                     leaks = await self._end(self._socket, term_s)
                 if self.home is not None and not leaks:
-                    await trio.to_thread.run_sync(self.home.remove)
+                    await self.home.vacate()
         return leaks
 
     async def _take_over_to_end(self, home: Home) -> list[Leak]:
         """Frozen stays frozen until it is told to end. Without a keeper what is left is found by its marker, and in its
         control group; the result is what of that could not be ended.
         """
-        held = await home.call()
+        held = await home.reach()
         if held is not None:
             self._hold(held)
             return []
@@ -465,10 +467,9 @@ class Tree:
         if limits != before:
             cgroup.bound(group, limits.tree_memory_bytes, limits.tree_cpus, limits.tree_processes)
 
-    def _tell_frozen(self) -> None:
-        """Who takes a lasting tree over is told what to wake, before it stops. What the kernel froze tells itself."""
-        if self._socket is not None and self.lasts:
-            tell_frozen(self._socket, self._standstill.stopped)
+    def _tell_frozen(self) -> bool:
+        """Tell the keeper of a lasting tree what the next house has to wake. False: it has no room for that now."""
+        return self._socket is None or not self.lasts or tell_frozen(self._socket, self._standstill.stopped)
 
     def _wake(self) -> None:
         self._standstill.end(self._group)

@@ -21,7 +21,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 SEEN = {
     "README.md": (
         "Python 3",
-        r"checking actors/\w+.py.*state +paused.*let me look.*bash.*checking web/\w+.py.*status +completed",
+        r"checking actors/\w+.py.*state +paused.*let me look.*bash.*checking web/\w+/\w+.py.*status +completed",
         "engine.paused.*engine.resumed.*run.completed",
         "build is disposed of",
     ),
@@ -110,7 +110,7 @@ def test_the_commands_of_a_page_do_what_they_say(
     lines = [line for block in blocks(ROOT, "console") if block.page == page for line in block.text.splitlines()]
     script = "set -e -o pipefail\n" + "\n".join(line.removeprefix("$ ") for line in lines)
     done = subprocess.run(
-        [program("bash"), "-c", script], env=dict(served), cwd=ROOT, capture_output=True, text=True, timeout=100,
+        [program("bash"), "-c", script], env=dict(served), cwd=ROOT, capture_output=True, text=True, timeout=200,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

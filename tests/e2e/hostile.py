@@ -44,10 +44,10 @@ def survivors(mark: int) -> list[int]:
 
 def _buried_by_init(pid: int) -> bool:
     try:
-        state, parent, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     except OSError:
         return True  # it was meanwhile
-    return state == "Z" and parent == "1"
+    return (fields[0], fields[1], fields[17]) == ("Z", "1", "1")  # one thread: the others of a headless one run on
 
 
 def _marked(mark: bytes) -> Iterator[int]:

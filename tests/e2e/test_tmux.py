@@ -553,6 +553,9 @@ async def test_a_session_lives_on_when_the_machine_is_full(tmp_path: Path, state
         await gone(state)
 
 
+ANSWER_S = 0.1
+
+
 async def test_a_session_whose_server_is_slow_at_the_take_over_lives_on(tmp_path: Path, state: Path) -> None:
     async with running(state) as daemon:
         async with daemon.client() as house:
@@ -561,10 +564,13 @@ async def test_a_session_whose_server_is_slow_at_the_take_over_lives_on(tmp_path
             (server,) = {row.pid for row in await house.processes("sh") if row.name == "tmux: server"}
         await daemon.kill()
         os.kill(server, signal.SIGSTOP)
-        daemon.program = "from actors.engines.tmux import server; server.ANSWER_S = 0.1\n" + daemon.program
+        daemon.program = f"from actors.engines.tmux import server; server.ANSWER_S = {ANSWER_S}\n" + daemon.program
         async with trio.open_nursery() as nursery:
             nursery.start_soon(daemon.start)
-            await trio.sleep(3)
+            with trio.fail_after(30):
+                while not processes_with("display-message"):  # noqa: ASYNC110 - the kernel tells nobody
+                    await trio.sleep(0.05)
+            await trio.sleep(5 * ANSWER_S)
             os.kill(server, signal.SIGCONT)
         async with daemon.client() as house:
             await until(house, "running")

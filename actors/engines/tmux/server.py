@@ -250,12 +250,12 @@ async def gone(ctx: Context, pid: int) -> None:
 
 
 async def said_by(
-    ctx: Context, argv: list[str], bounds: Bounds, env: Mapping[str, str] | None, *, within_s: float = ANSWER_S
+    ctx: Context, argv: list[str], bounds: Bounds, env: Mapping[str, str] | None, *, within_s: float | None = None
 ) -> str:
     """What a tmux command prints. Raises SpawnFailed, and RunFailed with what it says when it fails or hangs."""
     process = await ctx.spawn_process(argv, env=env, merge_stderr=True, **bounds)
     said = b""
-    with trio.move_on_after(within_s) as limit:
+    with trio.move_on_after(ANSWER_S if within_s is None else within_s) as limit:
         try:
             while data := await process.stdout.receive_some(4096):
                 said = (said + data)[:4096]

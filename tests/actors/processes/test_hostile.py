@@ -78,7 +78,7 @@ async def test_nothing_of_a_busy_program_runs_while_it_is_frozen(
         process = await begin(tree, name, mark, folder)
         for _ in range(5):
             await grows(ticks)
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 await tree.freeze()
             before, everyone = size(ticks), hostile.survivors(mark)
             await trio.sleep(0.1)

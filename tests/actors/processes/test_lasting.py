@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 import trio
 
 from actors.children import ChildPolicy, ControlGroups, ResourceLimits
-from actors.processes import Home, Process, SpawnFailed, Tree, cgroup, linux, standing
+from actors.processes import Home, Process, SpawnFailed, Tree, cgroup, keeper, lasting, linux, standing
 
 Words = Callable[[Process, int], Awaitable[list[str]]]
 Next = Callable[[], Tree]
@@ -190,21 +192,80 @@ async def test_a_keeper_that_was_killed_leaves_nothing_that_is_not_found(
     assert state(orphan) is None
 
 
-async def test_strangers_at_its_door_do_not_keep_the_next_house_out(home: Home, following: Next, words: Words) -> None:
+CALLS = """
+import socket, sys, threading
+def call():
+    while True:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as one:
+            try:
+                one.connect(sys.argv[1])
+                one.recv(1)
+            except OSError:
+                pass
+for _ in range(10):
+    threading.Thread(target=call).start()
+print("up", flush=True)
+"""
+
+
+async def test_those_at_its_door_without_the_key_do_not_keep_the_next_house_out(
+    home: Home, following: Next, words: Words
+) -> None:
     first = following()
-    process = await first.spawn(["sh", "-c", "echo $$; exec sleep 1000"])
-    (pid,) = map(int, await words(process, 1))
+    process = await first.spawn([sys.executable, "-I", "-S", "-c", CALLS, str(home.path / "keeper")])
+    assert await words(process, 1) == ["up"]
     await first.leave()
     with contextlib.ExitStack() as strangers:
-        for _ in range(40):
+        for _ in range(10):  # who say nothing
             stranger = strangers.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
             stranger.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 stranger.connect(str(home.path / "keeper"))
         second = following()
         assert await second.adopt()
+    assert [row.pid for row in second.processes()] == [process.pid]
+    assert await second.end(term_s=1) == []
+
+
+def test_silent_callers_cost_less_than_a_call_may() -> None:
+    assert (lasting.CALLERS + 1) * keeper.KEY_S < lasting.CALL_S
+
+
+async def test_without_a_free_descriptor_a_tree_is_not_taken_for_none(
+    home: Home, following: Next, words: Words
+) -> None:
+    first = following()
+    process = await first.spawn(["sh", "-c", "echo $$; exec sleep 1000"])
+    (pid,) = map(int, await words(process, 1))
+    await first.leave()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            await following().adopt()
+        with pytest.raises(SpawnFailed):
+            await following().spawn(["true"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    second = following()
+    assert await second.adopt()
     assert [row.pid for row in second.processes()] == [pid]
     assert await second.end(term_s=1) == []
+
+
+async def test_the_end_needs_no_thread(
+    home: Home, following: Next, words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = following()
+    process = await first.spawn(["sh", "-c", "echo $$; exec sleep 1000"])
+    await words(process, 1)
+
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trio.to_thread, "run_sync", full)
+        assert await first.end(term_s=1) == []
 
 
 async def test_a_home_that_is_removed_ends_its_tree(
