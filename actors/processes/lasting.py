@@ -207,10 +207,22 @@ def homes(folder: Path) -> list[Home]:
 
 
 async def standing(folder: Path) -> list[Home]:
-    """The homes in a folder whose keepers answer; of the others nothing can be taken over."""
+    """The homes in a folder whose keepers answer, or of which that cannot be known; of the others nothing can be taken
+    over.
+    """
     found = []
-    for home in homes(folder):
-        if held := await home.call():
+
+    async def ask(home: Home) -> None:
+        try:
+            held = await home.call()
+        except OSError:
+            found.append(home)
+            return
+        if held is not None:
             held.socket.close()
             found.append(home)
+
+    async with trio.open_nursery() as nursery:
+        for home in homes(folder):
+            nursery.start_soon(ask, home)
     return found

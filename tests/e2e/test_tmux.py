@@ -519,7 +519,7 @@ async def test_a_session_that_cannot_be_taken_over_lives_on(tmp_path: Path, stat
             await daemon.end()
 
 
-FULL = """
+NO_PROCESS = """
 from actors.engines.tmux import session
 from actors.processes import SpawnFailed
 
@@ -528,20 +528,33 @@ async def full(*_):
 
 session.is_well = full
 """
+NO_DESCRIPTOR = """
+from actors.processes import Tree
+
+async def full(*_):
+    raise OSError(24, "Too many open files")
+
+Tree.adopt = full
+"""
 
 
-async def test_a_session_lives_on_when_the_machine_is_full(tmp_path: Path, state: Path) -> None:
+@pytest.mark.parametrize(
+    "full, why",
+    [(NO_PROCESS, "(no more processes)"), (NO_DESCRIPTOR, "Too many open files")],
+    ids=["processes", "descriptors"],
+)
+async def test_a_session_lives_on_when_the_machine_is_full(tmp_path: Path, state: Path, full: str, why: str) -> None:
     async with running(state) as daemon:
         async with daemon.client() as house:
             await spawn(house, tmp_path)
             await said(house, "export KEEP=precious")
         await daemon.kill()
-        as_usual, daemon.program = daemon.program, FULL + daemon.program
+        as_usual, daemon.program = daemon.program, full + daemon.program
         await daemon.start()
         async with daemon.client() as house:
             await until(house, "failed")
             error = ((await house.get("sh")).last_exit or {})["error"]
-            assert error.endswith("(no more processes); its session lives on: mend that and start it.")
+            assert error.endswith(f"{why}; its session lives on: mend that and start it.")
         await daemon.kill()
         daemon.program = as_usual
         await daemon.start()

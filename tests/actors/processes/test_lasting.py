@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -251,6 +252,16 @@ async def test_without_a_free_descriptor_a_tree_is_not_taken_for_none(
     assert await second.adopt()
     assert [row.pid for row in second.processes()] == [pid]
     assert await second.end(term_s=1) == []
+
+
+async def test_a_home_of_which_nothing_can_be_known_stands(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(_: Home) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    home.make()
+    assert await standing(home.path.parent) == []
+    monkeypatch.setattr(Home, "call", full)
+    assert await standing(home.path.parent) == [home]
 
 
 async def test_the_end_needs_no_thread(
