@@ -151,7 +151,8 @@ class Home:
         """Start a keeper here and take hold of it. Raises OSError."""
         self.make()
         where, key = self.path / "keeper", self.path / "key"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door, open(os.devnull, "r+b", 0) as null:  # noqa: ASYNC230, PTH123 - at once
+        null = Path(os.devnull).open("r+b", 0)  # noqa: ASYNC230, SIM115 - at once; closed below
+        with null, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
             for file in (where, key):
                 file.unlink(missing_ok=True)
             key.touch(mode=0o600)
