@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 MARKER = "ENGINEHOUSE_TREE"
 """The environment variable that every process of a tree carries, unless it cleared its environment."""
@@ -150,7 +150,7 @@ def marked(markers: Iterable[str], *, keep: Iterable[str] = ()) -> list[Stat]:
     kept = {f"{MARKER}={marker}".encode() for marker in keep}
     everyone = _everyone()
     found: set[int] = set()
-    spared = _ancestry(everyone, os.getpid())
+    spared = set(lineage(os.getpid(), everyone.get))
     for pid, stat in everyone.items():
         if not stat.alive or pid in spared or not _ours(pid):
             continue
@@ -164,15 +164,15 @@ def marked(markers: Iterable[str], *, keep: Iterable[str] = ()) -> list[Stat]:
     sessions = {everyone[pid].session for pid in found} - foreign
     found |= {pid for pid, stat in everyone.items() if stat.session in sessions}
     for pid in everyone:
-        if not found.isdisjoint(_ancestry(everyone, pid)):
+        if not found.isdisjoint(lineage(pid, everyone.get)):
             found.add(pid)
     return [everyone[pid] for pid in sorted(found - spared) if everyone[pid].alive]
 
 
-def lineage(pid: int) -> list[int]:
+def lineage(pid: int, look: Callable[[int], Stat | None] = read) -> list[int]:
     """The process and all it descends from, the nearest first; empty when there is none."""
     line: list[int] = []
-    while (stat := read(pid)) is not None and pid not in line:
+    while (stat := look(pid)) is not None and pid not in line:
         line.append(pid)
         pid = stat.ppid
     return line
@@ -213,15 +213,6 @@ def _everyone() -> dict[int, Stat]:
         known.update(new)
         found |= {int(name): stat for name in new if (stat := read(int(name)))}
     return found
-
-
-def _ancestry(everyone: dict[int, Stat], pid: int) -> set[int]:
-    """The process and all it descends from."""
-    line: set[int] = set()
-    while pid in everyone and pid not in line:
-        line.add(pid)
-        pid = everyone[pid].ppid
-    return line
 
 
 def _ours(pid: int) -> bool:
